@@ -1,0 +1,65 @@
+# Each target makes the virtual environment it needs; a second call finds it there and starts at once.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+TITLE  ?= The Lighthouse Keeper's Daughter
+CONFIG ?= configs/plots-bpe.toml
+SOURCE ?=
+ARGS   ?=
+
+# A title may hold any character a shell or make finds special, so it travels in the environment, never expanded.
+override TITLE  := $(value TITLE)
+override SOURCE := $(value SOURCE)
+export TITLE SOURCE
+
+RUNTIME = $(VENV)/.runtime
+DEV     = $(VENV)/.dev
+PYTEST  = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help plot train test check check-all lint format clean
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+plot: $(RUNTIME) ## write a plot: make plot TITLE="The Lighthouse Keeper's Daughter"
+	@$(BIN)/movieplotgpt generate --title="$$TITLE" $(ARGS)
+
+train: $(RUNTIME) ## train the default model: make train SOURCE=wiki_movie_plots_deduped.csv [CONFIG=...] [ARGS=...]
+	$(BIN)/movieplotgpt train $(CONFIG) $(if $(SOURCE),--source "$$SOURCE") $(ARGS)
+
+test: $(DEV) ## the tests, under three minutes, no network
+	$(PYTEST) -m "not slow"
+
+check: lint ## test, and ruff, mypy --strict, import-linter: before each commit
+	$(PYTEST) -m "not slow"
+
+check-all: lint ## check, and the slow tests: oracles, fuzz, real data (MOVIEPLOTGPT_DATA=folder)
+	$(PYTEST)
+
+lint: $(DEV)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DEV) ## put the code into its form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove caches and builds; the environment, data and runs stay
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUNTIME): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "MoviePlotGPT needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) >&2
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt -e . >&2
+	@touch $@
+
+$(DEV): requirements-dev.txt $(RUNTIME)
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt >&2
+	@touch $@

@@ -1,0 +1,56 @@
+"""Every error raised on purpose, as a tree.
+
+MoviePlotGPTError            caught by the command line: one line, exit 1
+├── ConfigError              a TOML file, an override or a flag is wrong
+├── DataError                a source text or a prepared folder cannot be used
+├── CheckpointError          a model folder is missing, damaged or of another format
+├── TrainingError            a run cannot start or go on
+├── PromptError              a request for text cannot be met
+├── DownloadError            the network, or what came over it
+├── StorageError             the disk: no space, no permission
+└── MissingExtraError        an optional dependency is not installed
+
+They are raised for what a person can cause; the message names the thing, the value and the remedy.
+``assert`` is for our own bugs.
+"""
+
+from __future__ import annotations
+
+
+class MoviePlotGPTError(Exception):
+    """The root: whatever derives from it is shown to the user as one sentence."""
+
+
+class ConfigError(MoviePlotGPTError):
+    """A setting is unknown, missing or out of range."""
+
+
+class DataError(MoviePlotGPTError):
+    """A source text or a prepared folder cannot be read or does not fit."""
+
+
+class CheckpointError(MoviePlotGPTError):
+    """A model folder is missing, damaged, or written in another format version."""
+
+
+class TrainingError(MoviePlotGPTError):
+    """A training run cannot start or go on."""
+
+
+class PromptError(MoviePlotGPTError):
+    """A request for generated text cannot be met."""
+
+
+class DownloadError(MoviePlotGPTError):
+    """A download failed or does not match its checksum."""
+
+
+class StorageError(MoviePlotGPTError):
+    """The disk refused a write; what was there before is untouched."""
+
+
+class MissingExtraError(MoviePlotGPTError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"this needs {package}, which is not installed; pip install 'movieplotgpt[{extra}]'")

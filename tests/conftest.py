@@ -1,0 +1,236 @@
+"""Fixtures for all tests: invented corpora, and the real data where it is at hand.
+
+Nothing here is anyone's text: sentences are drawn from word lists by a seeded generator, so that they are the same in
+every run and yet share no long runs of words.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from movieplotgpt.model.checkpoints import Checkpoint
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+settings.register_profile(
+    "ci", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("ci")
+
+PEOPLE = """Ada Bruno Cleo Dimitri Esther Farid Greta Hugo Ines Jonah Kira Leopold Mina Nils Odette Pavel Quentin Rosa
+Silas Thea Umberto Vera Wanda Xavier Yusuf Zelda""".split()
+TRADES = """lighthouse-keeper baker cartographer violinist smuggler schoolteacher clockmaker ferryman botanist welder
+widow projectionist beekeeper judge stowaway locksmith archivist diver tailor gravedigger""".split()
+VERBS = """finds hides follows betrays rescues forgets paints sells inherits repairs steals buries accuses forgives
+photographs questions marries shelters outwits abandons""".split()
+THINGS = """map letter boat piano diary lantern locket orchard engine passport painting compass recipe tower horse
+bridge garden suitcase telescope mirror""".split()
+ADJECTIVES = """broken borrowed crimson silent forged frozen golden hidden drowned stubborn hollow velvet crooked
+nameless burning paper distant wooden restless last""".split()
+PLACES = """harbour valley desert monastery fairground village canal island railway theatre quarry prison embassy
+vineyard hotel mill swamp archive factory lighthouse""".split()
+TIMES = """before dawn|after the flood|one winter night|during the strike|at the end of summer|years later|on market day
+|when the war ends|within a week|by candlelight|the next morning|under a full moon""".replace("\n", "").split("|")
+PATTERNS = (
+    "{when}, {who}, a {adjective} {trade}, {verb} the {thing} in the {place}.",
+    "{who} and {other} {verb2} a {adjective} {thing} near the {place}, where a {trade} {verb} {who2}.",
+    "The {trade} {verb} {who}, who has lost a {adjective} {thing} at the {place} {when}.",
+    "In the {adjective} {place}, {who} {verb} {other}, and the {thing} is gone {when}.",
+    "Nobody in the {place} believes {who}, until {other} {verb} the {adjective} {thing} of the {trade}.",
+)
+PLOT_COLUMNS = ("Release Year", "Title", "Origin/Ethnicity", "Director", "Cast", "Genre", "Wiki Page", "Plot")
+OFFICE_COLUMNS = ("id", "season", "episode", "scene", "line_text", "speaker", "deleted")
+
+
+def invented_sentence(rng: random.Random) -> str:
+    """One sentence that no film has."""
+    when = rng.choice(TIMES)
+    pattern = rng.choice(PATTERNS)
+    return pattern.format(
+        when=when[0].upper() + when[1:] if pattern.startswith("{when}") else when,
+        who=rng.choice(PEOPLE),
+        who2=rng.choice(PEOPLE),
+        other=rng.choice(PEOPLE),
+        trade=rng.choice(TRADES),
+        verb=rng.choice(VERBS),
+        verb2=rng.choice(VERBS).removesuffix("s"),
+        adjective=rng.choice(ADJECTIVES),
+        thing=rng.choice(THINGS),
+        place=rng.choice(PLACES),
+    )
+
+
+def invented_text(characters: int, seed: int = 0) -> str:
+    """At least ``characters`` characters of sentences, five to a paragraph."""
+    rng = random.Random(seed)
+    paragraphs: list[str] = []
+    while sum(map(len, paragraphs)) < characters:
+        paragraphs.append(" ".join(invented_sentence(rng) for _ in range(5)))
+    return "\n\n".join(paragraphs)
+
+
+def invented_films(count: int = 56, seed: int = 0) -> list[dict[str, str]]:
+    """Rows of a table of films, every title and plot its own; the columns are those of the public movie plots."""
+    rng = random.Random(seed)
+    titles = [f"The {a.capitalize()} {t.capitalize()}" for a in ADJECTIVES for t in THINGS]
+    films = []
+    for number, title in enumerate(rng.sample(titles, count)):
+        plot = " ".join(invented_sentence(rng) for _ in range(rng.randint(4, 9)))
+        films.append(
+            {
+                "Release Year": str(rng.randint(1910, 2015)),
+                "Title": f"{rng.choice(PEOPLE)}'s {title.removeprefix('The ')}" if number % 8 == 0 else title,
+                "Origin/Ethnicity": rng.choice(["American", "British", "Bollywood", "Turkish"]),
+                "Director": "Unknown",
+                "Cast": "",
+                "Genre": rng.choice(["drama", "comedy", "crime, drama", "unknown"]),
+                "Wiki Page": f"https://example.org/wiki/{title.replace(' ', '_')}_{number}",
+                "Plot": plot,
+            }
+        )
+    return films
+
+
+def peculiar_films(films: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Four rows that careful code treats apart, to follow ``films``.
+
+    A word-for-word repeat of the first; a remake (the second's title, another plot, another page); the third's plot
+    under another title; and a row without a plot.
+    """
+    first, second, third = films[:3]
+    other = " ".join(invented_sentence(random.Random(99)) for _ in range(5))
+    return [
+        dict(first),
+        {**second, "Release Year": "2016", "Wiki Page": "https://example.org/wiki/Remake", "Plot": other},
+        {**third, "Title": "Another Name Altogether", "Wiki Page": "https://example.org/wiki/Another"},
+        {**third, "Title": "Nothing Is Known", "Wiki Page": "https://example.org/wiki/Nothing", "Plot": ""},
+    ]
+
+
+def invented_office(seed: int = 0) -> list[dict[str, str]]:
+    """Lines of 2 seasons x 2 episodes x 3 scenes, one line of each episode marked deleted, some apostrophes broken."""
+    rng = random.Random(seed)
+    rows: list[dict[str, str]] = []
+    for season, episode, scene in ((s, e, c) for s in (1, 2) for e in (1, 2) for c in (1, 2, 3)):
+        for line in range(rng.randint(3, 6)):
+            text = invented_sentence(rng)
+            rows.append(
+                {
+                    "id": str(len(rows) + 1),
+                    "season": str(season),
+                    "episode": str(episode),
+                    "scene": str(scene),
+                    "line_text": f"It\ufffd\ufffd\ufffds true. {text}" if line == 0 else text,
+                    "speaker": rng.choice(PEOPLE[:5]),
+                    "deleted": "TRUE" if (scene, line) == (2, 1) else "False",
+                }
+            )
+    return rows
+
+
+def write_csv(path: Path, rows: Iterable[Mapping[str, str]], columns: Iterable[str]) -> Path:
+    """Write ``rows`` as a CSV with a header; line breaks inside cells are kept."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(columns))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture
+def films() -> list[dict[str, str]]:
+    """The 60 rows of ``plots_csv``: 56 ordinary ones, then those of ``peculiar_films``."""
+    films = invented_films()
+    films[5]["Plot"] = films[5]["Plot"].replace(". ", ".\r\n\r\n", 1)
+    films[6]["Plot"] = films[6]["Plot"].replace(". ", ".[1] ", 1) + "[2]"
+    films[7]["Plot"] = films[7]["Plot"].replace(" the ", " the \u201ccaf\u00e9\u201d\u2019s ", 1)
+    return films + peculiar_films(films)
+
+
+@pytest.fixture
+def plots_csv(tmp_path: Path, films: list[dict[str, str]]) -> Path:
+    """A CSV of 60 invented films in the columns of the public movie plots."""
+    return write_csv(tmp_path / "plots.csv", films, PLOT_COLUMNS)
+
+
+@pytest.fixture
+def office_csv(tmp_path: Path) -> Path:
+    """A CSV of invented dialogue in the columns of the public Office lines."""
+    return write_csv(tmp_path / "office.csv", invented_office(), OFFICE_COLUMNS)
+
+
+@pytest.fixture
+def text_of() -> Callable[[int], str]:
+    """``text_of(characters)``: invented prose of about that length."""
+    return invented_text
+
+
+@pytest.fixture
+def repository() -> Path:
+    """The root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real corpora: ``MOVIEPLOTGPT_DATA``, or ``../shared/data`` beside the checkout."""
+    folder = Path(os.environ.get("MOVIEPLOTGPT_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not (folder / "wiki_movie_plots_deduped.csv.gz").exists():
+        pytest.skip(f"no real corpora in {folder}; name their folder in MOVIEPLOTGPT_DATA")
+    return folder
+
+
+@pytest.fixture
+def tiny_checkpoint() -> Callable[..., Checkpoint]:
+    """``tiny_checkpoint(kind, seed=, header=, hints=, fold=, **dimensions)``: random weights, a real tokenizer."""
+    return make_tiny_checkpoint
+
+
+def make_tiny_checkpoint(
+    kind: str = "bpe",
+    *,
+    seed: int = 0,
+    header: str = "The plot summary of the movie named '{Title}' is:",
+    hints: tuple[str, ...] = (),
+    fold: bool = True,
+    context_length: int = 64,
+    n_kv_head: int = 1,
+    dropout: float = 0.0,
+) -> Checkpoint:
+    import torch
+
+    from movieplotgpt.model.checkpoints import Checkpoint
+    from movieplotgpt.model.gpt import GPT, ModelConfig
+    from movieplotgpt.text.cleaning import CleaningSettings
+    from movieplotgpt.text.formatting import END_OF_PLOT, DocumentFormat
+    from movieplotgpt.text.tokenizers import BpeSettings, ByteSettings, CharSettings, TokenizerSettings
+
+    kinds: dict[str, TokenizerSettings] = {"bpe": BpeSettings(vocab_size=400), "char": CharSettings()}
+    tokenizer = kinds.get(kind, ByteSettings()).train([header, invented_text(3000)], END_OF_PLOT)
+    config = ModelConfig(
+        vocab_size=-(-tokenizer.vocab_size // 64) * 64,
+        context_length=context_length,
+        n_layer=2,
+        n_embd=32,
+        n_head=2,
+        n_kv_head=n_kv_head,
+        head_dim=16,
+        n_ff=64,
+    )
+    model = GPT(config, dropout=dropout)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():  # not ``initialize``: its blocks begin as the identity
+            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.2 + (weight.ndim == 1))
+        model.model.embed_tokens.weight[tokenizer.vocab_size :] = 0  # padding: training teaches it to be unlikely
+    document_format = DocumentFormat(header=header, hints=hints)
+    return Checkpoint(model.eval(), tokenizer, document_format, CleaningSettings(ascii=fold), {"made": "for tests"})

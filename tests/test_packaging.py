@@ -1,0 +1,109 @@
+"""What is declared, locked and imported agree."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import movieplotgpt
+
+FOR_ONE_PLATFORM = re.compile(r"nvidia-|cuda-|triton|intel-|pytorch-triton|colorama")  # never locked
+
+
+@pytest.fixture
+def project(repository: Path) -> dict:
+    return tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def locked(path: Path) -> dict[str, str]:
+    """Name -> version of the pins of a requirements file, in its order."""
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line and line[0] not in "#-"]
+    return {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+
+
+def closure(requirements: list[str]) -> set[str]:
+    """Every package that ``requirements`` bring in here, those for one platform left out."""
+    todo = [Requirement(text) for text in requirements]
+    seen: set[tuple[str, str]] = set()
+    while todo:
+        requirement = todo.pop()
+        name = canonicalize_name(requirement.name)
+        for extra in {"", *requirement.extras} - {e for n, e in seen if n == name}:
+            seen.add((name, extra))
+            if FOR_ONE_PLATFORM.match(name):
+                continue
+            wanted = [Requirement(text) for text in importlib.metadata.requires(name) or []]
+            todo += [r for r in wanted if r.marker is None or r.marker.evaluate({"extra": extra})]
+    return {name for name, _ in seen if not FOR_ONE_PLATFORM.match(name)}
+
+
+def imported(folder: Path) -> Iterator[tuple[str, str]]:
+    """(top-level package, file) of every third-party import below ``folder``, lazy ones too."""
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module]
+            for name in names:
+                top = name.split(".")[0]
+                if top not in sys.stdlib_module_names and top != "movieplotgpt":
+                    yield top, path.name
+
+
+def test_the_lock_is_the_closure_of_what_is_declared(repository: Path, project: dict) -> None:
+    lock = locked(repository / "requirements.txt")
+    assert set(lock) == closure(project["dependencies"])
+
+
+def test_the_development_lock_holds_the_rest(repository: Path, project: dict) -> None:
+    extras = project["optional-dependencies"]
+    everything = closure(project["dependencies"] + [r for rs in extras.values() for r in rs if "movieplotgpt" not in r])
+    both = locked(repository / "requirements.txt") | locked(repository / "requirements-dev.txt")
+    assert set(both) == everything
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_a_lock_installs_anywhere(repository: Path, name: str) -> None:
+    lock = locked(repository / name)
+    assert list(lock) == sorted(lock), "keep the lock sorted"
+    for package, version in lock.items():
+        assert re.fullmatch(r"[0-9.]+", version), f"{package}: {version} is no plain version"
+        assert not FOR_ONE_PLATFORM.match(package), f"{package} is for one platform; torch asks for it where needed"
+
+
+def test_locked_versions_lie_within_the_declared_bounds(repository: Path, project: dict) -> None:
+    lock = locked(repository / "requirements.txt") | locked(repository / "requirements-dev.txt")
+    extras = [text for texts in project["optional-dependencies"].values() for text in texts]
+    for requirement in map(Requirement, project["dependencies"] + extras):
+        if requirement.name != "movieplotgpt":
+            assert lock[canonicalize_name(requirement.name)] in requirement.specifier, requirement
+
+
+def test_every_third_party_import_is_declared(repository: Path, project: dict) -> None:
+    texts = project["dependencies"] + [t for ts in project["optional-dependencies"].values() for t in ts]
+    declared = {canonicalize_name(Requirement(text).name) for text in texts} - {"transformers"}  # an oracle for tests
+    undeclared = {
+        f"{top} in {file}" for top, file in imported(repository / "src") if canonicalize_name(top) not in declared
+    }
+    assert not undeclared
+
+
+def test_every_extra_an_error_names_exists(repository: Path, project: dict) -> None:
+    named = set()
+    for path in (repository / "src").rglob("*.py"):
+        named |= set(re.findall(r'MissingExtraError\([^)]*,\s*"([a-z]+)"\)', path.read_text(encoding="utf-8")))
+    assert named <= set(project["optional-dependencies"])
+
+
+def test_one_version_everywhere(repository: Path) -> None:
+    citation = (repository / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {movieplotgpt.__version__}\n" in citation
