@@ -1,0 +1,233 @@
+"""Fetch the two public corpora: resumable, checked, and never a half-written file.
+
+A download grows as ``NAME.part`` beside its place, with the server's version of the file in ``NAME.part.tag``; a broken
+one goes on where it stopped, also in a later run, as long as the server still has that version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import shutil
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from movieplotgpt.errors import DataError, DownloadError, StorageError
+from movieplotgpt.text.sources import CHUNK_BYTES, read_table
+
+ATTEMPTS = 5
+TIMEOUT_SECONDS = 30
+USER_AGENT = "movieplotgpt"  # some servers refuse urllib's own
+
+Progress: TypeAlias = Callable[[int, int | None], None]  # bytes so far, bytes in all if the server tells
+
+
+@dataclass(frozen=True, slots=True)
+class PublicCorpus:
+    """Where a corpus lies, and how to know that it is what came."""
+
+    url: str
+    file: str
+    columns: tuple[str, ...]
+    at_least: int  # rows
+    zipped: bool = False
+
+
+PUBLIC_CORPORA = {
+    "movie-plots": PublicCorpus(
+        url="https://www.kaggle.com/api/v1/datasets/download/jrobischon/wikipedia-movie-plots",
+        file="wiki_movie_plots_deduped.csv",
+        columns=("Release Year", "Title", "Origin/Ethnicity", "Genre", "Wiki Page", "Plot"),
+        at_least=30_000,
+        zipped=True,
+    ),
+    "office": PublicCorpus(
+        url="https://docs.google.com/spreadsheets/d/18wS5AAwOh8QO95RwHLS95POmSNKA2jjzdt0phrxeAE0/export?format=csv&gid=747974534",
+        file="the-office-lines.csv",
+        columns=("season", "episode", "scene", "line_text", "speaker", "deleted"),
+        at_least=50_000,
+    ),
+}
+
+
+def download_corpus(
+    name: str, folder: Path, *, url: str | None = None, progress: Progress | None = None, pause: float = 1.0
+) -> Path:
+    """Fetch a public corpus into ``folder`` and return its CSV; one that is there and sound is not fetched again.
+
+    Raises:
+        DownloadError: there is no such corpus, it cannot be reached, or what came is something else.
+        StorageError: the disk refuses.
+    """
+    if name not in PUBLIC_CORPORA:
+        raise DownloadError(f"there is no public corpus {name!r}; there are {', '.join(PUBLIC_CORPORA)}")
+    corpus = PUBLIC_CORPORA[name]
+    path = folder / corpus.file
+    if path.exists():
+        check_table(path, corpus, str(path))
+        return path
+    url = url or corpus.url
+    if corpus.zipped:
+        archive = fetch(url, folder / f"{name}.zip", check=_check_zip, progress=progress, pause=pause)
+        try:
+            _unpack(archive, corpus, path, url)
+        finally:
+            archive.unlink()
+        return path
+    return fetch(url, path, check=lambda part: check_table(part, corpus, url), progress=progress, pause=pause)
+
+
+def fetch(
+    url: str,
+    path: Path,
+    *,
+    sha256: str | None = None,
+    check: Callable[[Path], None] | None = None,
+    progress: Progress | None = None,
+    pause: float = 1.0,
+) -> Path:
+    """Download ``url`` to ``path``, which appears only when it is whole and right.
+
+    ``check`` is handed the finished download under another name and may raise; ``pause`` is the seconds before the
+    second attempt, doubled before each further one.
+
+    Raises:
+        DownloadError: the server cannot be reached, refuses, or sent something else; nothing is left of the latter.
+        StorageError: the disk refuses.
+    """
+    part, tag = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.part.tag")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _storage_error(path, error) from error
+    for attempt in range(ATTEMPTS):
+        try:
+            if _download_on(url, part, tag, progress):
+                break
+            reason = "the connection broke off"
+        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
+            reason = _reason(url, error)
+            if getattr(error, "code", None) == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                tag.unlink(missing_ok=True)  # start afresh: without its tag a part is not gone on with
+        if attempt + 1 == ATTEMPTS:
+            kept = f"; {part.stat().st_size:,} bytes are kept, run it again to go on" if part.exists() else ""
+            raise DownloadError(f"cannot download {url}: {reason}{kept}")
+        time.sleep(pause * 2**attempt)
+    try:
+        _verify(part, url, sha256, check)
+    except Exception:
+        part.unlink()
+        raise
+    finally:
+        tag.unlink(missing_ok=True)
+    part.replace(path)
+    return path
+
+
+def _download_on(url: str, part: Path, tag: Path, progress: Progress | None) -> bool:
+    """Add to ``part`` what is missing; False if the connection ended before the file did."""
+    headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+    if part.exists() and tag.exists():
+        headers |= {"Range": f"bytes={part.stat().st_size}-", "If-Range": tag.read_text(encoding="utf-8")}
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_SECONDS) as answer:
+        resumed = answer.status == http.HTTPStatus.PARTIAL_CONTENT
+        done = part.stat().st_size if resumed else 0
+        length = answer.headers.get("Content-Length")
+        total = done + int(length) if length else None
+        version = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+        try:
+            with part.open("ab" if resumed else "wb") as file:
+                if not resumed:
+                    tag.unlink(missing_ok=True)
+                if version and not version.startswith("W/"):  # a weak one does not promise the same bytes
+                    tag.write_text(version, encoding="utf-8")
+                while chunk := _read(answer):
+                    file.write(chunk)
+                    done += len(chunk)
+                    if progress:
+                        progress(done, total)
+        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError):
+            raise
+        except OSError as error:
+            raise _storage_error(part, error) from error
+    return total is None or done == total
+
+
+def _read(answer: http.client.HTTPResponse) -> bytes:
+    return answer.read1(CHUNK_BYTES)
+
+
+def _reason(url: str, error: Exception) -> str:
+    """What went wrong, in words; raises where trying again cannot help."""
+    if isinstance(error, urllib.error.HTTPError):
+        with error:
+            if error.code < 500 and error.code not in (408, 416, 429):
+                raise DownloadError(f"{url} answers {error.code} {error.reason}; download it by hand") from None
+            return f"the server answers {error.code} {error.reason}"
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    return str(reason) or type(error).__name__
+
+
+def _verify(part: Path, url: str, sha256: str | None, check: Callable[[Path], None] | None) -> None:
+    if sha256:
+        with part.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != sha256:
+            raise DownloadError(f"what came from {url} has SHA-256 {found}, not {sha256}; it was deleted, try again")
+    if check:
+        check(part)
+
+
+def check_table(path: Path, corpus: PublicCorpus, origin: str) -> None:
+    """Make sure that a file is the table it should be.
+
+    Raises:
+        DownloadError: it is a web page, lacks columns or is too short; ``origin`` says whence it came.
+    """
+    with path.open("rb") as file:
+        head = file.read(512).lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise DownloadError(f"{origin} is a web page, not the table of {corpus.file}; download it by hand in a browser")
+    try:
+        table, _ = read_table(path, suffix=".csv")
+    except DataError as error:
+        raise DownloadError(f"{origin} is not the table of {corpus.file}: {error}") from None
+    missing = [name for name in corpus.columns if name not in table.columns]
+    if missing:
+        raise DownloadError(f"{origin} lacks the column {missing[0]!r}; it has {', '.join(table.columns)}")
+    if table.height < corpus.at_least:
+        raise DownloadError(
+            f"{origin} has {table.height:,} rows, fewer than the {corpus.at_least:,} expected; try again"
+        )
+
+
+def _check_zip(part: Path) -> None:
+    if not zipfile.is_zipfile(part):
+        raise DownloadError("what came is no zip archive but perhaps a login page; download it by hand in a browser")
+
+
+def _unpack(archive: Path, corpus: PublicCorpus, path: Path, url: str) -> None:
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with zipfile.ZipFile(archive) as files, files.open(corpus.file) as packed, part.open("wb") as file:
+            shutil.copyfileobj(packed, file)
+        check_table(part, corpus, url)
+        part.replace(path)
+    except KeyError:
+        raise DownloadError(f"the archive from {url} has no {corpus.file}") from None
+    except zipfile.BadZipFile as error:
+        raise DownloadError(f"the archive from {url} is damaged ({error}); try again") from None
+    except OSError as error:
+        raise _storage_error(path, error) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _storage_error(path: Path, error: OSError) -> StorageError:
+    return StorageError(f"cannot write {path}: {error.strerror or error}; free some space or name another folder")

@@ -1,0 +1,167 @@
+"""DocumentFormat: the only producer of "The plot summary of the movie named '...' is:".
+
+A document in training, a prompt at generation and a score in evaluation are laid out here and nowhere else, and the
+format travels inside every checkpoint. A laid-out document is::
+
+    Decade: 1970s                                               hint lines, if any
+    The plot summary of the movie named 'Mars, Texas' is:       the sentence, with the title
+    A sheriff ...                                               the body
+    END_OF_PLOT                                                 one special token: end and begin of sequence
+
+The *header* is the hint lines plus the sentence plus a newline. Every line of it ends in a newline, so that its lines
+tokenize the same alone and together (see ``header_lines``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from movieplotgpt.config import Settings
+
+END_OF_PLOT = "END_OF_PLOT"
+
+IdsT = TypeVar("IdsT", list[int], np.ndarray[Any, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text of a corpus: a plot, a scene, a file.
+
+    ``title`` is empty where the corpus has none; ``hints`` maps hint names (``Decade``) to values (``1970s``) and holds
+    only what is known; ``key`` names where it came from (a row number, a file) for reports.
+    """
+
+    body: str
+    title: str = ""
+    hints: Mapping[str, str] = field(default_factory=dict)
+    key: str = ""
+    page: str = ""  # a stable address of the same work (a wiki page), where the source has one
+
+
+class DocumentFormat(Settings):
+    """How a title, hints and a body become one text.
+
+    ``header`` holds one placeholder, the name of the title's column in braces; a corpus without titles has an empty
+    header.
+    """
+
+    header: str = Field("", description="The sentence before the body; one {Placeholder} stands for the title.")
+    hints: tuple[str, ...] = Field((), description="Names of the hint lines, in the order they are written.")
+    end: str = Field(END_OF_PLOT, min_length=1, description="The end marker: one special token.")
+
+    @field_validator("header")
+    @classmethod
+    def _one_line_one_placeholder(cls, header: str) -> str:
+        if header and len(re.findall(r"\{[^{}]+\}", header)) != 1:
+            raise ValueError("a header needs exactly one {Placeholder} for the title")
+        if "\n" in header or header != header.strip():
+            raise ValueError("a header is one line without spaces around it")
+        return header
+
+    @property
+    def title_column(self) -> str | None:
+        """The placeholder's name: the column a table's title is read from."""
+        found = re.search(r"\{([^{}]+)\}", self.header)
+        return found[1] if found else None
+
+    @cached_property
+    def _around_title(self) -> tuple[str, str]:
+        before, after = re.split(r"\{[^{}]+\}", self.header)
+        return before, after
+
+    def sentence(self, title: str = "") -> str:
+        """The fixed sentence for ``title`` with its newline; the empty title is the unconditional form."""
+        if not self.header:
+            return ""
+        before, after = self._around_title
+        return f"{before}{one_line(title)}{after}\n"
+
+    def hint_lines(self, hints: Mapping[str, str]) -> list[str]:
+        """One line for each hint of the format that is known, in the format's order."""
+        return [f"{name}: {one_line(hints[name])}\n" for name in self.hints if hints.get(name)]
+
+    def header_lines(self, title: str = "", hints: Mapping[str, str] | None = None) -> list[str]:
+        """The header line by line: the tokens of the whole are the tokens of the lines, one after the other."""
+        return [line for line in [*self.hint_lines(hints or {}), self.sentence(title)] if line]
+
+    def header_text(self, title: str = "", hints: Mapping[str, str] | None = None) -> str:
+        """Everything that stands before the body."""
+        return "".join(self.header_lines(title, hints))
+
+    def title_in(self, header: str) -> str:
+        """The title of a header that this format has made."""
+        before, after = self._around_title
+        return header.splitlines()[-1][len(before) :].removesuffix(after)
+
+    def document_text(self, document: Document) -> str:
+        """The whole document as it is trained on, end marker included."""
+        return self.header_text(document.title, document.hints) + document.body + self.end
+
+    def split_prompt(self, prompt: str) -> tuple[str, str]:
+        """Split a free prompt into (header, begin of the body), the header in its trained form.
+
+        ``... is:``, ``... is: `` and ``... is:`` with a line break (also a typed backslash-n) all become the sentence
+        plus one newline. A title may hold quotes: the sentence ends at the *last* place its closing words stand in its
+        line. A prompt that holds no such sentence is all body.
+        """
+        if not self.header:
+            return "", prompt
+        before, after = self._around_title
+        hints = "".join(rf"(?:{re.escape(name)}: [^\n]*\n)?" for name in self.hints)
+        line_break = r"(?:[ \t]*(?:\r?\n|\\n)[ \t]*|[ \t]+|$)"
+        pattern = rf"\s*({hints}){re.escape(before)}([^\n]*){re.escape(after)}{line_break}"
+        found = re.match(pattern, prompt)
+        if not found:
+            return "", prompt
+        return found[1] + self.sentence(found[2]), prompt[found.end() :]
+
+
+def one_line(text: str) -> str:
+    """``text`` with every run of white space as one blank: what may stand in a header line."""
+    return " ".join(text.split())
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a document's body (end token counted in) that goes into one window behind the header.
+
+    Tokens ``[start, new)`` are the overlap, seen but not predicted; ``[new, stop)`` are predicted.
+    """
+
+    start: int
+    new: int
+    stop: int
+
+
+def overlap_for(context_length: int) -> int:
+    """How many tokens a continuation window repeats: a quarter of the context."""
+    return context_length // 4
+
+
+def fit_header(header_ids: IdsT, context_length: int) -> IdsT:
+    """``header_ids``, or its last tokens where it would take more than half the context."""
+    return header_ids[-(context_length // 2) :]
+
+
+def cut_pieces(header_len: int, body_len: int, context_length: int, overlap: int) -> list[Piece]:
+    """Cut a body of ``body_len`` tokens, its end token included, into pieces that fit a context behind their header.
+
+    A window is the begin token, the header, and a piece; a model that reads ``context_length`` tokens predicts the
+    last of ``context_length + 1``, so a window may be that long. The first piece opens the body; each later one repeats
+    the last ``overlap`` tokens of the piece before. Used alike by training, scoring and generation.
+    """
+    room = context_length - header_len
+    assert room > overlap >= 0, f"a header of {header_len} tokens leaves no room in {context_length}"
+    pieces = [Piece(0, 0, min(room, body_len))]
+    while pieces[-1].stop < body_len:
+        new = pieces[-1].stop
+        start = max(0, new - overlap)
+        pieces.append(Piece(start, new, min(start + room, body_len)))
+    return pieces

@@ -1,0 +1,322 @@
+"""From a source file to token arrays: read, clean, group, split, train the tokenizer, encode, write."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from movieplotgpt import atomic
+from movieplotgpt.config import Settings
+from movieplotgpt.errors import DataError, MoviePlotGPTError
+from movieplotgpt.text.cleaning import NON_ASCII, CleaningSettings, clean_documents
+from movieplotgpt.text.corpora import CorpusSettings, read_documents
+from movieplotgpt.text.duplicates import Groups, drop_repeats, group_documents
+from movieplotgpt.text.formatting import Document, DocumentFormat
+from movieplotgpt.text.sources import source_sha256
+from movieplotgpt.text.splits import SPLITS, GroupSplit, Member, Split, SplitSettings, split_documents
+from movieplotgpt.text.token_files import (
+    FORMAT_VERSION,
+    MANIFEST,
+    Manifest,
+    SourceFile,
+    SplitCounts,
+    read_manifest,
+    write_split,
+)
+from movieplotgpt.text.tokenizers import BpeSettings, Tokenizer, TokenizerSettings
+
+REPORT = "report.json"
+LENGTH_QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+
+
+class PrepareSettings(Settings):
+    """Everything that decides what a prepared corpus holds."""
+
+    corpus: CorpusSettings
+    cleaning: CleaningSettings = Field(CleaningSettings(), description="What is done to each text.")
+    format: DocumentFormat = Field(DocumentFormat(), description="How title, hints and body become one text.")
+    split: SplitSettings = Field(GroupSplit(), description="What is kept for measuring.")
+    tokenizer: TokenizerSettings = Field(BpeSettings(), description="Trained on the training split only.")
+
+
+class LargestGroup(BaseModel):
+    """The group that joined most documents, to see that nothing ran away."""
+
+    model_config = ConfigDict(frozen=True)
+
+    documents: int
+    titles: list[str]
+
+
+class PrepareReport(BaseModel):
+    """What preparing found and did: the table a person reads.
+
+    ``lengths`` are characters of the cleaned bodies at the quantiles of ``LENGTH_QUANTILES``; ``links`` tell what
+    joined documents into groups; ``peak_memory`` is in bytes, 0 where the system does not tell.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str
+    rows: int
+    documents: int
+    dropped: dict[str, int]
+    cleaning: dict[str, int]
+    non_ascii_before: int
+    non_ascii_after: int
+    groups: int
+    grouped: int
+    links: dict[str, int]
+    refused_links: int
+    largest_group: LargestGroup
+    lengths: list[int]
+    hints: dict[str, int]
+    tokenizer: str
+    vocab_size: int
+    characters_per_token: float
+    splits: dict[Split, SplitCounts]
+    corpus_hash: str
+    seconds: dict[str, float]
+    peak_memory: int
+
+
+def prepare(
+    settings: PrepareSettings,
+    source: Path,
+    out: Path,
+    progress: Progress | None = None,
+    *,
+    tokenizer: Tokenizer | None = None,
+) -> PrepareReport:
+    """Prepare ``source`` into the folder ``out``, which is replaced as a whole at the end.
+
+    ``progress`` is told (stage, done, total) as the work goes on. A ``tokenizer`` given is kept as it is, for
+    fine-tuning the model that has it.
+
+    Raises:
+        DataError: the source cannot be used.
+        StorageError: the disk refuses; what was in ``out`` is untouched.
+    """
+    _refuse_foreign_folder(out)
+    stages = _Stages(progress or (lambda stage, done, total: None))
+    with stages.stage("read"):
+        stamp = _stamp(source)
+        corpus = read_documents(settings.corpus, settings.format, source)
+    with stages.stage("clean"):
+        before = _count_non_ascii(corpus.documents)
+        cleaned, cleaning = clean_documents(corpus.documents, settings.cleaning, settings.format.end)
+        documents, dropped = _not_empty(cleaned, corpus.dropped)
+    with stages.stage("group"):
+        documents, repeated = drop_repeats(documents)
+        groups = group_documents(documents, settings.split.duplicates)
+    with stages.stage("split"):
+        parts = split_documents(documents, groups, settings.split)
+    with stages.stage("train tokenizer"):
+        if tokenizer is None:
+            tokenizer = settings.tokenizer.train(_texts(parts["train"], settings.format), settings.format.end)
+    facts = {
+        "source": source.name,
+        "rows": corpus.rows,
+        "dropped": _known({**dropped, "repeating a title and its text": repeated}),
+        "cleaning": _known(cleaning),
+        "non_ascii_before": before,
+        "tokenizer": tokenizer.kind,
+        **_document_facts(documents, settings.format),
+        **_group_facts(groups, documents),
+    }
+    with atomic.replacing_folder(out) as folder:
+        with stages.stage("encode"):
+            counts = _write_splits(folder, parts, settings.format, tokenizer, stages)
+            tokenizer.save(folder, model_max_length=sys.maxsize)
+        manifest = _manifest(settings, SourceFile(sha256=corpus.sha256, **stamp), counts, tokenizer)
+        report = _report(facts, manifest, stages.seconds)
+        atomic.write_text(folder / REPORT, report.model_dump_json(indent=2) + "\n")
+        atomic.write_text(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+    return report
+
+
+def is_prepared(settings: PrepareSettings, source: Path, out: Path) -> bool:
+    """Whether ``out`` already holds just what ``prepare`` would write there.
+
+    The source is read again only if its size or time changed.
+    """
+    try:
+        manifest = read_manifest(out)
+        if manifest.settings != _dumped(settings) or manifest.cleaner_hash != settings.cleaning.hash():
+            return False
+        stamp = _stamp(source)
+        same = (manifest.source.size, manifest.source.modified_ns) == (stamp["size"], stamp["modified_ns"])
+        return same or manifest.source.sha256 == source_sha256(source)
+    except MoviePlotGPTError:
+        return False
+
+
+def read_report(folder: Path) -> PrepareReport:
+    """The report kept in a prepared folder.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    try:
+        return PrepareReport.model_validate_json((folder / REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise DataError(f"{folder / REPORT} is missing or damaged; prepare the corpus again") from None
+
+
+def _refuse_foreign_folder(out: Path) -> None:
+    """A folder that is not ours is never replaced."""
+    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).exists():
+        raise DataError(f"{out} is not empty and holds no prepared corpus; name a new folder")
+    if out.is_file():
+        raise DataError(f"{out} is a file; name a folder to prepare into")
+
+
+def _not_empty(documents: Sequence[Document], dropped: dict[str, int]) -> tuple[list[Document], dict[str, int]]:
+    kept = [document for document in documents if document.body]
+    if not kept:
+        raise DataError("no document is left after cleaning: every text was empty")
+    return kept, {**dropped, "empty after cleaning": len(documents) - len(kept)}
+
+
+def _known(counts: dict[str, int]) -> dict[str, int]:
+    return {name: count for name, count in counts.items() if count}
+
+
+def _texts(members: Sequence[Member], layout: DocumentFormat) -> Iterator[str]:
+    for member in members:
+        yield layout.header_text(member.document.title, member.document.hints) + member.document.body
+
+
+def _write_splits(
+    folder: Path, parts: dict[Split, list[Member]], layout: DocumentFormat, tokenizer: Tokenizer, stages: _Stages
+) -> dict[Split, SplitCounts]:
+    done = stages.counter("encode", sum(map(len, parts.values())))
+    return {split: write_split(folder, split, parts[split], layout, tokenizer, done) for split in SPLITS}
+
+
+def _manifest(
+    settings: PrepareSettings, source: SourceFile, counts: dict[Split, SplitCounts], tokenizer: Tokenizer
+) -> Manifest:
+    cleaner_hash, split_hash = settings.cleaning.hash(), settings.split.hash()
+    layout, corpus = settings.format.model_dump_json(), settings.corpus.model_dump_json()
+    named = "\n".join([source.sha256, cleaner_hash, split_hash, layout, corpus])
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        corpus_hash=hashlib.sha256(named.encode()).hexdigest(),
+        split_hash=split_hash,
+        cleaner_hash=cleaner_hash,
+        source=source,
+        format=settings.format,
+        cleaning=settings.cleaning,
+        settings=_dumped(settings),
+        vocab_size=tokenizer.vocab_size,
+        dtype=np.dtype(tokenizer.dtype).name,
+        splits=counts,
+    )
+
+
+def _report(facts: dict[str, Any], manifest: Manifest, seconds: dict[str, float]) -> PrepareReport:
+    return PrepareReport(
+        **facts,
+        vocab_size=manifest.vocab_size,
+        characters_per_token=_characters_per_token(manifest.splits),
+        splits=manifest.splits,
+        corpus_hash=manifest.corpus_hash,
+        seconds=seconds,
+        peak_memory=_peak_memory(),
+    )
+
+
+def _dumped(settings: PrepareSettings) -> dict[str, Any]:
+    parts = {name: getattr(settings, name) for name in PrepareSettings.model_fields}  # a subclass has more
+    return {name: json.loads(part.model_dump_json()) for name, part in parts.items()}
+
+
+def _stamp(source: Path) -> dict[str, Any]:
+    try:
+        files = [file for file in source.rglob("*") if file.is_file()] if source.is_dir() else [source]
+        facts = [file.stat() for file in files]
+    except OSError:
+        raise DataError(f"there is no file {source}") from None
+    size, modified = sum(fact.st_size for fact in facts), max((fact.st_mtime_ns for fact in facts), default=0)
+    return {"name": source.name, "size": size, "modified_ns": modified}
+
+
+def _group_facts(groups: Groups, documents: Sequence[Document]) -> dict[str, Any]:
+    largest = groups.largest()
+    sizes = np.bincount(groups.of)
+    titles = list(dict.fromkeys(documents[i].title or documents[i].key for i in largest))
+    return {
+        "groups": len(groups.keys),
+        "grouped": int(sizes[sizes > 1].sum()),
+        "links": groups.links,
+        "refused_links": groups.refused,
+        "largest_group": LargestGroup(documents=len(largest), titles=titles[:20]),
+    }
+
+
+def _document_facts(documents: Sequence[Document], layout: DocumentFormat) -> dict[str, Any]:
+    lengths = np.array([len(document.body) for document in documents])
+    return {
+        "documents": len(documents),
+        "lengths": [int(length) for length in np.quantile(lengths, LENGTH_QUANTILES)],
+        "hints": {name: sum(name in document.hints for document in documents) for name in layout.hints},
+        "non_ascii_after": _count_non_ascii(documents),
+    }
+
+
+def _count_non_ascii(documents: Sequence[Document]) -> int:
+    bodies = (document.body for document in documents if not document.body.isascii())
+    return sum(len(run) for body in bodies for run in NON_ASCII.findall(body))
+
+
+def _characters_per_token(counts: dict[Split, SplitCounts]) -> float:
+    """Of the bodies outside the training split, which the tokenizer has not seen."""
+    unseen = [counts[split] for split in SPLITS if split != "train"]
+    return sum(part.characters for part in unseen) / max(1, sum(part.body_tokens for part in unseen))
+
+
+def _peak_memory() -> int:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+class _Stages:
+    """Seconds per stage, and word of each to whoever watches."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self.progress(name, 0, 1)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 2)
+        self.progress(name, 1, 1)
+
+    def counter(self, name: str, total: int) -> Callable[[int], None]:
+        done = 0
+
+        def add(count: int) -> None:
+            nonlocal done
+            done += count
+            self.progress(name, done, total)
+
+        return add

@@ -1,0 +1,307 @@
+"""A prepared corpus on disk: token arrays that are memory-mapped, and a manifest that says what they are.
+
+    manifest.json                 written last: hashes, counts, settings
+    tokenizer.json ...            the tokenizer, as a model folder has it
+    <split>.tokens.npy            the tokens of all documents, one after the other; no end tokens
+    <split>.offsets.npy           (documents, segments + 1): where each segment of a document starts, and the last ends
+    <split>.documents.parquet     title, hints, characters, group and key of each document
+
+A document's segments are its hint lines in the format's order (empty where not known), the sentence, and the body.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from movieplotgpt.errors import DataError
+from movieplotgpt.text.cleaning import CleaningSettings
+from movieplotgpt.text.formatting import DocumentFormat
+from movieplotgpt.text.splits import SPLITS, Member, Split
+from movieplotgpt.text.tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    import polars as pl
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+
+Ids: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
+I64: TypeAlias = npt.NDArray[np.int64]
+
+_ENCODED_AT_ONCE = 2_000  # documents
+
+
+class SourceFile(BaseModel):
+    """Where the text came from; size and time only spare reading it again to see that it is the same."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    size: int
+    modified_ns: int
+    sha256: str
+
+
+class SplitCounts(BaseModel):
+    """How much a split holds. Characters are code points of the bodies; tokens leave the end tokens out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    documents: int
+    characters: int
+    header_tokens: int
+    body_tokens: int
+
+
+class Manifest(BaseModel):
+    """What a prepared folder holds. ``corpus_hash`` names the text and its split beside every number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int
+    corpus_hash: str
+    split_hash: str
+    cleaner_hash: str
+    source: SourceFile
+    format: DocumentFormat
+    cleaning: CleaningSettings
+    settings: dict[str, Any]
+    vocab_size: int
+    dtype: str
+    splits: dict[Split, SplitCounts]
+
+
+@dataclass(frozen=True)
+class PreparedSplit:
+    """The documents of one split as token arrays; nothing is read before it is asked for."""
+
+    tokens: Ids
+    offsets: I64  # (documents, hints + 3)
+    hint_names: tuple[str, ...]
+    path: Path
+
+    @property
+    def n_documents(self) -> int:
+        """How many documents the split has."""
+        return len(self.offsets)
+
+    def hint(self, i: int, k: int) -> Ids:
+        """The tokens of hint line ``k`` of document ``i``; empty where it is not known."""
+        return self._segment(i, k)
+
+    def sentence(self, i: int) -> Ids:
+        """The tokens of the header's sentence."""
+        return self._segment(i, len(self.hint_names))
+
+    def body(self, i: int) -> Ids:
+        """The tokens of the body, the end token not among them."""
+        return self._segment(i, len(self.hint_names) + 1)
+
+    def header(self, i: int) -> Ids:
+        """The tokens of all known hint lines and the sentence."""
+        return self.tokens[self.offsets[i, 0] : self.offsets[i, -2]]
+
+    @cached_property
+    def header_lengths(self) -> I64:
+        """Tokens of each document's header, all its hint lines counted."""
+        return np.asarray(self.offsets[:, -2] - self.offsets[:, 0])
+
+    @cached_property
+    def body_lengths(self) -> I64:
+        """Tokens of each document's body."""
+        return np.asarray(self.offsets[:, -1] - self.offsets[:, -2])
+
+    @cached_property
+    def n_characters(self) -> I64:
+        """Unicode code points of each document's cleaned body."""
+        return self._documents["n_characters"].to_numpy()
+
+    @cached_property
+    def titles(self) -> list[str]:
+        """The title of each document."""
+        return self._documents["title"].to_list()
+
+    @cached_property
+    def hints(self) -> list[dict[str, str]]:
+        """The known hints of each document."""
+        rows = self._documents.select(_hint_column(name) for name in self.hint_names).rows()
+        return [{name: text for name, text in zip(self.hint_names, row, strict=True) if text} for row in rows]
+
+    @cached_property
+    def groups(self) -> list[str]:
+        """The name of each document's group: documents that share it are one work."""
+        return self._documents["group"].to_list()
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """Where each document came from: a row, a file, a scene."""
+        return self._documents["key"].to_list()
+
+    @cached_property
+    def _documents(self) -> pl.DataFrame:
+        import polars as pl
+
+        return pl.read_parquet(self.path)
+
+    def _segment(self, i: int, k: int) -> Ids:
+        return self.tokens[self.offsets[i, k] : self.offsets[i, k + 1]]
+
+
+@dataclass(frozen=True)
+class PreparedCorpus:
+    """A prepared folder, opened."""
+
+    folder: Path
+    manifest: Manifest
+
+    @classmethod
+    def load(cls, folder: Path) -> PreparedCorpus:
+        """Open ``folder``; the arrays are mapped, not read.
+
+        Raises:
+            DataError: it is no prepared folder, of another format version, or a file is missing or of a wrong size.
+        """
+        corpus = cls(folder, read_manifest(folder))
+        for split in SPLITS:
+            corpus._open(split)
+        return corpus
+
+    @property
+    def format(self) -> DocumentFormat:
+        """How a document is laid out."""
+        return self.manifest.format
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer the arrays were made with."""
+        return Tokenizer.load(self.folder)
+
+    def split(self, name: Split) -> PreparedSplit:
+        """The documents of one split.
+
+        Raises:
+            DataError: the corpus was prepared without such a split.
+        """
+        if not self.manifest.splits[name].documents:
+            raise DataError(f"{self.folder} has no {name} split; prepare it again with split.{name} above 0")
+        return self._open(name)
+
+    def _open(self, name: Split) -> PreparedSplit:
+        counts = self.manifest.splits[name]
+        columns = len(self.format.hints) + 3
+        offsets = _mapped(self.folder / f"{name}.offsets.npy", np.dtype(np.int64), (counts.documents, columns))
+        n_tokens = counts.header_tokens + counts.body_tokens
+        tokens = _mapped(self.folder / f"{name}.tokens.npy", np.dtype(self.manifest.dtype), (n_tokens,))
+        documents = self.folder / f"{name}.documents.parquet"
+        if not documents.is_file():
+            raise DataError(f"{documents} is missing; prepare the corpus again")
+        return PreparedSplit(tokens, offsets, self.format.hints, documents)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a prepared folder.
+
+    Raises:
+        DataError: there is none, it is damaged, or of another format version.
+    """
+    path = folder / MANIFEST
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        version = values["format_version"]
+        if version == FORMAT_VERSION:
+            return Manifest.model_validate(values)
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{folder} is no prepared corpus: it has no {MANIFEST}; run `movieplotgpt prepare`") from None
+    except (ValidationError, ValueError, KeyError, TypeError):
+        raise DataError(f"{path} is damaged; prepare the corpus again") from None
+    raise DataError(f"{folder} has format {version}, this version reads {FORMAT_VERSION}; prepare the corpus again")
+
+
+def write_split(
+    folder: Path,
+    name: Split,
+    members: Sequence[Member],
+    layout: DocumentFormat,
+    tokenizer: Tokenizer,
+    progress: Callable[[int], None],
+) -> SplitCounts:
+    """Encode a split and write its three files into ``folder``; ``progress`` is told of documents as they are done."""
+    n_segments = len(layout.hints) + 2
+    tokens: list[Ids] = [np.empty(0, tokenizer.dtype)]
+    lengths = np.zeros((len(members), n_segments), np.int64)
+    lines: dict[str, Ids] = {}
+    for first in range(0, len(members), _ENCODED_AT_ONCE):
+        part = members[first : first + _ENCODED_AT_ONCE]
+        for i, segments in enumerate(_encode(part, layout, tokenizer, lines), start=first):
+            lengths[i] = [len(ids) for ids in segments]
+            tokens.extend(segments)
+        progress(len(part))
+    ends = np.cumsum(lengths.ravel()).reshape(lengths.shape)
+    offsets = np.concatenate([ends[:, :1] - lengths[:, :1], ends], axis=1)
+    np.save(folder / f"{name}.tokens.npy", np.concatenate(tokens))
+    np.save(folder / f"{name}.offsets.npy", offsets)
+    _table(members, layout).write_parquet(folder / f"{name}.documents.parquet")
+    return SplitCounts(
+        documents=len(members),
+        characters=sum(len(member.document.body) for member in members),
+        header_tokens=int(lengths[:, :-1].sum()),
+        body_tokens=int(lengths[:, -1].sum()),
+    )
+
+
+def _encode(
+    members: Sequence[Member], layout: DocumentFormat, tokenizer: Tokenizer, lines: dict[str, Ids]
+) -> Iterable[list[Ids]]:
+    """The segments of each document; ``lines`` remembers hint lines, of which there are few."""
+    bodies = tokenizer.encode_batch([member.document.body for member in members])
+    sentences = tokenizer.encode_batch([layout.sentence(member.document.title) for member in members])
+    for member, sentence, body in zip(members, sentences, bodies, strict=True):
+        hints = []
+        for name in layout.hints:
+            line = "".join(layout.hint_lines({name: member.document.hints.get(name, "")}))
+            if line not in lines:
+                lines[line] = tokenizer.encode(line)
+            hints.append(lines[line])
+        yield [*hints, sentence, body]
+
+
+def _table(members: Sequence[Member], layout: DocumentFormat) -> pl.DataFrame:
+    import polars as pl
+
+    documents = [member.document for member in members]
+    columns = {
+        "title": pl.Series([document.title for document in documents], dtype=pl.String),
+        **{
+            _hint_column(name): pl.Series([document.hints.get(name) for document in documents], dtype=pl.String)
+            for name in layout.hints
+        },
+        "n_characters": pl.Series([len(document.body) for document in documents], dtype=pl.Int64),
+        "group": pl.Series([member.group for member in members], dtype=pl.String),
+        "key": pl.Series([document.key for document in documents], dtype=pl.String),
+    }
+    return pl.DataFrame(columns)
+
+
+def _hint_column(name: str) -> str:
+    return f"hint {name}"
+
+
+def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    try:
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r" if np.prod(shape) else None)
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing; prepare the corpus again") from None
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(f"{path} is damaged ({error}); prepare the corpus again") from None
+    if array.dtype != dtype or array.shape != shape:
+        raise DataError(f"{path} does not fit the manifest ({array.dtype}, {array.shape}); prepare the corpus again")
+    return array

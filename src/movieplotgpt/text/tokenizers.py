@@ -1,0 +1,411 @@
+"""Char, byte and BPE tokenizers behind one class, saved as the tokenizer.json that transformers loads as it is.
+
+Every one of them holds all 256 bytes, so that no text can fail, and one special token, the end marker: end and begin of
+sequence at once. Where an id lies:
+
+    0           the end marker
+    1 + b       the byte b
+    257 ..      char: the characters of the training text, by code point; bpe: what was merged, in the order learned
+
+A tokenizer is its tokens and its merges; what the tokenizers library needs besides is fixed for each kind, so that a
+tokenizer.json is one of ours if what is built anew from the two agrees with it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import itertools
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import tokenizers
+from pydantic import Field
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+
+from movieplotgpt import atomic
+from movieplotgpt.config import Settings
+from movieplotgpt.errors import CheckpointError, ConfigError
+
+Ids: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
+Kind: TypeAlias = Literal["char", "byte", "bpe"]
+
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_CHUNK = 1 << 16  # characters looked up at a time: their code points stay in the cache
+_PIECE = 1 << 14  # characters of a long text that BPE takes as one
+_BATCH = 256  # pieces in which BPE looks for new words at a time
+_BAD_END = "the end marker {!r} cannot be told from ordinary text; use one word such as 'END_OF_PLOT'"
+_CUT = re.compile(r"\S(?=[ \n])")  # where GPT-2's pattern always begins a new word, whatever stands around it
+_WORDS = re.compile(r"\s*\S+(?:[^\S \n]\s*\S*)*|\s+")  # a text cut at every such place
+
+
+def _visible_bytes() -> Iterator[str]:
+    """Yield GPT-2's character for each byte: itself where Latin-1 can show it, else the next one from U+0100 on."""
+    stand_ins = itertools.count(0x100)
+    for byte in range(256):
+        shown = 0x21 <= byte <= 0x7E or (0xA1 <= byte <= 0xFF and byte != 0xAD)
+        yield chr(byte if shown else next(stand_ins))
+
+
+class CharSettings(Settings):
+    """Every character of the training text is a token, and every other character is spelled in bytes."""
+
+    kind: Literal["char"] = "char"
+
+    def train(self, texts: Iterable[str], end: str) -> Tokenizer:
+        """Take the characters of ``texts``, without those that only the end marker holds.
+
+        Raises:
+            ConfigError: ``end`` cannot be told from ordinary text.
+        """
+        seen = np.zeros(0x110000, bool)
+        for text in texts:
+            for points in _code_points(_well_formed(text).replace(end, "")):
+                seen[points] = True
+        characters = [chr(point) for point in np.flatnonzero(seen)]
+        return CharTokenizer([end, *CharTokenizer.byte_tokens, *characters])
+
+
+class ByteSettings(Settings):
+    """Every byte of the UTF-8 text is a token: the smallest vocabulary, the same for each corpus."""
+
+    kind: Literal["byte"] = "byte"
+
+    def train(self, texts: Iterable[str], end: str) -> Tokenizer:
+        """Nothing is learned from ``texts``.
+
+        Raises:
+            ConfigError: ``end`` cannot be told from ordinary text.
+        """
+        return ByteTokenizer([end, *ByteTokenizer.byte_tokens])
+
+
+class BpeSettings(Settings):
+    """Byte-level byte-pair encoding within GPT-2's words."""
+
+    kind: Literal["bpe"] = "bpe"
+    vocab_size: int = Field(4096, ge=257, description="All tokens: 256 bytes, the end marker, and what is merged.")
+
+    def train(self, texts: Iterable[str], end: str) -> Tokenizer:
+        """Merge the most frequent pairs of ``texts``; a short text has too few for the whole ``vocab_size``.
+
+        Where there is nothing to merge, bytes are all it is: a ByteTokenizer.
+
+        Raises:
+            ConfigError: ``end`` cannot be told from ordinary text.
+        """
+        _check_end(end)
+        learner = tokenizers.Tokenizer(models.BPE())
+        learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+        trainer = trainers.BpeTrainer(
+            vocab_size=self.vocab_size - 1,
+            min_frequency=2,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        learner.train_from_iterator((part for text in texts for part in _well_formed(text).split(end)), trainer)
+        tokens, merges = _tokens_and_merges(json.loads(learner.to_str())["model"])
+        tokenizer = BpeTokenizer if merges else ByteTokenizer
+        return tokenizer([end, *tokenizer.byte_tokens, *tokens[256:]], merges)
+
+
+TokenizerSettings = Annotated[CharSettings | ByteSettings | BpeSettings, Field(discriminator="kind")]
+
+
+class Tokenizer(ABC):
+    """Text to ids and back; immutable. ``decode(encode(s)) == s`` for every str without lone surrogates."""
+
+    kind: ClassVar[Kind]
+    byte_tokens: ClassVar[tuple[str, ...]]  # how the vocabulary writes each byte
+
+    def __init__(self, tokens: Sequence[str], merges: Sequence[tuple[str, str]] = ()) -> None:
+        self._end, *others = tokens
+        _check_end(self._end, others)
+        self._bytes = (
+            self._end.encode(),
+            *(bytes([byte]) for byte in range(256)),
+            *map(self._token_bytes, others[256:]),
+        )
+        self._end_ids = np.zeros(1, self.dtype)
+        self._pipeline = _pipeline(tokens, merges, by_characters=self.kind == "char")
+
+    @staticmethod
+    def load(folder: Path) -> Tokenizer:
+        """Read the tokenizer.json of a model folder.
+
+        Raises:
+            CheckpointError: it is missing, damaged, or was made by another program.
+        """
+        path = folder / "tokenizer.json"
+        try:
+            return _from_json(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            raise CheckpointError(f"{folder} has no tokenizer.json; name the folder of a model") from None
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read ({error.strerror}); name the folder of a model") from None
+        except ValueError as error:
+            raise CheckpointError(f"{path} {error}; copy or download the model again") from None
+
+    def save(self, folder: Path, *, model_max_length: int) -> None:
+        """Write tokenizer.json and tokenizer_config.json, from which transformers' AutoTokenizer loads it.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        config = {
+            "tokenizer_class": "PreTrainedTokenizerFast",  # without it transformers 5 silently takes a wrong class
+            "bos_token": self.end,
+            "eos_token": self.end,
+            "pad_token": self.end,
+            "clean_up_tokenization_spaces": False,
+            "model_max_length": model_max_length,
+        }
+        atomic.write_text(folder / "tokenizer.json", self.to_json())
+        atomic.write_text(folder / "tokenizer_config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+
+    def to_json(self) -> str:
+        """The text of tokenizer.json; equal tokenizers have equal texts."""
+        return self._pipeline.to_str(pretty=True)
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of ids: the largest is one less."""
+        return len(self._bytes)
+
+    @property
+    def end(self) -> str:
+        """The end marker as text."""
+        return self._end
+
+    @property
+    def end_id(self) -> int:
+        """The end marker's id: end and begin of sequence."""
+        return 0
+
+    @property
+    def dtype(self) -> type[np.uint16 | np.uint32]:
+        """The smallest of uint16 and uint32 that holds each id."""
+        return np.uint16 if self.vocab_size <= 1 << 16 else np.uint32
+
+    def encode(self, text: str) -> Ids:
+        """The ids of ``text``, with no begin token; an end marker in it becomes the one special id."""
+        first, *others = map(self._encode_part, _well_formed(text).split(self._end))
+        return np.concatenate([first, *(ids for part in others for ids in (self._end_ids, part))]) if others else first
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
+        """``encode`` of each text; bpe is several times faster here than text by text."""
+        return [self.encode(text) for text in texts]
+
+    def decode(self, ids: Sequence[int] | Ids) -> str:
+        """The text of ``ids``, end markers included; bytes that are no UTF-8 become U+FFFD.
+
+        An id that no token has, as a padded embedding may draw, is no text (as in transformers).
+        """
+        array = np.asarray(ids, np.int64)
+        chunks = (array[start : start + _CHUNK].tolist() for start in range(0, len(array), _CHUNK))
+        return b"".join(b"".join(map(self.token_bytes, chunk)) for chunk in chunks).decode("utf-8", "replace")
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """What ``token_id`` adds to a text: perhaps a part of a character."""
+        assert token_id >= 0, f"{token_id} is no token id"
+        return self._bytes[token_id] if token_id < len(self._bytes) else b""
+
+    def decoder(self) -> StreamDecoder:
+        """A decoder for ids that come one by one."""
+        return StreamDecoder(self.token_bytes)
+
+    @staticmethod
+    def replaced(text: str) -> dict[str, str]:
+        """What ``encode`` replaces in ``text``: the lone surrogates, which no UTF-8 can hold, by U+FFFD."""
+        return dict.fromkeys(_SURROGATES.findall(text), _REPLACEMENT)
+
+    @abstractmethod
+    def _encode_part(self, part: str) -> Ids:
+        """The ids of a well-formed text that holds no end marker."""
+
+    @staticmethod
+    @abstractmethod
+    def _token_bytes(token: str) -> bytes:
+        """What a token behind the bytes stands for; KeyError if it is none of this kind."""
+
+
+class StreamDecoder:
+    """Ids one by one to text; all that ``push`` and ``finish`` return, joined, is ``decode`` of all ids."""
+
+    def __init__(self, token_bytes: Callable[[int], bytes]) -> None:
+        self._token_bytes = token_bytes
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token_id: int) -> str:
+        """The characters that ``token_id`` completes: perhaps none, never a half."""
+        return self._utf8.decode(self._token_bytes(token_id))
+
+    def finish(self) -> str:
+        """What is left of a character that did not come whole: U+FFFD or nothing."""
+        return self._utf8.decode(b"", final=True)
+
+
+class CharTokenizer(Tokenizer):
+    """Characters by a look-up table over code points; those it lacks are spelled in bytes."""
+
+    kind = "char"
+    byte_tokens = tuple(f"<0x{byte:02X}>" for byte in range(256))
+
+    def __init__(self, tokens: Sequence[str], merges: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(tokens, merges)
+        self._id_of_point = np.zeros(0x110000, self.dtype)  # 0, the end marker's id, where the vocabulary has none
+        self._id_of_point[[ord(token) for token in tokens[257:]]] = np.arange(257, len(tokens))
+
+    def _encode_part(self, part: str) -> Ids:
+        ids = np.empty(len(part), self.dtype)
+        for start, points in enumerate(_code_points(part)):
+            chunk = ids[start * _CHUNK : (start + 1) * _CHUNK]
+            self._id_of_point.take(points, out=chunk, mode="clip")  # clip: straight into out, no buffer between
+            if not chunk.all():
+                return np.concatenate([*map(self._spell_missing, _code_points(part))])
+        return ids
+
+    def _spell_missing(self, points: npt.NDArray[np.uint32]) -> Ids:
+        ids = self._id_of_point.take(points)
+        missing = ids == 0
+        n_bytes = 1 + (points > 0x7F) + (points > 0x7FF) + (points > 0xFFFF)
+        spelled = points[missing].tobytes().decode("utf-32-le").encode()
+        ids = np.repeat(ids, np.where(missing, n_bytes, 1))
+        ids[ids == 0] = _byte_ids(spelled)
+        return ids
+
+    @staticmethod
+    def _token_bytes(token: str) -> bytes:
+        return token.encode()
+
+
+class ByteTokenizer(Tokenizer):
+    """Bytes of UTF-8, which the vocabulary writes as GPT-2 does: each as one visible character."""
+
+    kind: ClassVar[Kind] = "byte"
+    byte_tokens = tuple(_visible_bytes())
+
+    def _encode_part(self, part: str) -> Ids:
+        return _byte_ids(part.encode())
+
+    @staticmethod
+    def _token_bytes(token: str) -> bytes:
+        return b"".join(_BYTES_BY_SYMBOL[symbol] for symbol in token)
+
+
+class BpeTokenizer(ByteTokenizer):
+    """Byte-pair encoding by the tokenizers library, which is given each different word once."""
+
+    kind: ClassVar[Kind] = "bpe"
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
+        """``encode`` of each text; the more in one call, the fewer words are new."""
+        ids_of_word: dict[str, bytes] = {}
+        pieces_of = [_pieces(_well_formed(text)) for text in texts]
+        pieces = list(itertools.chain.from_iterable(pieces_of))
+        batches = (pieces[start : start + _BATCH] for start in range(0, len(pieces), _BATCH))
+        runs = itertools.chain.from_iterable(self._encode_pieces(batch, ids_of_word) for batch in batches)
+        return [np.concatenate(list(itertools.islice(runs, len(own)))) for own in pieces_of]
+
+    def _encode_part(self, part: str) -> Ids:
+        return self.encode_batch([part])[0]
+
+    def _encode_pieces(self, pieces: list[str], ids_of_word: dict[str, bytes]) -> list[Ids]:
+        words_of = [_WORDS.findall(piece) for piece in pieces]
+        new = list(set(itertools.chain.from_iterable(words_of)) - ids_of_word.keys())
+        for word, encoding in zip(new, self._pipeline.encode_batch_fast(new, add_special_tokens=False), strict=True):
+            ids_of_word[word] = np.array(encoding.ids, self.dtype).tobytes()
+        return [np.frombuffer(b"".join(map(ids_of_word.__getitem__, words)), self.dtype) for words in words_of]
+
+
+_BYTES_BY_SYMBOL = {symbol: bytes([byte]) for byte, symbol in enumerate(ByteTokenizer.byte_tokens)}
+
+
+def _from_json(data: bytes) -> Tokenizer:
+    """Read tokenizer.json; ValueError says what is wrong, in words that follow the name of the file.
+
+    The tokenizers library aborts the whole process on some damaged files (a ``continuing_subword_prefix`` that ends
+    inside a character), so it never sees this one: what is built anew from tokens and merges must agree with it.
+    """
+    try:
+        spec = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is damaged ({error})") from None
+    try:
+        tokens, merges = _tokens_and_merges(spec["model"])
+        cls = BpeTokenizer if merges else CharTokenizer if tokens[1] == "<0x00>" else ByteTokenizer
+        known = {*tokens}.issuperset(part for a, b in merges for part in (a, b, a + b))
+        if known and tuple(tokens[1:257]) == cls.byte_tokens:
+            tokenizer = cls(tokens, merges)
+            if _agrees(spec, json.loads(tokenizer.to_json())):
+                return tokenizer
+    except (ConfigError, LookupError, TypeError, AttributeError, ValueError):
+        pass  # of a form that none of ours has
+    raise ValueError("is not a tokenizer of movieplotgpt")
+
+
+def _agrees(theirs: Any, ours: Any) -> bool:
+    """Whether all that ``theirs`` says is in ``ours``, but for the padding that transformers was last asked for."""
+    if not (isinstance(theirs, dict) and isinstance(ours, dict)):
+        return bool(theirs == ours)
+    return all(
+        key in ("padding", "truncation") or (key in ours and _agrees(value, ours[key])) for key, value in theirs.items()
+    )
+
+
+def _pipeline(tokens: Sequence[str], merges: Sequence[tuple[str, str]], *, by_characters: bool) -> tokenizers.Tokenizer:
+    """Build the same tokenizer in the tokenizers library: what is saved, and what BPE encodes with."""
+    ids = {token: token_id for token_id, token in enumerate(tokens)}
+    pipeline = tokenizers.Tokenizer(models.BPE(ids, list(merges), byte_fallback=by_characters))
+    if by_characters:
+        pipeline.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    else:
+        pipeline.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+        pipeline.decoder = decoders.ByteLevel()
+    end = tokens[0]
+    pipeline.add_special_tokens([tokenizers.AddedToken(end, special=True, normalized=False)])
+    pipeline.post_processor = processors.TemplateProcessing(
+        single=[end, "$A"], pair=[end, "$A", end, "$B:1"], special_tokens=[(end, 0)]
+    )
+    if pipeline.decode([0], skip_special_tokens=False) != end:
+        raise ConfigError(_BAD_END.format(end))
+    return pipeline
+
+
+def _check_end(end: str, others: Sequence[str] = ()) -> None:
+    """No white space, which headers and pieces of text rely on; no colon or dollar, which the post-processor reads."""
+    if not re.fullmatch("[^\\s:$\ud800-\udfff]+", end) or end in others:
+        raise ConfigError(_BAD_END.format(end))
+
+
+def _tokens_and_merges(model: dict[str, Any]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return the vocabulary in the order of its ids, and the merges in the order learned."""
+    ids = model["vocab"]
+    return sorted(ids, key=ids.__getitem__), [(first, second) for first, second in model["merges"]]
+
+
+def _well_formed(text: str) -> str:
+    return text if text.isascii() else _SURROGATES.sub(_REPLACEMENT, text)
+
+
+def _code_points(text: str) -> Iterator[npt.NDArray[np.uint32]]:
+    for start in range(0, len(text), _CHUNK):
+        yield np.frombuffer(text[start : start + _CHUNK].encode("utf-32-le"), "<u4")
+
+
+def _byte_ids(data: bytes) -> npt.NDArray[np.uint16]:
+    return np.frombuffer(data, np.uint8).astype(np.uint16) + np.uint16(1)
+
+
+def _pieces(text: str) -> list[str]:
+    """Cut a long text in pieces whose ids, one after the other, are its ids."""
+    cuts = [0]
+    while found := _CUT.search(text, cuts[-1] + _PIECE):
+        cuts.append(found.end())
+    return [text[start:stop] for start, stop in itertools.pairwise([*cuts, len(text)])]

@@ -1,0 +1,162 @@
+"""Tables, dialogue and plain text become documents; what is left out is counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from movieplotgpt.errors import DataError
+from movieplotgpt.text.corpora import (
+    DecadeHint,
+    DialogueCorpus,
+    ListHint,
+    PlainCorpus,
+    TableCorpus,
+    TextHint,
+    read_documents,
+)
+from movieplotgpt.text.formatting import DocumentFormat
+
+PLOTS = DocumentFormat(header="The plot summary of the movie named '{Title}' is:", hints=("Decade", "Genre"))
+HINTS = {"Decade": DecadeHint(column="Year"), "Genre": ListHint(column="Genre")}
+TABLE = TableCorpus(text="Plot", hints=HINTS, page="Page")
+DIALOGUE = DialogueCorpus(group=("season", "scene"), deleted="deleted")
+PLAIN = PlainCorpus()
+
+
+def _write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8", newline="")
+    return path
+
+
+def test_rows_become_documents_and_losses_are_counted(tmp_path: Path) -> None:
+    source = _write(
+        tmp_path / "films.csv",
+        "Year,Title,Genre,Page,Plot\n"
+        '1974,  Two   Words ,Crime/Drama,http://a,"First\nplot, quoted"\n'
+        ",Unknown,UNKNOWN,unknown,Second plot\n"
+        "1999,Third,drama,http://c,   \n"
+        "1999,,drama,http://d,Fourth plot\n"
+        ",,,,\n",
+    )
+    corpus = read_documents(TABLE, PLOTS, source)
+    first, second = corpus.documents
+    assert (first.title, first.body) == ("Two Words", "First\nplot, quoted")
+    assert first.hints == {"Decade": "1970s", "Genre": "crime, drama"}
+    assert (first.page, first.key) == ("http://a", "row 1")
+    assert (second.title, second.hints, second.page) == ("Unknown", {}, "")  # there are films of that name
+    assert corpus.rows == 5
+    assert corpus.dropped == {"without text": 2, "without a title": 1}
+
+
+@pytest.mark.parametrize(
+    ("cell", "decade"),
+    [("1974", "1970s"), ("1974.0", "1970s"), ("12 May 2001", "2000s"), ("74", ""), ("19745", ""), ("no year", "")],
+)
+def test_a_year_becomes_its_decade(cell: str, decade: str) -> None:
+    assert DecadeHint(column="Year").value(cell) == decade
+
+
+def test_labels_are_found_by_their_words_in_the_cells_order() -> None:
+    hint = ListHint(
+        column="Genre",
+        most=2,
+        labels={"romance": ("romantic",), "comedy": (), "science fiction": ("sci-fi",), "war": ("world war ii",)},
+    )
+    assert hint.value("Romantic Comedy / war") == "romance, comedy"
+    assert hint.value("Sci-Fi") == "science fiction"
+    assert hint.value("World War II, war") == "war"
+    assert hint.value("warlike") == ""
+
+
+def test_labels_without_a_list_are_what_commas_and_slashes_divide() -> None:
+    assert ListHint(column="Genre", most=3).value("B / a;b ,, C, d") == "b, a, c"
+
+
+def test_underscores_of_a_text_hint_are_blanks() -> None:
+    assert TextHint(column="Origin").value("South_Korean ") == "South Korean"
+
+
+def test_lines_of_a_scene_become_one_document(tmp_path: Path) -> None:
+    source = _write(
+        tmp_path / "lines.csv",
+        "season,scene,speaker,line_text,deleted\n"
+        "1,1,Ada,Hello.,False\n"
+        "1,2,Bo,Other scene.,False\n"
+        "1,1,Bo,Cut.,TRUE\n"
+        "1,1,Bo,  kept as it is ,False\n"
+        "1,1,Cy,,False\n"
+        "2,1,,No speaker.,False\n",
+    )
+    corpus = read_documents(DIALOGUE, DocumentFormat(), source)
+    assert [document.body for document in corpus.documents] == [
+        "Ada: Hello.\nBo:   kept as it is ",
+        "Bo: Other scene.",
+        ": No speaker.",
+    ]
+    assert corpus.documents[0].key == "season 1, scene 1"
+    assert corpus.dropped == {"marked deleted": 1, "without text": 1}
+
+
+def test_plain_text_is_a_file_its_parts_or_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    (folder / "sub").mkdir(parents=True)
+    _write(folder / "b_two.txt", "\ufeffsecond")
+    _write(folder / "sub" / "c.md", "third")
+    _write(folder / "a.txt", "x===y=== \n")
+    _write(folder / ".hidden.txt", "not this")
+    _write(folder / "picture.png", "nor this")
+    whole = read_documents(PLAIN, DocumentFormat(), folder)
+    assert [(d.key, d.body) for d in whole.documents] == [
+        ("a.txt", "x===y=== \n"),
+        ("b_two.txt", "second"),
+        ("sub/c.md", "third"),
+    ]
+    parts = read_documents(PlainCorpus(separator="==="), DocumentFormat(), folder / "a.txt")
+    assert [d.body for d in parts.documents] == ["x", "y"]
+    assert parts.dropped == {"without text": 1}
+    titled = read_documents(PLAIN, PLOTS.model_copy(update={"hints": ()}), folder / "b_two.txt")
+    assert titled.documents[0].title == "b two"
+
+
+def test_a_folders_hash_tells_names_and_contents(tmp_path: Path) -> None:
+    hashes = set()
+    for number, (name, text) in enumerate([("a.txt", "x"), ("b.txt", "x"), ("a.txt", "y")]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        hashes.add(read_documents(PLAIN, DocumentFormat(), Path(_write(folder / name, text)).parent).sha256)
+    assert len(hashes) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "layout", "sentence"),
+    [
+        (TABLE.model_copy(update={"text": "Plott"}), PLOTS, r"no column 'Plott'; did you mean 'Plot'\?"),
+        (TABLE, DocumentFormat(header="'{Name}':"), r"no column 'Name'; its columns are Year, Title"),
+        (TABLE.model_copy(update={"hints": {}}), PLOTS, r"corpus.hints.Decade does not say its column"),
+        (DIALOGUE, DocumentFormat(), r"no column 'season'"),
+        (DialogueCorpus(group=("Year",), line="no column"), DocumentFormat(), r"line 'no column' names no column"),
+        (PLAIN, DocumentFormat(), r"is a table; name its text column"),
+    ],
+)
+def test_settings_that_do_not_fit_the_table_are_errors(
+    tmp_path: Path, settings: TableCorpus, layout: DocumentFormat, sentence: str
+) -> None:
+    source = _write(tmp_path / "films.csv", "Year,Title,Genre,Page,Plot\n1,a,b,c,d\n")
+    with pytest.raises(DataError, match=sentence):
+        read_documents(settings, layout, source)
+
+
+def test_no_document_left_says_why(tmp_path: Path) -> None:
+    source = _write(tmp_path / "films.csv", "Year,Title,Genre,Page,Plot\n1,a,b,c,\n1,,b,c,d\n")
+    with pytest.raises(DataError, match=r"no document is left of .*films.csv: 1 without text, 1 without a title"):
+        read_documents(TABLE, PLOTS, source)
+    with pytest.raises(DataError, match=r"no document is left of .*empty.txt: 1 without text"):
+        read_documents(PLAIN, DocumentFormat(), _write(tmp_path / "empty.txt", " \n"))
+    with pytest.raises(DataError, match=r"there is no .txt, .text or .md file"):
+        (tmp_path / "none").mkdir()
+        read_documents(PLAIN, DocumentFormat(), tmp_path / "none")
+    with pytest.raises(DataError, match="is not UTF-8"):
+        (tmp_path / "latin.txt").write_bytes(b"caf\xe9 ")
+        read_documents(PLAIN, DocumentFormat(), tmp_path / "latin.txt")
