@@ -1,0 +1,212 @@
+"""The model folder: a Hugging Face model in the Qwen3 layout, plus ``movieplotgpt.json``.
+
+Safetensors and JSON only: nothing a stranger publishes is executed. A folder is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from movieplotgpt.atomic import replacing_folder
+from movieplotgpt.errors import CheckpointError
+from movieplotgpt.model.gpt import GPT, ModelConfig
+from movieplotgpt.text.cleaning import CleaningSettings
+from movieplotgpt.text.formatting import DocumentFormat
+from movieplotgpt.text.tokenizers import Tokenizer
+
+FORMAT_VERSION = 1
+WEIGHTS_FOLDER = "MOVIEPLOTGPT_WEIGHTS"  # environment variable: where published models lie
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model and all that is needed to use it; no data file is."""
+
+    model: GPT
+    tokenizer: Tokenizer
+    format: DocumentFormat
+    cleaning: CleaningSettings
+    info: dict[str, Any]
+    folder: Path | None = None
+
+
+def weights_folder() -> Path:
+    """Where published models lie: the variable's folder, else ``weights/`` of the repository the package stands in."""
+    named = os.environ.get(WEIGHTS_FOLDER)
+    return Path(named) if named else Path(__file__).parents[3] / "weights"
+
+
+def resolve(name: str | Path) -> Path:
+    """Where a model's NAME or path points; a run's folder means its best checkpoint, or else its last.
+
+    Raises:
+        CheckpointError: there is no such model; names those there are.
+    """
+    for folder in (Path(name), weights_folder() / name):
+        for candidate in (folder, folder / "best", folder / "last"):
+            if (candidate / "config.json").is_file():
+                return candidate
+    if Path(name).is_dir():
+        raise CheckpointError(f"{name} is not a checkpoint: it has no config.json")
+    known = sorted(path.parent.name for path in weights_folder().glob("*/config.json"))
+    there_are = f"published models here: {', '.join(known)}" if known else "no published models are here"
+    raise CheckpointError(f"there is no model {str(name)!r}; {there_are}, or give a folder")
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, dtype: torch.dtype | None = None) -> None:
+    """Write ``checkpoint`` as a model folder, its weights in ``dtype`` (default: as they are).
+
+    Raises:
+        StorageError: the disk refused; what was there before is untouched.
+    """
+    with replacing_folder(folder) as partial:
+        write_model_files(partial, checkpoint, dtype=dtype)
+
+
+def write_model_files(folder: Path, checkpoint: Checkpoint, *, dtype: torch.dtype | None = None) -> None:
+    """Write the files of a model folder into an existing folder."""
+    model = checkpoint.model
+    dtype = dtype or model.model.embed_tokens.weight.dtype
+    weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in model.state_dict().items()}
+    if model.config.tie_embeddings:
+        del weights["lm_head.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    end_id = checkpoint.tokenizer.end_id
+    _write_json(folder / "config.json", huggingface_config(model.config, end_id, dtype))
+    _write_json(
+        folder / "generation_config.json", {"bos_token_id": end_id, "eos_token_id": end_id, "pad_token_id": end_id}
+    )
+    checkpoint.tokenizer.save(folder, model_max_length=model.config.context_length)
+    about = {
+        **checkpoint.info,
+        "format_version": FORMAT_VERSION,
+        "document_format": checkpoint.format.model_dump(mode="json"),
+        "cleaning": checkpoint.cleaning.model_dump(mode="json"),
+    }
+    _write_json(folder / "movieplotgpt.json", about)
+
+
+def load_checkpoint(name: str | Path, *, device: str | torch.device = "cpu") -> Checkpoint:
+    """Load a model folder, by published NAME or path, in float32 and evaluation mode.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or the format is another version's.
+    """
+    folder = resolve(name)
+    about = _read_json(folder, "movieplotgpt.json")
+    if about.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{folder} has checkpoint format {about.get('format_version')}, this version reads {FORMAT_VERSION}; "
+            "install the movieplotgpt that wrote it, or export it again"
+        )
+    model = GPT(model_config_from(_read_json(folder, "config.json"), folder))
+    _load_weights(model, folder)
+    try:
+        document_format = DocumentFormat.model_validate(about.pop("document_format"))
+        cleaning = CleaningSettings.model_validate(about.pop("cleaning"))
+    except (KeyError, ValidationError):
+        raise CheckpointError(f"{folder / 'movieplotgpt.json'} is damaged; copy or download the model again") from None
+    tokenizer = Tokenizer.load(folder)
+    return Checkpoint(model.eval().to(device), tokenizer, document_format, cleaning, about, folder)
+
+
+def huggingface_config(config: ModelConfig, end_id: int, dtype: torch.dtype) -> dict[str, Any]:
+    """``config.json`` as transformers' ``Qwen3ForCausalLM`` reads it."""
+    return {
+        "architectures": ["Qwen3ForCausalLM"],
+        "model_type": "qwen3",
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.n_embd,
+        "intermediate_size": config.n_ff,
+        "num_hidden_layers": config.n_layer,
+        "num_attention_heads": config.n_head,
+        "num_key_value_heads": config.n_kv_head,
+        "head_dim": config.head_dim,
+        "max_position_embeddings": config.context_length,
+        "rms_norm_eps": config.norm_eps,
+        "rope_theta": config.rope_theta,
+        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        "tie_word_embeddings": config.tie_embeddings,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "use_sliding_window": False,
+        "sliding_window": None,
+        "use_cache": True,
+        "initializer_range": 0.02,
+        "bos_token_id": end_id,
+        "eos_token_id": end_id,
+        "pad_token_id": end_id,
+        "torch_dtype": str(dtype).removeprefix("torch."),
+    }
+
+
+def model_config_from(values: dict[str, Any], folder: Path) -> ModelConfig:
+    """The network's dimensions from a ``config.json`` in the Qwen3 layout.
+
+    Raises:
+        CheckpointError: it is another architecture, or a dimension is missing.
+    """
+    if values.get("model_type") != "qwen3":
+        raise CheckpointError(f"{folder} holds a {values.get('model_type')} model; only the Qwen3 layout can be loaded")
+    try:
+        return ModelConfig(
+            vocab_size=values["vocab_size"],
+            context_length=values["max_position_embeddings"],
+            n_layer=values["num_hidden_layers"],
+            n_embd=values["hidden_size"],
+            n_head=values["num_attention_heads"],
+            n_kv_head=values["num_key_value_heads"],
+            head_dim=values["head_dim"],
+            n_ff=values["intermediate_size"],
+            rope_theta=values.get("rope_theta") or values["rope_parameters"]["rope_theta"],
+            norm_eps=values["rms_norm_eps"],
+            tie_embeddings=values["tie_word_embeddings"],
+        )
+    except (KeyError, ValidationError) as error:
+        raise CheckpointError(
+            f"{folder / 'config.json'} is damaged ({error}); copy or download the model again"
+        ) from None
+
+
+def _load_weights(model: GPT, folder: Path) -> None:
+    path = folder / "model.safetensors"
+    try:
+        weights = load_file(path)
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} has no model.safetensors; copy or download the model again") from None
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); copy or download the model again") from None
+    if model.config.tie_embeddings and "model.embed_tokens.weight" in weights:
+        weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
+    try:
+        model.load_state_dict({name: value.float() for name, value in weights.items()})
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise CheckpointError(f"{path} does not fit {folder / 'config.json'}: {reason}") from None
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _read_json(folder: Path, name: str) -> dict[str, Any]:
+    path = folder / name
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} has no {name}; copy or download the model again") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); copy or download the model again") from None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} is damaged (no JSON object); copy or download the model again")
+    return values

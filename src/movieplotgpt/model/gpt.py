@@ -1,0 +1,253 @@
+"""The transformer, in the layout of Qwen3; nothing but the network.
+
+RMSNorm, rotary positions, grouped-query attention with a norm on each query and key head, SwiGLU, no biases. Attribute
+names are transformers' own, so that ``state_dict`` is the file every tool reads.
+
+Shapes: B batch, T time, C embedding, H query heads, K key-value heads, D head size, V vocabulary.
+
+Source: Qwen3 technical report (arXiv 2505.09388); Hugging Face transformers ``Qwen3ForCausalLM`` is the test's oracle.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from movieplotgpt.config import Settings
+from movieplotgpt.model.attention import causal_attention
+from movieplotgpt.model.kv_cache import KVCache
+
+
+class ModelConfig(Settings):
+    """The network's dimensions."""
+
+    vocab_size: int = Field(ge=2, description="Rows of the embedding; ids of the tokenizer plus padding.")
+    context_length: int = Field(512, ge=8, description="Tokens the model reads at once.")
+    n_layer: int = Field(6, ge=1)
+    n_embd: int = Field(384, ge=8)
+    n_head: int = Field(3, ge=1)
+    n_kv_head: int = Field(3, ge=1, description="Key-value heads; fewer than n_head groups the queries.")
+    head_dim: int = Field(128, ge=2)
+    n_ff: int = Field(1024, ge=1, description="Width of the SwiGLU.")
+    rope_theta: float = Field(10_000.0, gt=0)
+    norm_eps: float = Field(1e-6, gt=0)
+    tie_embeddings: bool = True
+
+    @model_validator(mode="after")
+    def _fits(self) -> ModelConfig:
+        if self.n_head % self.n_kv_head:
+            raise ValueError(f"n_head {self.n_head} must be a multiple of n_kv_head {self.n_kv_head}")
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim {self.head_dim} must be even (rotary positions turn pairs)")
+        return self
+
+
+class Linear(nn.Linear):
+    """A matrix without bias, kept in its own precision and cast to that of its input for the product."""
+
+    def __init__(self, fan_in: int, fan_out: int) -> None:
+        super().__init__(fan_in, fan_out, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype))
+
+
+class RMSNorm(nn.Module):
+    """Root mean square norm, computed in float32 whatever comes in."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        x_float = x.float()
+        normed = x_float * torch.rsqrt(x_float.square().mean(-1, keepdim=True) + self.eps)
+        scaled: Tensor = (self.weight.float() * normed).to(x.dtype)
+        return scaled
+
+
+class Attention(nn.Module):
+    """Causal self-attention over ``n_head`` query heads that share ``n_kv_head`` key-value heads."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.layer, self.head_dim = layer, config.head_dim
+        self.group = config.n_head // config.n_kv_head
+        self.q_proj = Linear(config.n_embd, config.n_head * config.head_dim)
+        self.k_proj = Linear(config.n_embd, config.n_kv_head * config.head_dim)
+        self.v_proj = Linear(config.n_embd, config.n_kv_head * config.head_dim)
+        self.o_proj = Linear(config.n_head * config.head_dim, config.n_embd)
+        self.q_norm = RMSNorm(config.head_dim, config.norm_eps)
+        self.k_norm = RMSNorm(config.head_dim, config.norm_eps)
+
+    def forward(
+        self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None
+    ) -> Tensor:
+        q_BHTD = rotate(self.q_norm(self._heads(self.q_proj(x_BTC))).transpose(1, 2), rotary)
+        k_BKTD = rotate(self.k_norm(self._heads(self.k_proj(x_BTC))).transpose(1, 2), rotary)
+        v_BKTD = self._heads(self.v_proj(x_BTC)).transpose(1, 2)
+        if cache is not None:
+            k_BKTD, v_BKTD = cache.extend(self.layer, k_BKTD, v_BKTD)
+        if self.group > 1:
+            k_BKTD = k_BKTD.repeat_interleave(self.group, dim=1)
+            v_BKTD = v_BKTD.repeat_interleave(self.group, dim=1)
+        if mask is None and x_BTC.shape[1] > 1:
+            y_BHTD = causal_attention(q_BHTD, k_BKTD, v_BKTD)
+        else:  # a mask, or one new token that sees all before it
+            y_BHTD = F.scaled_dot_product_attention(q_BHTD, k_BKTD, v_BKTD, attn_mask=mask)
+        y_BTC: Tensor = self.o_proj(y_BHTD.transpose(1, 2).flatten(2))
+        return y_BTC
+
+    def _heads(self, x_BTC: Tensor) -> Tensor:
+        return x_BTC.view(*x_BTC.shape[:2], -1, self.head_dim)
+
+
+class MLP(nn.Module):
+    """SwiGLU: one half gates the other."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = Linear(config.n_embd, config.n_ff)
+        self.up_proj = Linear(config.n_embd, config.n_ff)
+        self.down_proj = Linear(config.n_ff, config.n_embd)
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        y_BTC: Tensor = self.down_proj(F.silu(self.gate_proj(x_BTC)) * self.up_proj(x_BTC))
+        return y_BTC
+
+
+class Block(nn.Module):
+    """Attention, then the MLP, each on a normed copy and added back."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.n_embd, config.norm_eps)
+        self.self_attn = Attention(config, layer)
+        self.post_attention_layernorm = RMSNorm(config.n_embd, config.norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(
+        self,
+        x_BTC: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        cache: KVCache | None,
+        dropout: float,
+    ) -> Tensor:
+        attended = self.self_attn(self.input_layernorm(x_BTC), rotary, mask, cache)
+        x_BTC = x_BTC + F.dropout(attended, dropout, self.training)
+        widened = self.mlp(self.post_attention_layernorm(x_BTC))
+        return x_BTC + F.dropout(widened, dropout, self.training)
+
+
+class Backbone(nn.Module):
+    """Embedding, blocks, last norm: everything but the head."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.n_embd)
+        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
+        self.norm = RMSNorm(config.n_embd, config.norm_eps)
+
+
+class GPT(nn.Module):
+    """A decoder-only language model.
+
+    ``dropout`` is applied to what each block adds, outside the attention kernel, in training mode only.
+    ``compute_dtype`` is the precision of the products; weights stay in their own.
+    """
+
+    def __init__(self, config: ModelConfig, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.config, self.dropout = config, dropout
+        self.compute_dtype = torch.float32
+        self.model = Backbone(config)
+        self.lm_head = Linear(config.n_embd, config.vocab_size)
+        if config.tie_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+        cos_TD, sin_TD = rotary_table(config)
+        self.register_buffer("cos_TD", cos_TD, persistent=False)
+        self.register_buffer("sin_TD", sin_TD, persistent=False)
+
+    def initialize(self, seed: int) -> None:
+        """Draw fresh weights: normal matrices, zero for what writes into the residual stream.
+
+        So each block starts as the identity.
+
+        Source: zero-init projections as in modded-nanogpt; embedding scale 0.02 as in GPT-2.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        for name, weight in self.named_parameters():
+            with torch.no_grad():
+                if weight.ndim < 2:
+                    weight.fill_(1.0)
+                elif name.endswith(("o_proj.weight", "down_proj.weight")):
+                    weight.zero_()
+                else:
+                    spread = 0.02 if "embed_tokens" in name or "lm_head" in name else 1 / math.sqrt(weight.shape[1])
+                    weight.copy_(torch.randn(weight.shape, generator=generator) * spread)
+
+    def hidden(self, ids_BT: Tensor, cache: KVCache | None = None) -> Tensor:
+        """The last hidden state, normed: what the head reads. With a cache, ``ids_BT`` follows what the cache holds."""
+        new = ids_BT.shape[1]
+        start = cache.length if cache is not None else 0
+        stop = start + new
+        assert stop <= self.config.context_length, f"{stop} tokens in a context of {self.config.context_length}"
+        x_BTC = F.embedding(ids_BT, self.model.embed_tokens.weight).to(self.compute_dtype)
+        x_BTC = F.dropout(x_BTC, self.dropout, self.training)
+        if cache is None or cache.even:
+            positions: slice | Tensor = slice(start, stop)
+            mask = causal_mask(new, stop, x_BTC.device) if 1 < new < stop else None
+        else:
+            ends_B11 = torch.from_numpy(cache.lengths.reshape(-1, 1, 1)).to(x_BTC.device)
+            positions = ends_B11
+            mask = torch.arange(stop, device=x_BTC.device) <= ends_B11[:, None]
+        rotary = (self.cos_TD[positions].to(x_BTC.dtype), self.sin_TD[positions].to(x_BTC.dtype))  # type: ignore[index]
+        for block in self.model.layers:
+            x_BTC = block(x_BTC, rotary, mask, cache, self.dropout)
+        if cache is not None:
+            cache.advance(new)
+        normed_BTC: Tensor = self.model.norm(x_BTC)
+        return normed_BTC
+
+    def forward(self, ids_BT: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Return ``logits_BTV`` (float32) for ``ids_BT``; with a cache, for the tokens that follow what it holds."""
+        logits_BTV: Tensor = self.lm_head(self.hidden(ids_BT, cache)).float()
+        return logits_BTV
+
+    def loss(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        """Mean cross-entropy (nats per token) over the targets that are not negative."""
+        logits_BTV = self(ids_BT)
+        return F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), ignore_index=-100)
+
+    def matrices(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The two-dimensional weights inside the blocks: what Muon orthogonalises."""
+        return ((name, weight) for name, weight in self.model.layers.named_parameters() if weight.ndim == 2)
+
+
+def rotary_table(config: ModelConfig) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the rotary angles, each (context_length, head_dim), float32.
+
+    Source: RoFormer (arXiv 2104.09864), in the half-rotation order of transformers.
+    """
+    frequency_D = config.rope_theta ** (-torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim)
+    angle_TD = torch.outer(torch.arange(config.context_length, dtype=torch.float32), frequency_D).repeat(1, 2)
+    return angle_TD.cos(), angle_TD.sin()
+
+
+def rotate(x_BHTD: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn each pair (d, d + D/2) of a head by its position's angle."""
+    cos_TD, sin_TD = rotary
+    first, second = x_BHTD.chunk(2, dim=-1)
+    return x_BHTD * cos_TD + torch.cat((-second, first), dim=-1) * sin_TD
+
+
+def causal_mask(new: int, seen: int, device: torch.device) -> Tensor:
+    """Which of ``seen`` positions the last ``new`` may look at: (new, seen), True where allowed."""
+    return torch.ones(new, seen, dtype=torch.bool, device=device).tril(seen - new)
