@@ -1,0 +1,1 @@
+"""Windows, optimizers, the loop, and what it needs to go on."""

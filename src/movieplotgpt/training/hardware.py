@@ -1,0 +1,106 @@
+"""Which device, precision and compiler a run uses, each with the reason."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from movieplotgpt.errors import TrainingError
+from movieplotgpt.training.run import TrainingSettings
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The choice made, and why, one sentence each."""
+
+    device: torch.device
+    dtype: torch.dtype
+    compile: bool
+    reasons: tuple[str, ...]
+
+
+def choose_hardware(settings: TrainingSettings) -> Hardware:
+    """Turn "auto" into a device, a precision and compiled or eager.
+
+    Raises:
+        TrainingError: a device was asked for that is not here.
+    """
+    device, why_device = _device(settings.device)
+    dtype, why_dtype = _precision(settings.precision, device)
+    compiled, why_compiled = _compiler(settings.compile, device)
+    return Hardware(device, dtype, compiled, (why_device, why_dtype, why_compiled))
+
+
+def cpu_flags() -> set[str]:
+    """Instruction sets the processor names (Linux); empty where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return set()
+    return set(next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), []))
+
+
+def _device(wanted: str) -> tuple[torch.device, str]:
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted != "auto":
+        if not here[wanted]:
+            there_is = ", ".join(name for name, available in here.items() if available)
+            raise TrainingError(f"device {wanted} is not available to this PyTorch; there is {there_is}")
+        return torch.device(wanted), f"device {wanted}: as asked"
+    name = next(name for name in ("cuda", "mps", "cpu") if here[name])
+    if name == "cuda":
+        why = f"{torch.cuda.get_device_name(0)} is the fastest device here"
+    elif name == "mps":
+        why = "Apple's GPU is the fastest device here"
+    else:
+        why = f"no GPU is visible to PyTorch; {torch.get_num_threads()} threads"
+    return torch.device(name), f"device {name}: {why}"
+
+
+def _precision(wanted: str, device: torch.device) -> tuple[torch.dtype, str]:
+    if wanted != "auto":
+        return getattr(torch, wanted), f"precision {wanted}: as asked"
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16, "precision bfloat16: the GPU has units for it"
+    if device.type == "cpu" and cpu_flags() & {"amx_bf16", "avx512_bf16"}:
+        return torch.bfloat16, "precision bfloat16: the processor has units for it"
+    return torch.float32, f"precision float32: no bfloat16 units found in this {device.type}"
+
+
+def _compiler(wanted: str, device: torch.device) -> tuple[bool, str]:
+    if wanted != "auto":
+        return wanted == "on", f"compile {wanted}: as asked"
+    if device.type == "mps" or platform.system() == "Windows":
+        return False, "compile off: not dependable on this platform"
+    if device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++"))):
+        return False, "compile off: no C++ compiler found (install g++ or clang to train faster)"
+    return True, "compile on: the first step takes longer, each later one less"
+
+
+def physical_memory() -> int:
+    """Bytes of memory this machine has; 0 where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0
+
+
+def keep_freed_memory() -> bool:
+    """Have the C library keep large blocks for reuse in place of handing them back after each; True where it could.
+
+    A training step frees and asks for the same gigabytes again; without this each time costs page faults, two thirds of
+    a step on a two-core AVX2 machine (results/LOG.md). For glibc; others are left as they are.
+    """
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # glibc's malloc.h
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        settings = ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 256 << 20))
+        return all(libc.mallopt(name, value) for name, value in settings)
+    except (OSError, AttributeError):
+        return False

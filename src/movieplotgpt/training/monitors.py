@@ -1,0 +1,217 @@
+"""Consumers of events: progress on a console, metrics.jsonl, samples, TensorBoard, the loss figure."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from movieplotgpt import atomic
+from movieplotgpt.errors import MissingExtraError
+from movieplotgpt.training.run import RunFolder
+from movieplotgpt.training.trainer import Evaluated, Event, Finished, Noted, Sampled, Started, StepDone
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Monitor(Protocol):
+    """Something that is told every event."""
+
+    def __call__(self, event: Event) -> None:
+        """Take note of ``event``."""
+
+
+class MetricsFile:
+    """``metrics.jsonl``: one JSON object for every step and evaluation.
+
+    A resumed run drops the lines after the step it goes on from, so that the file reads as if never interrupted.
+    """
+
+    def __init__(self, path: Path, *, resume_at: int | None = None) -> None:
+        self.path = path
+        kept = [line for line in read_metrics(path) if resume_at is not None and line["step"] < resume_at]
+        atomic.write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def __call__(self, event: Event) -> None:
+        """Append steps and evaluations."""
+        kind = {StepDone: "step", Evaluated: "evaluated"}.get(type(event))
+        if kind:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"event": kind, **asdict(event)}) + "\n")
+
+
+class SamplesFile:
+    """``samples.md``: what the model wrote at each evaluation."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self, event: Event) -> None:
+        """Append a sample."""
+        if isinstance(event, Sampled):
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(f"## step {event.step}\n\n{event.text}\n\n")
+
+
+class TensorBoard:
+    """Scalars for TensorBoard (extra ``track``) in ``tensorboard/`` under the run."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise MissingExtraError("tensorboard", "track") from None
+        self.writer: Any = SummaryWriter(str(folder / "tensorboard"))
+
+    def __call__(self, event: Event) -> None:
+        """Write loss, rate and score."""
+        if isinstance(event, StepDone):
+            self.writer.add_scalar("loss/train, nats per token", event.loss, event.step)
+            self.writer.add_scalar("learning rate", event.learning_rate, event.step)
+        elif isinstance(event, Evaluated):
+            self.writer.add_scalar("bits per character/validation", event.bits_per_character, event.step)
+        elif isinstance(event, Finished):
+            self.writer.close()
+
+
+class ConsoleProgress:
+    """A bar with loss, bits per character, tokens per second and ETA; plain lines where no terminal is.
+
+    ``tokens_per_character`` turns the loss of a step into bits per character (of the training text: an estimate).
+    """
+
+    def __init__(self, console: Console, tokens_per_character: float, *, every: float = 10.0) -> None:
+        self.console, self.every = console, every
+        self.bits_per_nat = tokens_per_character / math.log(2)
+        self.bar, self.task = self._bar()
+        self.seconds_per_step: float | None = None
+        self.last_line = -math.inf
+
+    def __enter__(self) -> ConsoleProgress:
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show ``event``."""
+        if isinstance(event, Started):
+            self._started(event)
+        elif isinstance(event, StepDone):
+            self._step(event)
+        elif isinstance(event, Evaluated):
+            best = ", the best so far" if event.best else ""
+            self._say(f"step {event.step:,}: validation {event.bits_per_character:.4f} bits per character{best}")
+        elif isinstance(event, Sampled):
+            self._say(event.text.strip()[:600])
+        elif isinstance(event, Noted):
+            self._say(event.message)
+        elif isinstance(event, Finished):
+            self._say(f"{event.reason} after {event.step:,} steps, {event.seconds / 60:.1f} minutes")
+
+    def _started(self, event: Started) -> None:
+        for reason in event.hardware.reasons:
+            self._say(reason)
+        self._say(
+            f"{event.parameters / 1e6:.1f} M parameters, {event.windows_per_epoch:,} windows an epoch, "
+            f"{event.tokens_per_step:,} tokens a step"
+        )
+        if event.hardware.compile:
+            self._say("compiling the training step; the first one takes up to a minute or two")
+
+    def _step(self, event: StepDone) -> None:
+        old = self.seconds_per_step
+        self.seconds_per_step = event.seconds if old is None or event.step < 3 else 0.9 * old + 0.1 * event.seconds
+        text = (
+            f"loss {event.loss:.3f}  ~{event.loss * self.bits_per_nat:.3f} bits/char  "
+            f"{event.tokens / self.seconds_per_step:,.0f} tokens/s  ETA {self._left(event)}"
+        )
+        if self.bar:
+            self.bar.update(self.task, completed=event.step + 1, total=event.total_steps, description=text)
+        elif time.monotonic() - self.last_line >= self.every:
+            self.last_line = time.monotonic()
+            self._say(f"step {event.step + 1:,}/{event.total_steps or '?'}  {text}")
+
+    def _left(self, event: StepDone) -> str:
+        if event.total_steps is None or self.seconds_per_step is None:
+            return "?"
+        minutes, seconds = divmod(round((event.total_steps - event.step - 1) * self.seconds_per_step), 60)
+        return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}" if minutes >= 60 else f"{minutes}:{seconds:02}"
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _bar(self) -> tuple[Any, Any]:
+        if not self.console.is_terminal:
+            return None, None
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}"))
+        bar = Progress(*columns, console=self.console)
+        return bar, bar.add_task("starting", total=None)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a ``metrics.jsonl``; a last line cut short by a crash is left out."""
+    lines: list[dict[str, Any]] = []
+    if path.exists():
+        for text in path.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(text))
+            except json.JSONDecodeError:
+                break
+    return lines
+
+
+def draw_loss(folder: RunFolder, tokens_per_character: float) -> Path:
+    """Draw training loss and validation score over the steps, both in bits per character (extra ``plots``).
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtraError("matplotlib", "plots") from None
+    lines = read_metrics(folder.metrics)
+    steps = [
+        (line["step"], line["loss"] * tokens_per_character / math.log(2)) for line in lines if line["event"] == "step"
+    ]
+    scores = [(line["step"], line["bits_per_character"]) for line in lines if line["event"] == "evaluated"]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot(xlabel="step", ylabel="bits per character")
+    if steps:
+        axes.plot(*zip(*_smoothed(steps), strict=True), label="training (header and end token included)", linewidth=1)
+    if scores:
+        axes.plot(*zip(*scores, strict=True), "o-", label="validation")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.savefig(folder.figure)
+    return folder.figure
+
+
+def _smoothed(points: list[tuple[int, float]], weight: float = 0.95) -> list[tuple[int, float]]:
+    """Exponential mean, corrected for its beginning."""
+    mean = total = 0.0
+    result = []
+    for step, value in points:
+        mean, total = weight * mean + (1 - weight) * value, weight * total + (1 - weight)
+        result.append((step, mean / total))
+    return result
+
+
+def tell(event: Event, monitors: list[Callable[[Event], None]]) -> None:
+    """Tell every monitor."""
+    for monitor in monitors:
+        monitor(event)

@@ -1,0 +1,124 @@
+"""Optimizers: settings and how to build each; a choice is a union told apart by ``kind``."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from movieplotgpt.config import Settings
+from movieplotgpt.model.gpt import GPT
+
+
+class AdamWSettings(Settings):
+    """AdamW for every weight: the control for every comparison."""
+
+    kind: Literal["adamw"] = "adamw"
+    learning_rate: float = Field(2e-3, gt=0)
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.95, ge=0, lt=1)
+    weight_decay: float = Field(0.1, ge=0, description="Of matrices; norms and embeddings have none.")
+
+    def build(self, model: GPT) -> list[torch.optim.Optimizer]:
+        """One optimizer with two groups: matrices with weight decay, the rest without."""
+        matrices = dict(model.matrices())
+        chosen = {id(weight) for weight in matrices.values()}
+        rest = [weight for weight in model.parameters() if id(weight) not in chosen]
+        groups = [
+            {"params": list(matrices.values()), "weight_decay": self.weight_decay},
+            {"params": rest, "weight_decay": 0.0},
+        ]
+        return [_adamw(groups, self.learning_rate, (self.beta1, self.beta2))]
+
+
+class MuonSettings(Settings):
+    """Muon for the matrices inside the blocks, AdamW for embeddings, head and norms."""
+
+    kind: Literal["muon"] = "muon"
+    learning_rate: float = Field(0.02, gt=0, description="Of the matrices.")
+    momentum: float = Field(0.95, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0, description="Of the matrices, times their learning rate.")
+    adamw_learning_rate: float = Field(3e-3, gt=0, description="Of embeddings, head and norms.")
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.95, ge=0, lt=1)
+
+    def build(self, model: GPT) -> list[torch.optim.Optimizer]:
+        """Two optimizers, Muon first."""
+        matrices = [weight for _, weight in model.matrices()]
+        chosen = {id(weight) for weight in matrices}
+        rest = [weight for weight in model.parameters() if id(weight) not in chosen]
+        muon = Muon(matrices, self.learning_rate, self.momentum, self.weight_decay, model.compute_dtype)
+        groups = [{"params": rest, "weight_decay": 0.0}]
+        return [muon, _adamw(groups, self.adamw_learning_rate, (self.beta1, self.beta2))]
+
+
+OptimizerSettings = Annotated[MuonSettings | AdamWSettings, Field(discriminator="kind")]
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, then the nearest orthogonal matrix as the update.
+
+    Matrices of one shape are orthogonalised together, in the precision the hardware multiplies fastest.
+    ``torch.optim.Muon`` goes one by one and always in bfloat16, which a CPU without bfloat16 units emulates (benchmarks
+    in results/LOG.md).
+
+    Source: Keller Jordan, https://kellerjordan.github.io/posts/muon/
+    """
+
+    def __init__(
+        self, params: Iterable[Tensor], lr: float, momentum: float, weight_decay: float, dtype: torch.dtype
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.dtype = dtype
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update every matrix that has a gradient."""
+        assert closure is None
+        for group in self.param_groups:
+            alike: dict[torch.Size, list[Tensor]] = defaultdict(list)
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    alike[weight.shape].append(weight)
+            for weights in alike.values():
+                self._step_alike(weights, group)
+
+    def _step_alike(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        updates = []
+        for weight in weights:
+            state = self.state[weight]
+            if not state:
+                state["momentum"] = torch.zeros_like(weight)
+            assert weight.grad is not None
+            state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
+            updates.append(weight.grad.lerp(state["momentum"], group["momentum"]))  # Nesterov's look ahead
+        rows, columns = weights[0].shape
+        scale = group["lr"] * max(1.0, rows / columns) ** 0.5
+        for weight, update in zip(weights, orthogonalize(torch.stack(updates), self.dtype), strict=True):
+            weight.mul_(1 - group["lr"] * group["weight_decay"])
+            weight.add_(update.to(weight.dtype), alpha=-scale)
+
+
+def orthogonalize(matrices_NRC: Tensor, dtype: torch.dtype, iterations: int = 5) -> Tensor:
+    """Bring all singular values of each of N matrices near one.
+
+    Source: the quintic Newton-Schulz iteration of Muon, its coefficients included.
+    """
+    x = matrices_NRC.to(dtype)
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    tall = x.shape[-2] > x.shape[-1]
+    if tall:
+        x = x.mT
+    for _ in range(iterations):
+        gram = x @ x.mT
+        polynomial = torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+        x = torch.baddbmm(x, polynomial, x, beta=3.4445)
+    return x.mT if tall else x
+
+
+def _adamw(groups: list[dict[str, Any]], learning_rate: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, eps=1e-10, fused=True)

@@ -1,0 +1,66 @@
+"""What a checkpoint needs to go on exactly: optimizer, step, best score. Safetensors and JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from movieplotgpt.errors import CheckpointError
+from movieplotgpt.model.gpt import GPT
+
+FOLDER = "training"
+
+
+@dataclass
+class Progress:
+    """Where a run stands. A batch is a function of its step, so no loader state is kept."""
+
+    step: int = 0  # steps done
+    total_steps: int | None = None  # None until a budget in minutes has been turned into steps
+    best_bits: float | None = None  # bits per character
+    evaluations_since_best: int = 0
+    seconds: float = 0.0
+    compiled: bool = False
+    threads: int = 0
+
+
+def write_state(folder: Path, progress: Progress, model: GPT, optimizers: list[torch.optim.Optimizer]) -> None:
+    """Write ``training/`` into a model folder that is being written."""
+    target = folder / FOLDER
+    target.mkdir()
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    tensors = {}
+    for i, optimizer in enumerate(optimizers):
+        for weight, state in optimizer.state.items():
+            for key, value in state.items():
+                tensors[f"{i}/{names[id(weight)]}/{key}"] = torch.as_tensor(value).detach().cpu().contiguous()
+    save_file(tensors, target / "optimizer.safetensors")
+    (target / "progress.json").write_text(json.dumps(asdict(progress), indent=2) + "\n", encoding="utf-8")
+
+
+def read_state(folder: Path, model: GPT, optimizers: list[torch.optim.Optimizer]) -> Progress:
+    """Fill ``optimizers`` from the checkpoint in ``folder`` and tell where it stands.
+
+    Raises:
+        CheckpointError: there is nothing to resume from, or it is damaged.
+    """
+    source = folder / FOLDER
+    try:
+        progress = Progress(**json.loads((source / "progress.json").read_text(encoding="utf-8")))
+        tensors = load_file(source / "optimizer.safetensors")
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} holds nothing to resume from; train without --resume, or --from it") from None
+    except (OSError, SafetensorError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{source} is damaged ({error}); train --from {folder} to keep its weights") from None
+    weights = dict(model.named_parameters())
+    for name, value in tensors.items():
+        i, weight, key = name.split("/")
+        on_host = value.ndim == 0  # AdamW counts its steps on the host unless fused on the device
+        device = weights[weight].device
+        optimizers[int(i)].state[weights[weight]][key] = value if on_host and device.type == "cpu" else value.to(device)
+    return progress

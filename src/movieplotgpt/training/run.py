@@ -1,0 +1,88 @@
+"""RunConfig: the whole TOML, composed of the parts' settings; and the layout of a run folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from movieplotgpt.config import Settings
+from movieplotgpt.model.sizes import SizeSettings
+from movieplotgpt.text.prepare import PrepareSettings
+from movieplotgpt.training.optimizers import MuonSettings, OptimizerSettings
+from movieplotgpt.training.schedules import ScheduleSettings
+from movieplotgpt.training.windows import WindowSettings
+
+
+class TrainingSettings(Settings):
+    """How long, how much at once, on what, and how often to look.
+
+    One of ``minutes``, ``steps`` and ``epochs`` says how long. Minutes become a fixed number of steps once the first
+    steps have been timed; the number is kept with the run.
+    """
+
+    minutes: float | None = Field(None, gt=0, description="Wall time for training, evaluation included.")
+    steps: int | None = Field(None, ge=1)
+    epochs: float | None = Field(None, gt=0)
+    tokens_per_step: int = Field(8192, ge=32, description="Tokens a step learns from; rows are this over the context.")
+    seed: int = Field(1337, ge=0)
+    dropout: float = Field(0.0, ge=0, lt=1, description="Of the embedding and of what each block adds.")
+    gradient_clip: float | None = Field(1.0, gt=0, description="Largest norm of the gradient.")
+    plain_tail: float = Field(0.1, ge=0, le=1, description="Last share of training in which no hint line is shown.")
+    evaluations: int = Field(5, ge=1, description="How often the validation split is scored, the last step included.")
+    patience: int | None = Field(None, ge=1, description="Stop after so many evaluations without a better one.")
+    checkpoint_every: int | None = Field(None, ge=1, description="In steps; always at each evaluation and at the end.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: Literal["auto", "on", "off"] = Field("auto", description="torch.compile, where a compiler is.")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> TrainingSettings:
+        given = [name for name in ("minutes", "steps", "epochs") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"give one of minutes, steps and epochs, not {' and '.join(given)}")
+        return self
+
+
+class RunConfig(PrepareSettings):
+    """Everything a published run is made from: one TOML file."""
+
+    model: SizeSettings = Field(SizeSettings(), description="The network's size.")
+    windows: WindowSettings = Field(WindowSettings(), description="How documents are shown.")
+    optimizer: OptimizerSettings = Field(MuonSettings(), description="Muon or AdamW.")
+    schedule: ScheduleSettings = Field(ScheduleSettings(), description="The learning rate's course.")
+    training: TrainingSettings = Field(TrainingSettings(), description="How long and on what.")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run keeps what it makes."""
+
+    path: Path
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint; its ``training/`` subfolder holds what resuming needs."""
+        return self.path / "last"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the lowest bits per character on the validation split."""
+        return self.path / "best"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line: every step and every evaluation."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        """Texts written while training."""
+        return self.path / "samples.md"
+
+    @property
+    def figure(self) -> Path:
+        """The loss figure."""
+        return self.path / "loss.svg"

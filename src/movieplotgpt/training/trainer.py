@@ -1,0 +1,361 @@
+"""The loop: an iterator of events. It prints nothing; evaluation and sampling are handed in as functions."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from movieplotgpt.atomic import recover_folder, replacing_folder
+from movieplotgpt.errors import TrainingError
+from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, write_model_files
+from movieplotgpt.model.gpt import GPT
+from movieplotgpt.model.sizes import parameters, training_flops_per_token
+from movieplotgpt.text.token_files import PreparedCorpus
+from movieplotgpt.training.hardware import Hardware, choose_hardware, keep_freed_memory
+from movieplotgpt.training.resuming import Progress, read_state, write_state
+from movieplotgpt.training.run import RunConfig, RunFolder
+from movieplotgpt.training.windows import Batch, TrainingWindows
+
+TIMED_STEPS = range(2, 8)  # the first two carry compilation; these tell how long a step takes
+
+
+@dataclass(frozen=True)
+class Started:
+    """The run begins, or goes on, at ``step``."""
+
+    step: int
+    total_steps: int | None
+    parameters: int
+    flops_per_token: int
+    tokens_per_step: int
+    windows_per_epoch: int
+    hardware: Hardware
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """One step; ``loss`` in nats per token, ``seconds`` of this step alone."""
+
+    step: int
+    total_steps: int | None
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    tokens: int
+    seconds: float
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The validation split was scored, in bits per character."""
+
+    step: int
+    bits_per_character: float
+    best: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A text the model writes at this point."""
+
+    step: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint is on disk, whole."""
+
+    step: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Noted:
+    """Something a person should know."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The run is over: complete, stopped early for lack of progress, or interrupted and saved."""
+
+    step: int
+    reason: str
+    seconds: float
+
+
+Event = Started | StepDone | Evaluated | Sampled | Saved | Noted | Finished
+Evaluate = Callable[[GPT], float]
+Sample = Callable[[GPT], str]
+
+
+def train(
+    config: RunConfig,
+    corpus: PreparedCorpus,
+    folder: RunFolder,
+    *,
+    evaluate: Evaluate,
+    sample: Sample | None = None,
+    resume: bool = False,
+    start_from: Checkpoint | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
+    """Train and tell what happens. ``stop`` is asked after each step; when true the run is saved and ends.
+
+    Raises:
+        TrainingError: the corpus is too small for the context, or the loss is no longer a number.
+        CheckpointError: there is nothing to resume from.
+        StorageError: the disk refused a checkpoint; the one before is untouched.
+    """
+    trainer = _Trainer(config, corpus, folder, evaluate, sample, start_from)
+    if resume:
+        trainer.resume()
+    yield from trainer.run(stop)
+
+
+class _Trainer:
+    """One run: what the loop needs between steps."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        corpus: PreparedCorpus,
+        folder: RunFolder,
+        evaluate: Evaluate,
+        sample: Sample | None,
+        start_from: Checkpoint | None,
+    ) -> None:
+        self.config, self.corpus, self.folder = config, corpus, folder
+        self.evaluate, self.sample = evaluate, sample
+        self.settings = config.training
+        self.hardware = choose_hardware(config.training)
+        if self.hardware.device.type == "cpu":
+            keep_freed_memory()
+        self.model = self._model(start_from).to(self.hardware.device)
+        self.model.dropout, self.model.compute_dtype = config.training.dropout, self.hardware.dtype
+        self.optimizers = config.optimizer.build(self.model)
+        self.rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
+        context_length = self.model.config.context_length
+        self.windows = TrainingWindows(
+            corpus.split("train"),
+            empty_sentence=corpus.tokenizer.encode(corpus.format.sentence()),
+            end_id=corpus.tokenizer.end_id,
+            context_length=context_length,
+            settings=config.windows,
+            seed=config.training.seed,
+        )
+        self.batch_size = max(1, config.training.tokens_per_step // context_length)
+        self.progress = Progress(
+            total_steps=self._steps_asked(), compiled=self.hardware.compile, threads=torch.get_num_threads()
+        )
+        self.loss = self.model.loss
+        self.notes: list[str] = []
+
+    def resume(self) -> None:
+        """Take weights, optimizer and progress from the last checkpoint."""
+        recover_folder(self.folder.last)
+        weights = load_checkpoint(self.folder.last).model.state_dict()
+        self.model.load_state_dict(weights)
+        self.progress = read_state(self.folder.last, self.model, self.optimizers)
+        if self.settings.compile == "auto" and self.progress.compiled != self.hardware.compile:
+            self.hardware = replace(self.hardware, compile=self.progress.compiled)
+        if self.progress.threads != torch.get_num_threads():
+            self.notes.append(
+                f"the run began with {self.progress.threads} threads and goes on with {torch.get_num_threads()}: "
+                "the weights will be as good, but not the same bits"
+            )
+
+    def run(self, stop: Callable[[], bool]) -> Iterator[Event]:
+        """All steps that are left."""
+        progress, began = self.progress, time.monotonic() - self.progress.seconds
+        yield self._started()
+        yield from map(Noted, self.notes)
+        if self.hardware.compile:
+            self.loss = torch.compile(self.model.loss, dynamic=False)
+        timed: list[float] = []
+        interrupted = False
+        while progress.total_steps is None or progress.step < progress.total_steps:
+            done = self._step(progress.step)
+            yield done
+            progress.step += 1
+            progress.seconds = time.monotonic() - began
+            timed.append(done.seconds)
+            if progress.total_steps is None and len(timed) == TIMED_STEPS.stop:
+                progress.total_steps = self._steps_in_budget(timed, progress)
+                yield Noted(f"{self.settings.minutes:g} minutes are {progress.total_steps:,} steps at this speed")
+            interrupted = stop()
+            yield from self._look(progress, began, interrupted)
+            if interrupted or self._out_of_patience():
+                break
+        progress.seconds = time.monotonic() - began
+        reason = "interrupted" if interrupted else "no progress" if self._out_of_patience() else "complete"
+        yield Finished(progress.step, reason, progress.seconds)
+
+    def _look(self, progress: Progress, began: float, interrupted: bool) -> Iterator[Event]:
+        """Save, evaluate and sample where this step calls for it; saved before scored, so that nothing can be lost."""
+        due = progress.step in self._evaluation_steps()
+        every = self.settings.checkpoint_every
+        if interrupted or due or (every and progress.step % every == 0):
+            yield self._save_last()
+        if not due:
+            return
+        yield self._evaluated()
+        progress.seconds = time.monotonic() - began
+        if progress.evaluations_since_best == 0:
+            save_checkpoint(self.folder.best, self._checkpoint())
+            yield Saved(progress.step, self.folder.best)
+        yield self._save_last()
+        if self.sample:
+            yield Sampled(progress.step, self.sample(self.model))
+
+    def _step(self, step: int) -> StepDone:
+        began = time.monotonic()
+        torch.manual_seed(self.settings.seed + step)  # dropout is a function of the step
+        batch = self._batch(step)
+        ids_BT, targets_BT = (
+            torch.from_numpy(ids).to(self.hardware.device) for ids in (batch.ids_BT, batch.targets_BT)
+        )
+        multiplier = self._set_rates(step)
+        loss = self._loss_and_gradients(ids_BT, targets_BT)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip or math.inf)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the loss is {value} at step {step}; lower optimizer.learning_rate (it is "
+                f"{self.config.optimizer.learning_rate}) and train again"
+            )
+        epoch, _ = self.windows.epoch_of(step * self.batch_size)
+        rate = multiplier * self.config.optimizer.learning_rate
+        seconds = time.monotonic() - began
+        return StepDone(step, self.progress.total_steps, value, rate, norm.item(), batch.ids_BT.size, seconds, epoch)
+
+    def _loss_and_gradients(self, ids_BT: torch.Tensor, targets_BT: torch.Tensor) -> torch.Tensor:
+        self.model.train()
+        loss = self.loss(ids_BT, targets_BT)
+        loss.backward()
+        return loss
+
+    def _batch(self, step: int) -> Batch:
+        total = self.progress.total_steps
+        plain = total is not None and step >= total * (1 - self.settings.plain_tail)
+        return self.windows.batch(step, self.batch_size, plain=plain)
+
+    def _set_rates(self, step: int) -> float:
+        multiplier = self.config.schedule.multiplier(step, self.progress.total_steps)
+        for optimizer, rates in zip(self.optimizers, self.rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * multiplier
+        return multiplier
+
+    def _evaluated(self) -> Evaluated:
+        began = time.monotonic()
+        bits = self.evaluate(self.model)
+        progress = self.progress
+        better = progress.best_bits is None or bits < progress.best_bits
+        if better:
+            progress.best_bits = bits
+        progress.evaluations_since_best = 0 if better else progress.evaluations_since_best + 1
+        return Evaluated(progress.step, bits, better, time.monotonic() - began)
+
+    def _evaluation_steps(self) -> set[int]:
+        total, count = self.progress.total_steps, self.settings.evaluations
+        return {round(total * (k + 1) / count) for k in range(count)} if total else set()
+
+    def _out_of_patience(self) -> bool:
+        return self.settings.patience is not None and self.progress.evaluations_since_best >= self.settings.patience
+
+    def _steps_asked(self) -> int | None:
+        if self.settings.steps:
+            return self.settings.steps
+        if self.settings.epochs:
+            return max(1, round(self.settings.epochs * self.windows.rows_in_epoch(0) / self.batch_size))
+        if self.settings.minutes is None:
+            raise TrainingError("say how long to train: --minutes 30, --steps 1000 or --epochs 4")
+        return None
+
+    def _steps_in_budget(self, timed: list[float], progress: Progress) -> int:
+        """What is left of the minutes, over the time of a step; scoring costs about a third of training a token."""
+        assert self.settings.minutes is not None
+        per_step = sorted(timed[TIMED_STEPS.start :])[len(TIMED_STEPS) // 2]
+        validation = self.corpus.manifest.splits["validation"]
+        tokens = (validation.body_tokens + validation.header_tokens) * 1.3
+        evaluating = (
+            self.settings.evaluations * per_step / 3 * tokens / (self.batch_size * self.model.config.context_length)
+        )
+        left = self.settings.minutes * 60 - progress.seconds - evaluating
+        return progress.step + max(1, int(left / per_step))
+
+    def _save_last(self) -> Saved:
+        with replacing_folder(self.folder.last) as partial:
+            write_model_files(partial, self._checkpoint())
+            write_state(partial, self.progress, self.model, self.optimizers)
+        return Saved(self.progress.step, self.folder.last)
+
+    def _checkpoint(self) -> Checkpoint:
+        manifest = self.corpus.manifest
+        info: dict[str, Any] = {
+            "corpus": {
+                "hash": manifest.corpus_hash,
+                "split_hash": manifest.split_hash,
+                "cleaner_hash": manifest.cleaner_hash,
+                "source": manifest.source.name,
+                "source_sha256": manifest.source.sha256,
+            },
+            "settings": self.config.model_dump(mode="json"),
+            "training": {
+                "step": self.progress.step,
+                "total_steps": self.progress.total_steps,
+                "tokens": self.progress.step * self.batch_size * self.model.config.context_length,
+                "seconds": round(self.progress.seconds, 1),
+                "validation_bits_per_character": self.progress.best_bits,
+                "device": str(self.hardware.device),
+                "precision": str(self.hardware.dtype).removeprefix("torch."),
+                "threads": self.progress.threads,
+                "torch": torch.__version__.partition("+")[0],
+            },
+        }
+        return Checkpoint(self.model, self.corpus.tokenizer, self.corpus.format, manifest.cleaning, info)
+
+    def _model(self, start_from: Checkpoint | None) -> GPT:
+        if start_from is not None:
+            return start_from.model
+        model = GPT(self.config.model.model_config_for(self.corpus.tokenizer.vocab_size))
+        model.initialize(self.settings.seed)
+        return model
+
+    def _started(self) -> Started:
+        config = self.model.config
+        return Started(
+            self.progress.step,
+            self.progress.total_steps,
+            parameters(config),
+            training_flops_per_token(config),
+            self.batch_size * config.context_length,
+            self.windows.rows_in_epoch(0),
+            self.hardware,
+        )
+
+
+def too_small(corpus: PreparedCorpus, context_length: int) -> str | None:
+    """One sentence when the training text does not fill one window, else None."""
+    counts = corpus.manifest.splits["train"]
+    tokens = counts.body_tokens + counts.header_tokens
+    if tokens >= context_length:
+        return None
+    return (
+        f"the training text has {tokens:,} tokens and a window {context_length:,}; "
+        "give more text or a shorter model.context_length"
+    )

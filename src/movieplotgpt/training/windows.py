@@ -1,0 +1,182 @@
+"""Documents -> training windows; the batch of a step is a pure function of (seed, step, rank).
+
+A window is one row of a batch: the begin token, then one or more pieces of documents, each behind its own header. Long
+documents go on in continuation windows (header again, overlap, new tokens) with no loss on what is repeated; short ones
+share a window. Which header a document wears (hints, title or empty title) is drawn anew each epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from movieplotgpt.config import Settings
+from movieplotgpt.text.formatting import Piece, cut_pieces, fit_header, overlap_for
+from movieplotgpt.text.token_files import PreparedSplit
+
+Ids = np.ndarray[Any, Any]
+NO_TARGET = -100
+
+
+class WindowSettings(Settings):
+    """How often a document is shown without its hints or its title."""
+
+    no_title: float = Field(0.1, ge=0, le=1, description="Share of documents under the sentence with an empty title.")
+    no_hints: float = Field(0.5, ge=0, le=1, description="Share of documents without any hint line.")
+    keep_hint: float = Field(0.7, ge=0, le=1, description="How often each hint of the other documents is kept.")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Token ids and what comes next, int64 of shape (B, T); targets are -100 where nothing is to be learnt."""
+
+    ids_BT: Ids
+    targets_BT: Ids
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a document in a window, and the header it stands behind."""
+
+    document: int
+    piece: Piece
+    hints: tuple[int, ...]
+    with_title: bool
+
+
+Row = list[Part]
+
+
+class TrainingWindows:
+    """The windows of a training split.
+
+    Raises:
+        AssertionError: the context is shorter than the tests of ``RunConfig`` allow.
+    """
+
+    def __init__(
+        self,
+        split: PreparedSplit,
+        *,
+        empty_sentence: Ids,
+        end_id: int,
+        context_length: int,
+        settings: WindowSettings,
+        seed: int,
+    ) -> None:
+        self.split, self.empty_sentence, self.end_id = split, empty_sentence, end_id
+        self.context_length, self.settings, self.seed = context_length, settings, seed
+        self._last_row_of_epoch: list[int] = []  # cumulative
+        self._rows = lru_cache(maxsize=2)(self._make_rows)
+
+    def batch(self, step: int, batch_size: int, *, plain: bool = False, rank: int = 0, world_size: int = 1) -> Batch:
+        """The share of ``rank`` in the batch of ``step``: rows rank, rank + world_size, ...
+
+        ``plain`` leaves all hints out (the last part of training, so that the plain prompt is at home).
+        """
+        wanted = range(step * batch_size + rank, (step + 1) * batch_size, world_size)
+        ids = np.full((len(wanted), self.context_length + 1), self.end_id, dtype=np.int64)
+        targets = np.full_like(ids, NO_TARGET)
+        for i, row in enumerate(wanted):
+            self._fill(ids[i], targets[i], self._row(row), plain)
+        return Batch(ids[:, :-1], targets[:, 1:])
+
+    def rows_in_epoch(self, epoch: int) -> int:
+        """How many windows epoch ``epoch`` has."""
+        return len(self._rows(epoch))
+
+    def epoch_of(self, row: int) -> tuple[int, int]:
+        """The epoch that holds the ``row``-th window of the whole training, and the window's number in it."""
+        epoch = 0
+        while True:
+            while epoch >= len(self._last_row_of_epoch):
+                before = self._last_row_of_epoch[-1] if self._last_row_of_epoch else 0
+                self._last_row_of_epoch.append(before + self.rows_in_epoch(len(self._last_row_of_epoch)))
+            if row < self._last_row_of_epoch[epoch]:
+                return epoch, row - (self._last_row_of_epoch[epoch - 1] if epoch else 0)
+            epoch += 1
+
+    def _row(self, row: int) -> Row:
+        epoch, index = self.epoch_of(row)
+        return self._rows(epoch)[index]
+
+    def _make_rows(self, epoch: int) -> list[Row]:
+        random = np.random.default_rng([self.seed, epoch])
+        parts = [part for document in range(self.split.n_documents) for part in self._parts(document, random)]
+        lengths = [self._length(part) for part in parts]
+        rows = [[parts[i] for i in row] for row in pack(lengths, self.context_length)]
+        return [rows[i] for i in random.permutation(len(rows))]
+
+    def _parts(self, document: int, random: np.random.Generator) -> list[Part]:
+        with_title = bool(random.random() >= self.settings.no_title)
+        no_hints = random.random() < self.settings.no_hints
+        kept = random.random(len(self.split.hint_names)) < self.settings.keep_hint
+        hints = tuple(k for k, keep in enumerate(kept) if keep and not no_hints and len(self.split.hint(document, k)))
+        header_len = len(self._header(document, hints, with_title))
+        body_len = len(self.split.body(document)) + 1
+        pieces = cut_pieces(header_len, body_len, self.context_length, overlap_for(self.context_length))
+        return [Part(document, piece, hints, with_title) for piece in pieces]
+
+    def _length(self, part: Part) -> int:
+        return len(self._header(part.document, part.hints, part.with_title)) + part.piece.stop - part.piece.start
+
+    def _header(self, document: int, hints: tuple[int, ...], with_title: bool) -> Ids:
+        lines = [self.split.hint(document, k) for k in hints]
+        sentence = self.split.sentence(document) if with_title else self.empty_sentence
+        return fit_header(np.concatenate([*lines, sentence]), self.context_length)
+
+    def _fill(self, ids: Ids, targets: Ids, row: Row, plain: bool) -> None:
+        """Lay the parts of a row one behind the other; position 0 is the begin token, which the row came with."""
+        at = 1
+        for part in row:
+            header = self._header(part.document, () if plain else part.hints, part.with_title)
+            body = self.split.body(part.document)
+            piece, at_body = part.piece, at + len(header)
+            stop = at_body + piece.stop - piece.start
+            ids[at:at_body] = header
+            ids[at_body : at_body + min(piece.stop, len(body)) - piece.start] = body[piece.start : piece.stop]
+            learn_from = at if piece.new == 0 else at_body + piece.new - piece.start
+            targets[learn_from:stop] = ids[learn_from:stop]  # the end token is there already: rows come filled with it
+            at = stop
+
+
+def pack(lengths: list[int], capacity: int) -> list[list[int]]:
+    """Put items of these lengths into rows of ``capacity``, longest first, each where it fits tightest.
+
+    Source: best-fit decreasing, as in "Fewer truncations improve language modeling" (arXiv 2404.10830).
+    """
+    rows: list[list[int]] = []
+    open_rows: list[list[int]] = [[] for _ in range(capacity + 1)]  # by the room they have left
+    rooms = 0  # bit r is set where a row with room r is open
+    for item in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        length = lengths[item]
+        fitting = rooms >> length
+        if fitting:
+            room = length + (fitting & -fitting).bit_length() - 1
+            row = open_rows[room].pop()
+            if not open_rows[room]:
+                rooms ^= 1 << room
+        else:
+            room, row = capacity, len(rows)
+            rows.append([])
+        rows[row].append(item)
+        open_rows[room - length].append(row)
+        rooms |= 1 << (room - length)
+    return rows
+
+
+def share_with_title(split: PreparedSplit, context_length: int) -> float:
+    """The share of body tokens that have their whole title in the same window, in the windows as cut with all hints."""
+    seen = total = 0
+    for document in range(split.n_documents):
+        sentence, body = split.sentence(document), split.body(document)
+        header_len = len(sentence) + sum(len(split.hint(document, k)) for k in range(len(split.hint_names)))
+        kept = len(fit_header(np.empty(header_len), context_length))
+        for piece in cut_pieces(kept, len(body) + 1, context_length, overlap_for(context_length)):
+            total += piece.stop - piece.new
+            seen += (piece.stop - piece.new) * (kept >= len(sentence) > 0)
+    return seen / max(total, 1)
