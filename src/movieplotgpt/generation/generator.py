@@ -1,0 +1,218 @@
+"""PlotGenerator: a title in, a plot out; whole, streamed, or many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from movieplotgpt.config import build_settings
+from movieplotgpt.errors import PromptError
+from movieplotgpt.generation.decoding import FinishReason, Writing, write
+from movieplotgpt.generation.prompts import Prompt, PromptForm
+from movieplotgpt.generation.sampling import SamplingConfig, fresh_seed
+from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint
+
+MAX_TOKENS = {"bpe": 512, "char": 2048, "byte": 2048}  # where none is asked for
+TEXTS_AT_ONCE = 32  # each takes a KV cache of its own: 9 MB in the default model
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A text and how it came about.
+
+    ``text`` is all that stands behind the header: what the prompt had begun, and what the model wrote. ``tokens`` counts
+    what it wrote, without the end token. ``finish_reason`` is "stop" where the text ended, by itself or before a stop
+    string, and "length" where it was cut at ``max_tokens``. ``changes`` says what was changed in the prompt: ``é→e``.
+    """
+
+    title: str
+    prompt: str
+    text: str
+    finish_reason: FinishReason
+    seed: int
+    tokens: int
+    max_tokens: int
+    hints: Mapping[str, str] = field(default_factory=dict)
+    changes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class PlotGenerator:
+    """Writes plots with one model.
+
+    A request is a ``title`` with ``hints`` (``{"Decade": "1970s"}``), or a free ``prompt``: the trained sentence, the
+    begin of a plot, or both. How to sample is a ``SamplingConfig``, or its fields by name, or both: the fields given by
+    name replace those of the config. The same seed writes the same text through every method.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self.form = PromptForm(checkpoint)
+
+    @classmethod
+    def load(cls, name: str | Path = "plots-bpe", *, device: str | torch.device = "cpu") -> PlotGenerator:
+        """Load a published NAME, a model folder or a run.
+
+        Raises:
+            CheckpointError: there is no such model, or a file of it is missing or damaged.
+        """
+        return cls(load_checkpoint(name, device=device))
+
+    def plot(
+        self,
+        title: str = "",
+        *,
+        prompt: str | None = None,
+        hints: Mapping[str, str] | None = None,
+        sampling: SamplingConfig | None = None,
+        **settings: Any,
+    ) -> Plot:
+        """Write one plot.
+
+        Raises:
+            PromptError: the model knows no titles, or not such a hint.
+            ConfigError: no such sampling setting, or not such a value.
+        """
+        return self.stream(title, prompt=prompt, hints=hints, sampling=sampling, **settings).plot
+
+    def stream(
+        self,
+        title: str = "",
+        *,
+        prompt: str | None = None,
+        hints: Mapping[str, str] | None = None,
+        sampling: SamplingConfig | None = None,
+        **settings: Any,
+    ) -> PlotStream:
+        """Write one plot piece by piece; the same errors as ``plot``, at once."""
+        config = _settled(sampling, settings)
+        if config.n != 1:
+            raise PromptError(f"one plot is asked for, and n={config.n}; plots([title], n={config.n}) writes several")
+        return PlotStream(self, _Request(self._prompt(title, prompt, hints), config, _seed(config)))
+
+    def plots(
+        self,
+        titles: str | Sequence[str] = "",
+        *,
+        prompt: str | None = None,
+        hints: Mapping[str, str] | None = None,
+        sampling: SamplingConfig | None = None,
+        **settings: Any,
+    ) -> list[Plot]:
+        """Write ``n`` plots for each title, all at once; the i-th is the one that ``plot`` writes with ``seed + i``.
+
+        Raises:
+            PromptError: the model knows no titles, or not such a hint.
+            ConfigError: no such sampling setting, or not such a value.
+        """
+        config = _settled(sampling, settings)
+        seed = _seed(config)
+        prompts = [self._prompt(title, prompt, hints) for title in ([titles] if isinstance(titles, str) else titles)]
+        requests = [
+            _Request(prompt, config, seed + i)
+            for i, prompt in enumerate(prompt for prompt in prompts for _ in range(config.n))
+        ]
+        batches = (requests[start : start + TEXTS_AT_ONCE] for start in range(0, len(requests), TEXTS_AT_ONCE))
+        return [plot for batch in batches for plot in self._batch(batch, config)]
+
+    def _batch(self, requests: Sequence[_Request], config: SamplingConfig) -> list[Plot]:
+        writings = [self._writing(request) for request in requests]
+        pieces: list[list[str]] = [[] for _ in requests]
+        for number, piece in self._write(writings, config):
+            pieces[number].append(piece)
+        return [self._plot(*parts) for parts in zip(requests, writings, map("".join, pieces), strict=True)]
+
+    def _prompt(self, title: str, prompt: str | None, hints: Mapping[str, str] | None) -> Prompt:
+        if prompt is None:
+            return self.form.from_title(title, hints)
+        if title or hints:
+            raise PromptError("a free prompt holds its title and hints itself; give a title or a prompt, not both")
+        return self.form.from_text(prompt)
+
+    def _writing(self, request: _Request) -> Writing:
+        return Writing(
+            request.prompt,
+            self.checkpoint.tokenizer,
+            self.checkpoint.model.config.context_length,
+            seed=request.seed,
+            max_tokens=self._max_tokens(request.config),
+            stop=request.config.stop,
+        )
+
+    def _write(self, writings: Sequence[Writing], config: SamplingConfig) -> Iterator[tuple[int, str]]:
+        return write(self.checkpoint.model, writings, self.checkpoint.tokenizer.vocab_size, config)
+
+    def _max_tokens(self, config: SamplingConfig) -> int:
+        return config.max_tokens or MAX_TOKENS[self.checkpoint.tokenizer.kind]
+
+    def _plot(self, request: _Request, writing: Writing, written: str) -> Plot:
+        assert writing.finish_reason is not None, "the text is still being written"
+        prompt = request.prompt
+        return Plot(
+            title=prompt.title,
+            prompt=prompt.header + prompt.begun,
+            text=prompt.begun + written,
+            finish_reason=writing.finish_reason,
+            seed=request.seed,
+            tokens=writing.tokens,
+            max_tokens=self._max_tokens(request.config),
+            hints=prompt.hints,
+            changes=prompt.changes,
+        )
+
+
+class PlotStream(Iterator[str]):
+    """The pieces of a plot as they are certain: never half a character, never the begin of a stop string."""
+
+    def __init__(self, generator: PlotGenerator, request: _Request) -> None:
+        self._generator, self._request = generator, request
+        self._writing = generator._writing(request)
+        self._written: list[str] = []
+        self._pieces = self._run()
+
+    def __next__(self) -> str:
+        return next(self._pieces)
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """What was changed in the prompt."""
+        return self._request.prompt.changes
+
+    @property
+    def plot(self) -> Plot:
+        """The whole plot; reads the stream to its end."""
+        for _ in self:
+            pass
+        return self._generator._plot(self._request, self._writing, "".join(self._written))
+
+    def _run(self) -> Iterator[str]:
+        if self._request.prompt.begun:
+            yield self._request.prompt.begun
+        for _, piece in self._generator._write([self._writing], self._request.config):
+            if piece:
+                self._written.append(piece)
+                yield piece
+
+
+@dataclass(frozen=True)
+class _Request:
+    """One text to be written."""
+
+    prompt: Prompt
+    config: SamplingConfig
+    seed: int
+
+
+def _settled(sampling: SamplingConfig | None, settings: Mapping[str, Any]) -> SamplingConfig:
+    given = sampling.model_dump() if sampling else {}
+    return build_settings(SamplingConfig, {**given, **settings}, where="sampling")
+
+
+def _seed(config: SamplingConfig) -> int:
+    return fresh_seed() if config.seed is None else config.seed

@@ -1,0 +1,111 @@
+"""From what a person asks for to the text the model was trained to go on from; no prompt can fail for its characters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from movieplotgpt.errors import PromptError
+from movieplotgpt.model.checkpoints import Checkpoint
+from movieplotgpt.text.cleaning import fold_prompt
+from movieplotgpt.text.formatting import fit_header, one_line
+from movieplotgpt.text.tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A header in its trained form and, perhaps, the begin of the body.
+
+    ``changes`` says what is not as it was asked for, each change once: ``é→e``.
+    """
+
+    header: str
+    begun: str = ""
+    title: str = ""
+    hints: Mapping[str, str] = field(default_factory=dict)
+    changes: tuple[str, ...] = ()
+
+
+class PromptForm:
+    """How requests to one model are laid out."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.format, self.cleaning, self.tokenizer = checkpoint.format, checkpoint.cleaning, checkpoint.tokenizer
+        self.context_length = checkpoint.model.config.context_length
+
+    def from_title(self, title: str, hints: Mapping[str, str] | None = None) -> Prompt:
+        """A prompt for a plot; the empty title is the unconditional form, or the begin token alone without a header.
+
+        Raises:
+            PromptError: the model knows no titles, or not such a hint.
+        """
+        folded, changes = self._folded(title)
+        folded = one_line(folded)
+        if folded and not self.format.header:
+            raise PromptError("this model was trained on text without titles; give it the begin of a text with --input")
+        values = {}
+        for name, text in (hints or {}).items():
+            value, changed = self._folded(text)
+            values[self._known_hint(name)] = value
+            changes += [change for change in changed if change not in changes]
+        prompt = Prompt(self.format.header_text(folded, values), title=folded, hints=values, changes=tuple(changes))
+        return self._fitted(prompt)
+
+    def from_text(self, text: str) -> Prompt:
+        """A free prompt: the trained sentence in any of its spellings, the begin of a body, or both."""
+        folded, changes = self._folded(text)
+        header, begun = self.format.split_prompt(folded)
+        if self.tokenizer.kind == "bpe":  # a token is a blank and its word: a blank left over suits no word
+            begun = begun.rstrip(" ")
+        title = self.format.title_in(header) if header else ""
+        return self._fitted(Prompt(header, begun, title, changes=tuple(changes)))
+
+    def _known_hint(self, name: str) -> str:
+        known = {hint.casefold(): hint for hint in self.format.hints}
+        if not known:
+            raise PromptError(f"this model was trained without hints, so it has no {name}; leave it out")
+        if name.casefold() not in known:
+            raise PromptError(f"this model knows no hint {name!r}; it knows {', '.join(self.format.hints)}")
+        return known[name.casefold()]
+
+    def _folded(self, text: str) -> tuple[str, list[str]]:
+        changes = []
+        for lost, replacement in Tokenizer.replaced(text).items():
+            text = text.replace(lost, replacement)
+            changes.append(f"\\u{ord(lost):04x}→{replacement}")
+        text, folded = fold_prompt(text, self.cleaning)
+        changes += [change if change[2:] else f"{change[:1]!r} left out" for change in folded]
+        if self.format.end in text:
+            changes.append(f"{self.format.end} left out")
+        while self.format.end in text:  # its halves may have stood around another
+            text = text.replace(self.format.end, "")
+        return text, changes
+
+    def _fitted(self, prompt: Prompt) -> Prompt:
+        """Shorten a title until the header takes half the context at most; where that is not enough, its end is read."""
+
+        def with_title(title: str) -> str:
+            return prompt.header.removesuffix(self.format.sentence(prompt.title)) + self.format.sentence(title)
+
+        if self._fits(prompt.header):
+            return prompt
+        if not self._fits(with_title("")):
+            note = "the model reads only the end of this header, which is longer than half its context"
+            return replace(prompt, changes=(*prompt.changes, note))
+        title = shortened(prompt.title, lambda begin: self._fits(with_title(begin)))
+        note = f"title shortened from {len(prompt.title):,} to {len(title):,} characters"
+        return replace(prompt, header=with_title(title), title=title, changes=(*prompt.changes, note))
+
+    def _fits(self, header: str) -> bool:
+        ids = self.tokenizer.encode(header)
+        return len(ids) == len(fit_header(ids, self.context_length))
+
+
+def shortened(title: str, fits: Callable[[str], bool]) -> str:
+    """The longest begin of ``title`` that fits, up to the border of a word where it has one."""
+    low, high = 0, len(title)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(title[:middle]) else (low, middle - 1)
+    words = title[: low + 1].rpartition(" ")[0].rstrip()
+    return words if words and fits(words) else title[:low]

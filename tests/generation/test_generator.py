@@ -1,0 +1,314 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from movieplotgpt.errors import ConfigError, PromptError
+from movieplotgpt.generation.decoding import Writing, held_back, write
+from movieplotgpt.generation.generator import PlotGenerator
+from movieplotgpt.generation.prompts import Prompt
+from movieplotgpt.generation.sampling import SamplingConfig, choose
+from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
+from movieplotgpt.text.formatting import cut_pieces, overlap_for
+
+Make = Callable[..., Checkpoint]
+TITLES = ["Mars, Texas", "The Long Way to the Lighthouse", "", "Ada"]
+
+
+@pytest.fixture
+def generator(tiny_checkpoint: Make) -> PlotGenerator:
+    return PlotGenerator(tiny_checkpoint())
+
+
+def never_ending(checkpoint: Checkpoint) -> Checkpoint:
+    """The same model, whose end token is never the likeliest: its embedding is the head's row."""
+    with torch.no_grad():
+        checkpoint.model.model.embed_tokens.weight[checkpoint.tokenizer.end_id] = 0
+    return checkpoint
+
+
+def recomputed(checkpoint: Checkpoint, prompt: Prompt, config: SamplingConfig, seed: int, tokens: int) -> list[int]:
+    """The oracle: no cache, the window fed anew for each token."""
+    model, tokenizer = checkpoint.model, checkpoint.tokenizer
+    context_length = model.config.context_length
+    header, body = tokenizer.encode(prompt.header).tolist(), tokenizer.encode(prompt.begun).tolist()
+    random, start = np.random.default_rng(seed), 0
+    for _ in range(tokens):
+        while 1 + len(header) + len(body) - start > context_length:
+            start += context_length - len(header) - context_length // 4
+        window = [tokenizer.end_id, *header, *body[start:]]
+        with torch.no_grad():
+            logits_BV = model(torch.tensor([window]))[:, -1, : tokenizer.vocab_size]
+        [token_id] = choose(logits_BV, config, [random])
+        if token_id == tokenizer.end_id:
+            break
+        body.append(token_id)
+    return list(body)
+
+
+@pytest.mark.parametrize("n_kv_head", [1, 2])
+@pytest.mark.parametrize("settings", [{"temperature": 0}, {"temperature": 1.2, "top_k": 30}, {}])
+def test_cached_generation_is_full_recomputation_also_past_the_context(
+    tiny_checkpoint: Make, n_kv_head: int, settings: dict[str, Any]
+) -> None:
+    checkpoint = never_ending(tiny_checkpoint(n_kv_head=n_kv_head))
+    generator = PlotGenerator(checkpoint)
+    config = SamplingConfig(seed=3, max_tokens=200, **settings)  # three contexts of 64
+    prompt = generator.form.from_title("Mars, Texas")
+    writing = Writing(prompt, checkpoint.tokenizer, 64, seed=3, max_tokens=200, stop=())
+    for _ in write(checkpoint.model, [writing], checkpoint.tokenizer.vocab_size, config):
+        pass
+    expected = recomputed(checkpoint, prompt, config, 3, 200)
+    assert writing.body == expected
+    assert len(expected) > 128
+    assert generator.plot("Mars, Texas", sampling=config).text == checkpoint.tokenizer.decode(expected).rstrip("\ufffd")
+
+
+def test_a_begun_body_longer_than_the_context_goes_on_in_the_window_of_training(tiny_checkpoint: Make) -> None:
+    checkpoint = tiny_checkpoint("char", context_length=128)
+    begun = "the baker hides a letter in the mill. " * 8
+    writing = Writing(Prompt("Title\n", begun), checkpoint.tokenizer, 128, seed=0, max_tokens=1, stop=())
+    piece = cut_pieces(6, len(begun) + 1, 128, overlap_for(128))[-1]
+    assert 0 < piece.start <= piece.new < len(begun) + 1 == piece.stop
+    assert writing.window() == [0, *writing.header, *writing.body[piece.start :]]
+    assert len(writing.window()) <= 128
+
+
+def test_texts_written_together_are_those_written_alone(generator: PlotGenerator) -> None:
+    never_ending(generator.checkpoint)
+    together = generator.plots(TITLES, n=2, seed=7, max_tokens=150)
+    titles = [title for title in TITLES for _ in range(2)]
+    alone = [generator.plot(title, seed=7 + i, max_tokens=150) for i, title in enumerate(titles)]
+    assert together == alone
+    assert len({plot.text for plot in together}) == len(together)
+
+
+def test_texts_that_end_early_leave_the_others_as_they_are(generator: PlotGenerator) -> None:
+    together = generator.plots("Ada", n=12, seed=0, max_tokens=80, stop=["e", "."])
+    assert together == [generator.plot("Ada", seed=i, max_tokens=80, stop=["e", "."]) for i in range(12)]
+    assert len({plot.tokens for plot in together}) > 3, "they all end at once: nothing was tested"
+
+
+def test_more_texts_than_fit_at_once(generator: PlotGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = generator.plots("Ada", n=5, seed=0, max_tokens=5)
+    monkeypatch.setattr("movieplotgpt.generation.generator.TEXTS_AT_ONCE", 2)
+    assert generator.plots("Ada", n=5, seed=0, max_tokens=5) == expected
+
+
+def test_two_greedy_generations_are_identical(generator: PlotGenerator) -> None:
+    first, second = (generator.plot("Mars", temperature=0, max_tokens=40) for _ in range(2))
+    assert first.text == second.text
+    assert first.seed != second.seed
+
+
+def test_dropout_is_off_while_a_model_in_training_samples(tiny_checkpoint: Make) -> None:
+    checkpoint = tiny_checkpoint(dropout=0.5)
+    expected = PlotGenerator(tiny_checkpoint()).plot("Mars", seed=1, max_tokens=40)
+    checkpoint.model.train()
+    assert PlotGenerator(checkpoint).plot("Mars", seed=1, max_tokens=40) == expected
+    assert checkpoint.model.training
+
+
+def test_no_gradients_are_kept(generator: PlotGenerator) -> None:
+    generator.plot("Mars", seed=1, max_tokens=3)
+    assert torch.is_grad_enabled()
+    assert all(weight.grad is None for weight in generator.checkpoint.model.parameters())
+
+
+@pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
+def test_a_stream_is_the_plot_in_pieces(tiny_checkpoint: Make, kind: str) -> None:
+    generator = PlotGenerator(tiny_checkpoint(kind, context_length=128))
+    for seed in range(5):
+        stream = generator.stream("Mars", seed=seed, max_tokens=60)
+        pieces = list(stream)
+        assert all(pieces)
+        assert stream.plot == generator.plot("Mars", seed=seed, max_tokens=60)
+        assert "".join(pieces) == stream.plot.text
+
+
+def test_the_plot_of_a_stream_reads_it_to_its_end(generator: PlotGenerator) -> None:
+    stream = generator.stream("Mars", seed=1, max_tokens=20)
+    next(stream)
+    assert stream.plot == generator.plot("Mars", seed=1, max_tokens=20)
+
+
+def test_what_the_prompt_had_begun_is_part_of_the_text(generator: PlotGenerator) -> None:
+    sentence = generator.form.format.sentence("Mars")
+    stream = generator.stream(prompt=sentence + "A baker", seed=1, max_tokens=5)
+    pieces = list(stream)
+    assert pieces[0] == "A baker"
+    assert stream.plot.prompt == sentence + "A baker"
+    assert stream.plot.text.startswith("A baker")
+    assert stream.plot.tokens == 5
+
+
+def test_a_free_prompt_of_the_sentence_is_the_title(generator: PlotGenerator) -> None:
+    prompt = "The plot summary of the movie named 'Mars, Texas' is: "
+    assert generator.plot(prompt=prompt, seed=2, max_tokens=9) == generator.plot("Mars, Texas", seed=2, max_tokens=9)
+
+
+def scripted(
+    generator: PlotGenerator, text: str, *, stop: tuple[str, ...] = (), max_tokens: int = 10_000
+) -> tuple[list[str], Writing]:
+    """The pieces shown while ``text`` is written token by token, and the end token."""
+    tokenizer = generator.checkpoint.tokenizer
+    writing = Writing(Prompt(""), tokenizer, 64, seed=0, max_tokens=max_tokens, stop=stop)
+    pieces = []
+    for token_id in [*tokenizer.encode(text).tolist(), tokenizer.end_id]:
+        if writing.finish_reason is None:
+            pieces.append(writing.take(token_id))
+    return pieces, writing
+
+
+@pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
+@given(text=st.text("ab é", max_size=30), stop=st.lists(st.text("ab é", min_size=1, max_size=4), max_size=3).map(tuple))
+@settings(max_examples=60)
+def test_a_stop_string_is_found_across_tokens_and_never_begun(kind: str, text: str, stop: tuple[str, ...]) -> None:
+    pieces, writing = scripted(GENERATORS(kind), text, stop=stop)
+    first = min((end for end in (text.find(s) + len(s) for s in stop if s in text)), default=None)
+    found = [text.find(s) for s in stop if s in text[:first]] if first is not None else []
+    expected = text[: min(found)] if found else text
+    assert "".join(pieces) == expected
+    assert writing.finish_reason == "stop"
+    for shown in itertools.accumulate(pieces):
+        assert expected.startswith(shown)
+
+
+def test_an_end_marker_spelled_letter_by_letter_ends_the_text() -> None:
+    pieces, writing = scripted(GENERATORS("char"), "the end.")
+    assert "".join(pieces) == "the end."
+    tokenizer = GENERATORS("byte").checkpoint.tokenizer
+    writing = Writing(Prompt(""), tokenizer, 64, seed=0, max_tokens=99, stop=())
+    shown = [writing.take(byte + 1) for byte in b"Fin.\nEND_OF_PLOT more" if writing.finish_reason is None]
+    assert "".join(shown) == "Fin.\n"
+    assert writing.finish_reason == "stop"
+
+
+def test_half_a_character_is_never_shown() -> None:
+    pieces, writing = scripted(GENERATORS("byte"), "aé😀b")
+    assert [piece for piece in pieces if piece] == ["a", "é", "😀", "b"]
+    pieces, writing = scripted(GENERATORS("byte"), "aé😀b", max_tokens=5)  # in the middle of the emoji
+    assert "".join(pieces) == "aé"
+    assert writing.finish_reason == "length"
+
+
+@pytest.mark.parametrize(
+    ("text", "stop", "size"), [("abca", "abcd", 1), ("abc", "abcd", 3), ("x", "abcd", 0), ("", "a", 0)]
+)
+def test_what_may_be_the_begin_of_a_stop_string_is_held_back(text: str, stop: str, size: int) -> None:
+    assert held_back(text, stop) == size
+
+
+def test_padding_ids_are_never_drawn(tiny_checkpoint: Make) -> None:
+    checkpoint = tiny_checkpoint("byte")
+    vocab_size = checkpoint.tokenizer.vocab_size
+    assert checkpoint.model.config.vocab_size > vocab_size
+    with torch.no_grad():
+        checkpoint.model.model.embed_tokens.weight[vocab_size:] = 100 * checkpoint.model.model.embed_tokens.weight[:1]
+    writing = Writing(Prompt("a\n"), checkpoint.tokenizer, 64, seed=0, max_tokens=60, stop=())
+    for _ in write(checkpoint.model, [writing], vocab_size, SamplingConfig(temperature=5, min_p=None)):
+        pass
+    assert max(writing.body) < vocab_size
+
+
+def test_reason_tokens_and_limit_agree(tiny_checkpoint: Make) -> None:
+    generator = PlotGenerator(never_ending(tiny_checkpoint()))
+    cut = generator.plot("Mars", seed=0, max_tokens=7)
+    assert (cut.finish_reason, cut.tokens, cut.max_tokens) == ("length", 7, 7)
+    weight = generator.checkpoint.model.model
+    with torch.no_grad():
+        weight.norm.weight.zero_()  # all logits tie, and greedy takes the end token
+    ended = generator.plot("Mars", temperature=0)
+    assert (ended.finish_reason, ended.tokens, ended.text, ended.max_tokens) == ("stop", 0, "", 512)
+
+
+def test_a_plot_prints_as_its_text(generator: PlotGenerator) -> None:
+    plot = generator.plot("Mars", seed=0, max_tokens=5)
+    assert str(plot) == plot.text
+
+
+def test_an_empty_prompt_starts_from_the_begin_token(tiny_checkpoint: Make) -> None:
+    generator = PlotGenerator(tiny_checkpoint(header=""))
+    assert generator.plot(seed=0, max_tokens=5).prompt == ""
+    assert generator.plot(prompt="", seed=0, max_tokens=5) == generator.plot(seed=0, max_tokens=5)
+
+
+def test_fields_by_name_replace_those_of_the_config(generator: PlotGenerator) -> None:
+    config = SamplingConfig(seed=1, max_tokens=4)
+    assert generator.plot("Mars", sampling=config, max_tokens=9).max_tokens == 9
+    assert generator.plot("Mars", sampling=config) == generator.plot("Mars", seed=1, max_tokens=4)
+    assert config.max_tokens == 4
+
+
+def test_wrong_requests_say_what_is_right(generator: PlotGenerator) -> None:
+    with pytest.raises(ConfigError, match="did you mean temperature"):
+        generator.plot("Mars", temprature=1)
+    with pytest.raises(ConfigError, match="top_k"):
+        generator.stream("Mars", top_k=0)
+    with pytest.raises(PromptError, match=r"plots\(\[title\], n=3\)"):
+        generator.plot("Mars", n=3)
+    with pytest.raises(PromptError, match="not both"):
+        generator.plot("Mars", prompt="Once")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
+@given(text=st.text(st.characters(), max_size=200), seed=st.integers(0, 9))
+@settings(max_examples=60)
+def test_no_prompt_fails(kind: str, text: str, seed: int) -> None:
+    generator = GENERATORS(kind)
+    for plot in (
+        generator.plot(text, seed=seed, max_tokens=4),
+        generator.plot(prompt=text, seed=seed, max_tokens=4),
+        generator.plot(prompt="The plot summary of the movie named 'A' is:\n" + text, seed=seed, max_tokens=4),
+    ):
+        plot.text.encode()
+        assert "END_OF_PLOT" not in plot.text
+
+
+def test_a_title_of_10_000_characters_and_an_emoji(generator: PlotGenerator) -> None:
+    assert generator.plot("x" * 10_000, seed=0, max_tokens=3).tokens <= 3
+    assert generator.plot("😀", seed=0, max_tokens=3).changes == ("😀→:grinning:",)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
+@pytest.mark.parametrize("n_kv_head", [1, 2])
+def test_transformers_writes_the_same_greedy_text(
+    tiny_checkpoint: Make, tmp_path: Any, kind: str, n_kv_head: int
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    save_checkpoint(tmp_path / "model", tiny_checkpoint(kind, n_kv_head=n_kv_head, context_length=256))
+    generator = PlotGenerator.load(tmp_path / "model")
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
+    for title in TITLES:
+        ours = generator.plot(title, temperature=0, max_tokens=60)
+        inputs = tokenizer(ours.prompt, return_tensors="pt")
+        output_BT = model.generate(inputs.input_ids, do_sample=False, max_new_tokens=60)
+        theirs = tokenizer.decode(output_BT[0, inputs.input_ids.shape[1] :], skip_special_tokens=True)
+        assert theirs.partition("END_OF_PLOT")[0].rstrip("\ufffd") == ours.text.rstrip("\ufffd")
+
+
+class _Generators(dict[str, PlotGenerator]):
+    """One generator per kind, made when it is first needed: what hypothesis draws for needs no fixture."""
+
+    def __call__(self, kind: str) -> PlotGenerator:
+        return self[kind]
+
+
+GENERATORS = _Generators()
+
+
+@pytest.fixture(autouse=True)
+def _make_generators(tiny_checkpoint: Make) -> None:
+    for kind in ("char", "byte", "bpe"):
+        if kind not in GENERATORS:
+            GENERATORS[kind] = PlotGenerator(tiny_checkpoint(kind, fold=False, context_length=128))

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from movieplotgpt.errors import PromptError
+from movieplotgpt.generation.prompts import PromptForm, shortened
+from movieplotgpt.model.checkpoints import Checkpoint
+
+Make = Callable[..., Checkpoint]
+SENTENCE = "The plot summary of the movie named 'Inception' is:"
+
+
+@pytest.fixture
+def form(tiny_checkpoint: Make) -> PromptForm:
+    return PromptForm(tiny_checkpoint(hints=("Decade", "Genre"), context_length=512))
+
+
+def test_a_title_takes_the_trained_form(form: PromptForm) -> None:
+    prompt = form.from_title("Inception", {"genre": "crime", "Decade": "1970s"})
+    assert prompt.header == f"Decade: 1970s\nGenre: crime\n{SENTENCE}\n"
+    assert (prompt.title, prompt.begun, prompt.changes) == ("Inception", "", ())
+
+
+@pytest.mark.parametrize("ending", ["", " ", "\n", "\r\n", "\\n"])
+def test_every_spelling_of_the_sentence_becomes_the_trained_one(form: PromptForm, ending: str) -> None:
+    assert form.from_text(SENTENCE + ending) == form.from_title("Inception")
+
+
+def test_what_follows_the_sentence_is_the_begun_body(form: PromptForm) -> None:
+    prompt = form.from_text(SENTENCE + "\nA thief ")
+    assert (prompt.header, prompt.begun) == (SENTENCE + "\n", "A thief")
+
+
+def test_a_prompt_without_the_sentence_is_all_body(form: PromptForm) -> None:
+    prompt = form.from_text("Once upon a time")
+    assert (prompt.header, prompt.begun) == ("", "Once upon a time")
+
+
+def test_a_blank_at_the_end_is_kept_where_characters_are_tokens(tiny_checkpoint: Make) -> None:
+    assert PromptForm(tiny_checkpoint("char")).from_text("The ").begun == "The "
+
+
+def test_what_was_folded_is_said_once(form: PromptForm) -> None:
+    prompt = form.from_title("Amélie’s café")
+    assert prompt.title == "Amelie's cafe"
+    assert prompt.changes == ("é→e", "’→'")
+
+
+def test_nothing_is_folded_for_a_model_of_another_script(tiny_checkpoint: Make) -> None:
+    prompt = PromptForm(tiny_checkpoint(fold=False, context_length=512)).from_title("羅生門")
+    assert (prompt.title, prompt.changes) == ("羅生門", ())
+
+
+def test_a_lone_surrogate_is_replaced_and_said(tiny_checkpoint: Make) -> None:
+    prompt = PromptForm(tiny_checkpoint(fold=False, context_length=512)).from_title("a\ud800b")
+    assert prompt.title == "a\ufffdb"
+    assert prompt.changes == ("\\ud800→\ufffd",)
+
+
+@pytest.mark.parametrize("text", ["A END_OF_PLOTB", "A END_OF_END_OF_PLOTPLOTB", "A ＥＮＤ_OF_PLOTB"])
+def test_an_end_marker_in_a_prompt_is_left_out_and_said(form: PromptForm, text: str) -> None:
+    prompt = form.from_text(text)
+    assert prompt.begun == "A B"
+    assert "END_OF_PLOT left out" in prompt.changes
+
+
+def test_a_character_that_folds_to_nothing_is_said(form: PromptForm) -> None:
+    assert form.from_title("a\u200bb").changes == ("'\\u200b' left out",)
+
+
+def test_the_empty_title_is_the_unconditional_form(form: PromptForm) -> None:
+    assert form.from_title(" \n ").header == "The plot summary of the movie named '' is:\n"
+
+
+def test_a_long_title_is_shortened_at_a_word_until_the_header_fits_half_the_context(form: PromptForm) -> None:
+    title = "the baker and the widow " * 420  # 10,080 characters
+    prompt = form.from_title(title)
+    assert title.startswith(prompt.title + " ")
+    assert len(form.tokenizer.encode(prompt.header)) <= 256
+    assert prompt.header == form.format.sentence(prompt.title)
+    longer = form.format.sentence(title[: len(prompt.title) + 8])
+    assert len(form.tokenizer.encode(longer)) > 256
+    assert prompt.changes == (f"title shortened from 10,079 to {len(prompt.title):,} characters",)
+    assert form.from_text(form.format.sentence(title)).title == prompt.title
+
+
+def test_a_long_word_is_cut_inside() -> None:
+    assert shortened("abcdefgh ij", lambda text: len(text) <= 5) == "abcde"
+    assert shortened("abc defgh", lambda text: len(text) <= 5) == "abc"
+    assert shortened("abc defgh", lambda text: len(text) <= 3) == "abc"
+
+
+def test_hints_too_long_to_fit_keep_the_headers_end(form: PromptForm) -> None:
+    prompt = form.from_title("Mars", {"Genre": "drama, " * 500})
+    assert prompt.title == "Mars"
+    assert "only the end" in prompt.changes[0]
+
+
+def test_an_unknown_hint_names_those_there_are(form: PromptForm, tiny_checkpoint: Make) -> None:
+    with pytest.raises(PromptError, match="knows no hint 'Origin'; it knows Decade, Genre"):
+        form.from_title("Mars", {"Origin": "Turkish"})
+    with pytest.raises(PromptError, match="without hints"):
+        PromptForm(tiny_checkpoint()).from_title("Mars", {"Origin": "Turkish"})
+
+
+def test_a_model_without_titles_says_what_to_give(tiny_checkpoint: Make) -> None:
+    form = PromptForm(tiny_checkpoint(header=""))
+    with pytest.raises(PromptError, match="--input"):
+        form.from_title("Mars")
+    assert form.from_title("").header == ""
+    assert form.from_text("Ada: ").begun == "Ada:"
+
+
+@pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
+def test_no_prompt_can_fail(tiny_checkpoint: Make, kind: str) -> None:
+    forms = [
+        PromptForm(tiny_checkpoint(kind, fold=fold, hints=("Genre",), context_length=128)) for fold in (True, False)
+    ]
+
+    @given(st.text(st.characters()), st.sampled_from(forms))
+    def holds(text: str, form: PromptForm) -> None:
+        for prompt in (form.from_title(text, {"Genre": text}), form.from_text(text), form.from_text(SENTENCE + text)):
+            assert "END_OF_PLOT" not in prompt.header + prompt.begun
+            (prompt.header + prompt.begun).encode()
+
+    holds()
