@@ -1,0 +1,1 @@
+"""Likelihood beside compressors, title lift, and the report made of them."""

@@ -1,0 +1,1 @@
+"""Weights in and out: what is published, with its model card, and how it is checked."""

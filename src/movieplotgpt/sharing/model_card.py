@@ -1,0 +1,149 @@
+"""The README.md of a published model folder: what it is, what it was made from, how well it does, how to use it.
+
+What no checkpoint can know of its text - where it comes from, its licence, its limits - is data: ``cards.toml`` beside
+the weights, one table for each corpus.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from movieplotgpt.config import Settings, read_settings
+from movieplotgpt.errors import ConfigError
+from movieplotgpt.evaluation.report import Evaluation, show_interval
+from movieplotgpt.model.checkpoints import Checkpoint
+from movieplotgpt.model.sizes import parameters
+
+
+class CardSettings(Settings):
+    """What the card of each of ``models`` says about its text."""
+
+    models: tuple[str, ...] = Field(min_length=1, description="The published names this card is for.")
+    summary: str = Field(description="One sentence: what the model writes.")
+    language: str = "en"
+    licence: str = Field(description="As Hugging Face names it: cc-by-sa-4.0, other.")
+    licence_name: str | None = Field(None, description="For licence 'other'.")
+    data: str = Field(description="Where the text comes from, and under which licence.")
+    limits: str = Field(description="What the model is not good for.")
+    tags: tuple[str, ...] = ()
+    example: str = Field(description="A title, or for a text without titles the begin of one.")
+
+
+class Cards(Settings):
+    """The whole of ``cards.toml``."""
+
+    cards: dict[str, CardSettings]
+
+
+def card_for(name: str, path: Path) -> CardSettings:
+    """The card in ``path`` (TOML) that names the model ``name``.
+
+    Raises:
+        ConfigError: the file is missing or wrong, or no card in it names the model.
+    """
+    for card in read_settings(Cards, path).cards.values():
+        if name in card.models:
+            return card
+    raise ConfigError(f"{path} has no card for {name!r}; add the name to `models` of one, or a new [cards.NAME]")
+
+
+def model_card(
+    name: str, card: CardSettings, checkpoint: Checkpoint, measured: Evaluation | None, *, rounded: bool = False
+) -> str:
+    """The card's text; ``rounded`` says that the numbers are of the weights before they were rounded to bfloat16."""
+    parts = [
+        _front_matter(card),
+        f"# {name}\n\n{card.summary} {_network(checkpoint)}",
+        f"## Text and licence\n\n{card.data.strip()}",
+        f"## Training\n\n{_training(checkpoint.info)}",
+        f"## How well it does\n\n{_scorecard(measured, rounded)}",
+        f"## How to use it\n\n{_usage(name, card, checkpoint)}",
+        f"## Limits\n\n{card.limits.strip()}",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(card: CardSettings) -> str:
+    """The YAML that Hugging Face reads."""
+    lines = ["---", f"language: {card.language}", f"license: {card.licence}"]
+    if card.licence_name:
+        lines.append(f"license_name: {card.licence_name}")
+    tags = ["movieplotgpt", *card.tags]
+    lines += ["library_name: transformers", "pipeline_tag: text-generation", "tags:", *(f"- {tag}" for tag in tags)]
+    return "\n".join([*lines, "---"])
+
+
+def _network(checkpoint: Checkpoint) -> str:
+    config = checkpoint.model.config
+    return (
+        f"A transformer in the Qwen3 layout with {parameters(config) / 1e6:.1f} M parameters: {config.n_layer} layers, "
+        f"{config.n_embd} wide, context {config.context_length} tokens; {checkpoint.tokenizer.kind} tokenizer of "
+        f"{checkpoint.tokenizer.vocab_size:,} tokens. Trained from scratch by "
+        "[MoviePlotGPT](../../README.md)."
+    )
+
+
+def _training(info: dict[str, Any]) -> str:
+    corpus, training = info.get("corpus"), info.get("training")
+    if not corpus or not training:
+        return "Not recorded."
+    settings = info.get("settings", {})
+    optimizer = settings.get("optimizer", {})
+    rows = {
+        "source": f"`{corpus['source']}`, SHA-256 `{corpus['source_sha256']}`",
+        "corpus and split": f"`{corpus['hash']}`, split `{corpus['split_hash']}`",
+        "steps": f"{training['step']:,}",
+        "tokens": f"{training['tokens']:,}",
+        "optimizer": ", ".join(f"{key} {value}" for key, value in optimizer.items()),
+        "time": f"{training['seconds'] / 60:.1f} minutes on {training['device']}, {training['precision']}, threads "
+        f"{training['threads']}, torch {training['torch']}",
+    }
+    table = "\n".join(["| | |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in rows.items() if value)])
+    return f"{table}\n\nAll settings are in `movieplotgpt.json`."
+
+
+def _scorecard(measured: Evaluation | None, rounded: bool) -> str:
+    if measured is None:
+        return "Not measured yet."
+    likelihood, lift = measured.likelihood, measured.likelihood.title_lift
+    rows = [("bits per character", f"**{likelihood.bits_per_character:.3f}** ({show_interval(likelihood.interval)})")]
+    rows += [(f"{score.name} on the same text", f"{score.bits_per_character:.3f}") for score in measured.compressors]
+    if lift:
+        interval = show_interval(lift.interval, 4)
+        rows.append(("title lift, bits per character", f"{lift.bits_per_character:.4f} ({interval})"))
+    said = (
+        f"On the {likelihood.split} split ({likelihood.documents:,} documents, {likelihood.characters:,} characters; "
+        f"split `{likelihood.split_hash[:16]}`); prompt form: {likelihood.prompt}. In parentheses the 95 % interval "
+        "over documents. Title lift is what the true title saves against another work's."
+    )
+    if rounded:
+        said += " Measured on the float32 weights, before they were rounded to bfloat16."
+    table = "\n".join(["| | |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in rows)])
+    return "\n\n".join([said, table, *likelihood.notes])
+
+
+def _usage(name: str, card: CardSettings, checkpoint: Checkpoint) -> str:
+    titled = bool(checkpoint.format.header)
+    prompt = checkpoint.format.header_text(card.example) if titled else card.example
+    flag = "--title" if titled else "--input"
+    return f"""```console
+$ movieplotgpt generate --model {name} {flag} {_in_quotes(card.example)}
+```
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("weights/{name}")
+model = AutoModelForCausalLM.from_pretrained("weights/{name}")
+prompt = tokenizer({json.dumps(prompt)}, return_tensors="pt")
+ids = model.generate(**prompt, max_new_tokens=300, do_sample=True, temperature=0.8, top_p=0.95)
+print(tokenizer.decode(ids[0]))
+```"""
+
+
+def _in_quotes(text: str) -> str:
+    return '"' + text.replace('"', '\\"') + '"'

@@ -1,0 +1,207 @@
+"""The weights that are published: one model folder each, and a manifest by which every byte is checked."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from movieplotgpt import atomic
+from movieplotgpt.errors import CheckpointError, ConfigError
+from movieplotgpt.evaluation.report import Evaluation, file_sha256, read_evaluation
+from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, resolve, write_model_files
+from movieplotgpt.model.sizes import parameters
+from movieplotgpt.sharing.model_card import CardSettings, card_for, model_card
+
+MANIFEST, CARDS, README = "manifest.json", "cards.toml", "README.md"
+FORMAT_VERSION = 1
+LARGEST = 30_000_000  # bytes of a published folder: it lies in the repository
+
+
+class FileEntry(BaseModel):
+    """A published file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    size: int
+
+
+class ModelEntry(BaseModel):
+    """A published model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    summary: str
+    licence: str
+    parameters: int
+    bits_per_character: float | None
+    split: str | None
+    corpus_hash: str | None
+    size: int
+    files: dict[str, FileEntry]
+
+
+class WeightsManifest(BaseModel):
+    """All published models by name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int = FORMAT_VERSION
+    models: dict[str, ModelEntry] = {}
+
+
+def publish(source: str | Path, name: str, weights: Path, *, evaluation: Path | None = None) -> ModelEntry:
+    """Write the checkpoint ``source`` as ``weights/name`` in bfloat16, with its card, and enter it in the manifest.
+
+    Publishing a published model again is how its numbers get onto its card: rounded weights stay what they are.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read, the folder would be too large, or other weights were evaluated.
+        ConfigError: the name is no folder's, or ``weights/cards.toml`` has no card for it.
+        DataError: the evaluation cannot be read.
+        StorageError: the disk refuses; what was published before is untouched.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
+        raise ConfigError(f"{name!r} cannot name a model; use small letters, digits and hyphens, as in plots-bpe")
+    card = card_for(name, weights / CARDS)
+    manifest = read_manifest(weights)
+    source_sha256 = file_sha256(resolve(source) / "model.safetensors")
+    checkpoint = load_checkpoint(source)
+    measured = read_evaluation(evaluation) if evaluation else None
+    checkpoint = replace(checkpoint, info=_with_numbers(checkpoint.info, measured))
+    folder = weights / name
+    with atomic.replacing_folder(folder) as partial:
+        write_model_files(partial, checkpoint, dtype=torch.bfloat16)
+        rounded = measured is not None and _before_rounding(measured, source_sha256, partial, evaluation)
+        atomic.write_text(partial / README, model_card(name, card, checkpoint, measured, rounded=rounded))
+        entry = _entry(partial, card, checkpoint, measured)
+        if entry.size > LARGEST:
+            raise CheckpointError(
+                f"{name} would take {entry.size / 1e6:.0f} MB, and weights in the repository stay under "
+                f"{LARGEST / 1e6:.0f} MB; publish a smaller model"
+            )
+    models = dict(sorted({**manifest.models, name: entry}.items()))
+    _write_manifest(weights, WeightsManifest(models=models))
+    return entry
+
+
+def verify(weights: Path) -> list[str]:
+    """Names of the published models, every file of theirs being what the manifest says.
+
+    Raises:
+        CheckpointError: a file is missing, differs or is not in the manifest; names all that are wrong.
+    """
+    models = read_manifest(weights).models
+    wrong = [problem for name, entry in models.items() for problem in _problems(weights / name, entry)]
+    wrong += [
+        f"{folder.name} is not in the manifest" for folder in _model_folders(weights) if folder.name not in models
+    ]
+    if wrong:
+        raise CheckpointError(f"{weights} does not fit its {MANIFEST}: {'; '.join(wrong)}; get or publish it again")
+    return list(models)
+
+
+def read_manifest(weights: Path) -> WeightsManifest:
+    """The manifest of a folder of published models; empty where there is none yet.
+
+    Raises:
+        CheckpointError: it is damaged or another version's.
+    """
+    path = weights / MANIFEST
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        manifest = WeightsManifest.model_validate(values)
+    except FileNotFoundError:
+        return WeightsManifest()
+    except (OSError, ValueError, ValidationError):
+        raise CheckpointError(f"{path} is damaged; get it again or publish the models anew") from None
+    if manifest.format_version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format {manifest.format_version}, this version reads {FORMAT_VERSION}; update movieplotgpt"
+        )
+    return manifest
+
+
+def weights_readme(manifest: WeightsManifest) -> str:
+    """The table of published models in Markdown."""
+    lines = [
+        "# Published weights",
+        "",
+        "Made by `movieplotgpt weights publish`; `movieplotgpt weights verify` checks every file against",
+        f"`{MANIFEST}`. Each folder is a Hugging Face model folder in bfloat16 with a model card. What the cards say",
+        f"of the texts and their licences is in `{CARDS}`.",
+        "",
+        "| model | what it writes | parameters | size | bits per character | licence of the text |",
+        "| --- | --- | ---: | ---: | ---: | --- |",
+    ]
+    for name, entry in manifest.models.items():
+        bits = f"{entry.bits_per_character:.3f} ({entry.split})" if entry.bits_per_character else "-"
+        lines.append(
+            f"| [{name}]({name}/README.md) | {entry.summary} | {entry.parameters / 1e6:.1f} M "
+            f"| {entry.size / 1e6:.1f} MB | {bits} | {entry.licence} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _with_numbers(info: dict[str, Any], measured: Evaluation | None) -> dict[str, Any]:
+    """The checkpoint's facts, with those of the evaluation that a reader wants first."""
+    if measured is None:
+        return info
+    names = {"bits_per_character", "interval", "split", "prompt", "corpus_hash", "split_hash"}
+    return {**info, "evaluation": measured.likelihood.model_dump(mode="json", include=names)}
+
+
+def _before_rounding(measured: Evaluation, source_sha256: str, partial: Path, evaluation: Path | None) -> bool:
+    """Whether the numbers are of the source's weights, not of the rounded ones; of others they must not be."""
+    if measured.weights_sha256 == file_sha256(partial / "model.safetensors"):
+        return False
+    if measured.weights_sha256 == source_sha256:
+        return True
+    raise CheckpointError(
+        f"{evaluation} was measured on other weights (SHA-256 {measured.weights_sha256[:16]}...); "
+        "run `movieplotgpt evaluate` on the checkpoint to publish"
+    )
+
+
+def _entry(folder: Path, card: CardSettings, checkpoint: Checkpoint, measured: Evaluation | None) -> ModelEntry:
+    files = {
+        path.relative_to(folder).as_posix(): FileEntry(sha256=file_sha256(path), size=path.stat().st_size)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    return ModelEntry(
+        summary=card.summary,
+        licence=card.licence_name or card.licence,
+        parameters=parameters(checkpoint.model.config),
+        bits_per_character=measured.likelihood.bits_per_character if measured else None,
+        split=measured.likelihood.split if measured else None,
+        corpus_hash=checkpoint.info.get("corpus", {}).get("hash"),
+        size=sum(file.size for file in files.values()),
+        files=files,
+    )
+
+
+def _write_manifest(weights: Path, manifest: WeightsManifest) -> None:
+    atomic.write_text(weights / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+    atomic.write_text(weights / README, weights_readme(manifest))
+
+
+def _problems(folder: Path, entry: ModelEntry) -> list[str]:
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    problems = [f"{folder.name}/{name} is not in the manifest" for name in sorted(there - entry.files.keys())]
+    for name, file in entry.files.items():
+        if name not in there:
+            problems.append(f"{folder.name}/{name} is missing")
+        elif file_sha256(folder / name) != file.sha256:
+            problems.append(f"{folder.name}/{name} differs")
+    return problems
+
+
+def _model_folders(weights: Path) -> list[Path]:
+    return sorted(path.parent for path in weights.glob("[!.]*/config.json"))

@@ -1,0 +1,192 @@
+"""Bits per character: the same number by brute force, whatever the tokenizer; and a lift only where there is one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from movieplotgpt.errors import DataError
+from movieplotgpt.evaluation.likelihood import (
+    LikelihoodReport,
+    bits_per_character,
+    bootstrap_interval,
+    draw_documents,
+    evaluate,
+    other_works,
+    read_held_out,
+    score_split,
+    title_lift,
+)
+from movieplotgpt.model.checkpoints import Checkpoint
+from movieplotgpt.model.gpt import GPT
+from movieplotgpt.text.token_files import PreparedCorpus
+
+CorpusOf = Callable[..., PreparedCorpus]
+UntrainedOn = Callable[..., Checkpoint]
+
+
+class Echo(GPT):
+    """A model that expects the tokens it has read before: a title's words tell of its body."""
+
+    def forward(self, ids_BT: Tensor, cache: Any = None) -> Tensor:
+        seen_BTV = torch.nn.functional.one_hot(ids_BT, self.config.vocab_size).float().cumsum(1)
+        return 3.0 * (seen_BTV > 0)
+
+
+@torch.no_grad()
+def nats_by_hand(checkpoint: Checkpoint, title: str, body: str) -> float:
+    """Body and end token, one window and one token at a time, from the text."""
+    tokenizer, context = checkpoint.tokenizer, checkpoint.model.config.context_length
+    header = tokenizer.encode(checkpoint.format.sentence(title)).tolist()[-(context // 2) :]
+    text = [*tokenizer.encode(body).tolist(), tokenizer.end_id]
+    nats: list[float] = []
+    while len(nats) < len(text):
+        start = max(0, len(nats) - context // 4) if nats else 0
+        window = [tokenizer.end_id, *header, *text[start : start + context - len(header)]]
+        log_p = torch.log_softmax(checkpoint.model(torch.tensor([window[:-1]]))[0].double(), -1)
+        each = [-log_p[at, token].item() for at, token in enumerate(window[1:])]
+        nats += each[len(header) + len(nats) - start :]
+    return sum(nats)
+
+
+@pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
+def test_bits_per_character_by_brute_force(corpus_of: CorpusOf, untrained_on: UntrainedOn, kind: str) -> None:
+    corpus = corpus_of(kind, folded=False)
+    checkpoint, part = untrained_on(corpus), corpus.split("test")
+    bodies = [corpus.tokenizer.decode(part.body(i)) for i in range(part.n_documents)]
+    nats = np.array([nats_by_hand(checkpoint, title, body) for title, body in zip(part.titles, bodies, strict=True)])
+    characters = np.array([len(body) for body in bodies])
+    report = evaluate(checkpoint, corpus, others=0)
+    assert report.bits_per_character == pytest.approx(nats.sum() / math.log(2) / characters.sum(), rel=1e-5)
+    assert report.macro == pytest.approx(float((nats / math.log(2) / characters).mean()), rel=1e-5)
+    assert report.interval and report.interval[0] < report.bits_per_character < report.interval[1]
+    assert (report.documents, report.characters) == (len(bodies), characters.sum())
+    assert report.title_lift is None and report.notes == ()
+    assert LikelihoodReport.model_validate_json(report.model_dump_json()) == report
+
+
+def test_a_model_that_knows_nothing_pays_the_logarithm_of_its_vocabulary(
+    corpus_of: CorpusOf, untrained_on: UntrainedOn
+) -> None:
+    corpus = corpus_of("char")
+    checkpoint = untrained_on(corpus, spread=0.0)
+    report = evaluate(checkpoint, corpus)
+    each = math.log2(checkpoint.model.config.vocab_size)
+    n, headers = report.documents, [len(corpus.split("test").sentence(i)) for i in range(report.documents)]
+    assert report.tokens == report.characters + n
+    assert report.bits_per_character == pytest.approx(each * report.tokens / report.characters, rel=1e-5)
+    assert report.body_bits_per_character == pytest.approx(each, rel=1e-5)
+    assert report.end_bits == pytest.approx(each, rel=1e-5)
+    context = checkpoint.model.config.context_length
+    assert report.header_bits == pytest.approx(each * np.mean([min(h, context // 2) for h in headers]), rel=1e-5)
+    lift = report.title_lift
+    assert lift and (lift.bits_per_character, lift.against_empty) == pytest.approx((0, 0), abs=1e-5)
+
+
+@pytest.mark.parametrize("prepared_with", ["bpe", "byte"])
+def test_a_corpus_of_another_tokenizer_gives_the_same_number(
+    corpus_of: CorpusOf, untrained_on: UntrainedOn, prepared_with: str
+) -> None:
+    own = corpus_of("char", folded=False)
+    checkpoint = untrained_on(own)
+    expected, found = (evaluate(checkpoint, corpus) for corpus in (own, corpus_of(prepared_with, folded=False)))
+    timed = {"seconds", "title_lift"}
+    assert found.model_dump(exclude=timed) == expected.model_dump(exclude=timed)
+    assert found.title_lift and expected.title_lift
+    assert found.title_lift.bits_per_character == expected.title_lift.bits_per_character
+
+
+def test_while_training_the_same_number_is_seen(corpus_of: CorpusOf, untrained_on: UntrainedOn) -> None:
+    corpus = corpus_of("bpe")
+    checkpoint, part = untrained_on(corpus), corpus.split("validation")
+    scores = score_split(checkpoint.model, part, corpus.tokenizer.end_id)
+    report = evaluate(checkpoint, corpus, split="validation", others=0)
+    assert bits_per_character(scores.body, part.n_characters) == report.bits_per_character
+
+
+def test_a_model_that_hears_the_title_is_lifted(corpus_of: CorpusOf, untrained_on: UntrainedOn) -> None:
+    corpus = corpus_of("bpe")
+    checkpoint = untrained_on(corpus)
+    deaf = evaluate(checkpoint, corpus, others=3).title_lift
+    assert deaf and abs(deaf.bits_per_character) < 0.01
+    echo = replace(checkpoint, model=Echo(checkpoint.model.config))
+    held_out = read_held_out(checkpoint, corpus, "test")
+    titles = [corpus.tokenizer.decode(body[:12]) for body in held_out.bodies]
+    told = replace(held_out, titles=titles)
+    lift = title_lift(echo, told, told.score(echo, titles, None), others=2)
+    assert lift.bits_per_character > 0.02 and lift.interval and lift.interval[0] > 0
+    assert lift.against_empty > 0.02 and lift.share_helped > 0.8
+    assert lift.others == 2
+
+
+def test_a_text_without_titles_has_no_lift(corpus_of: CorpusOf, untrained_on: UntrainedOn) -> None:
+    corpus = corpus_of("byte", header="")
+    report = evaluate(untrained_on(corpus), corpus)
+    assert report.title_lift is None and report.header_bits is None
+    assert report.prompt.startswith("none")
+
+
+def test_other_rules_and_another_corpus_are_said(corpus_of: CorpusOf, untrained_on: UntrainedOn) -> None:
+    checkpoint = untrained_on(corpus_of("char"))
+    cleaning, corpus = evaluate(checkpoint, corpus_of("char", folded=False), others=0, documents=2).notes
+    assert "other rules" in cleaning and "not comparable" in cleaning
+    assert "another corpus or split" in corpus
+
+
+def test_some_documents_are_drawn_by_the_seed(corpus_of: CorpusOf, untrained_on: UntrainedOn) -> None:
+    corpus = corpus_of("byte")
+    part, checkpoint = corpus.split("test"), untrained_on(corpus)
+    rows = draw_documents(part, 4, seed=5)
+    assert len(set(rows.tolist())) == 4 and rows.tolist() == sorted(rows.tolist())
+    assert rows.tolist() != draw_documents(part, 4, seed=6).tolist()
+    assert len(draw_documents(part, 10**6, seed=0)) == part.n_documents
+    report = evaluate(checkpoint, corpus, documents=4, seed=5, others=0)
+    assert report.characters == part.n_characters[rows].sum()
+
+
+def test_progress_names_its_stages(corpus_of: CorpusOf, untrained_on: UntrainedOn) -> None:
+    corpus = corpus_of("byte")
+    told: dict[str, tuple[int, int]] = {}
+    evaluate(untrained_on(corpus), corpus, others=2, progress=lambda stage, *done: told.update({stage: done}))
+    assert list(told) == ["bits per character", "other titles 1", "other titles 2", "empty title"]
+    assert all(done == total for done, total in told.values())
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(100):
+        characters = rng.integers(500, 3000, size=80)
+        nats = rng.normal(1.3, 0.1, size=80) * characters * math.log(2)
+        interval = bootstrap_interval(nats, characters, resamples=300)
+        assert interval
+        covered += interval[0] < 1.3 < interval[1]
+    assert 86 <= covered <= 100
+
+
+def test_the_interval_of_equal_documents_is_a_point_and_of_one_none() -> None:
+    nats, characters = np.full(10, 7.0), np.full(10, 5)
+    interval = bootstrap_interval(nats, characters)
+    assert interval == pytest.approx((7 / 5 / math.log(2),) * 2)
+    assert bootstrap_interval(nats[:1], characters[:1]) is None
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), min_size=2, max_size=40), st.integers(0, 9))
+def test_other_works_are_other_works_each_once(groups: list[str], seed: int) -> None:
+    largest = max(groups.count(group) for group in groups)
+    if 2 * largest > len(groups):
+        with pytest.raises(DataError, match="other works"):
+            other_works(groups, np.random.default_rng(seed))
+        return
+    others = other_works(groups, np.random.default_rng(seed))
+    assert sorted(others.tolist()) == list(range(len(groups)))
+    assert all(groups[i] != groups[other] for i, other in enumerate(others))
