@@ -1,0 +1,52 @@
+"""The command line: arguments in, library calls, words out. The only package that prints.
+
+One file per command; each imports the library inside its function, so that ``--help`` answers at once. stdout carries
+the product; progress, warnings and errors go to stderr. Exit codes: 0, 1 for an error in one sentence, 2 for usage,
+130 when interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App
+
+from movieplotgpt import __version__
+from movieplotgpt.errors import MoviePlotGPTError
+
+app = App(
+    name="movieplotgpt",
+    help="A small GPT trained from scratch on text you love: from a CSV or a text file to a model that writes.",
+    version=__version__,
+)
+COMMANDS = {  # name: where it is, and its line in --help (so that --help imports none of them)
+    "generate": ("generate:generate", "Write a plot for a title, or go on with a text."),
+    "train": ("train:train", "Train a model, from a TOML or straight from a text or table."),
+    "prepare": ("prepare:prepare", "Clean, split and tokenize a corpus; print what was found."),
+    "evaluate": ("evaluate:evaluate", "Score a model in bits per character, beside compressors."),
+    "info": ("info:info", "Tell what a model is."),
+    "doctor": ("doctor:doctor", "Show device, precision, compiler, memory, and what is missing."),
+    "corpus": ("corpus:app", "Fetch the public texts the published models were trained on."),
+    "weights": ("publish:app", "List, verify and publish models."),
+    "report": ("report:report", "Write results/RESULTS.md from the runs kept."),
+}
+for _name, (_place, _help) in COMMANDS.items():
+    app.command(f"movieplotgpt.cli.{_place}", name=_name, help=_help)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code."""
+    try:
+        result = app(sys.argv[1:] if arguments is None else arguments, result_action="return_value")
+        return result if isinstance(result, int) else 0
+    except MoviePlotGPTError as error:
+        print(f"movieplotgpt: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("movieplotgpt: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of stdout has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

@@ -1,0 +1,33 @@
+"""``movieplotgpt corpus``: fetch the public texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+app = App(name="corpus", help="Fetch the public texts the published models were trained on.")
+
+
+@app.command
+def download(
+    name: Literal["movie-plots", "office"],
+    *,
+    out: Path = Path("data"),
+    url: Annotated[str | None, Parameter(negative="")] = None,
+) -> None:
+    """Download a public corpus; a broken download goes on where it stopped.
+
+    Parameters
+    ----------
+    name: movie-plots (34,886 Wikipedia plots, 81 MB) or office (the lines of The Office, 5 MB).
+    out: The folder to put the file in.
+    url: Another address of the same file: a mirror.
+    """
+    from movieplotgpt.cli.progress import progress_bar
+    from movieplotgpt.text.download import download_corpus
+
+    with progress_bar(name) as show:
+        path = download_corpus(name, out, url=url, progress=lambda done, total: show(done, total or 0))
+    print(path)

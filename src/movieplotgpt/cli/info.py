@@ -1,0 +1,45 @@
+"""``movieplotgpt info``: what a model folder holds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+
+def info(model: str = "plots-bpe", *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+    """Tell what a model is: size, tokenizer, format, corpus, training, numbers.
+
+    Parameters
+    ----------
+    model: A published name, a model folder or a run.
+    json: Print JSON.
+    """
+    from movieplotgpt.model.checkpoints import load_checkpoint
+    from movieplotgpt.model.sizes import kv_cache_bytes, parameters, training_flops_per_token
+
+    checkpoint = load_checkpoint(model)
+    config = checkpoint.model.config
+    facts: dict[str, Any] = {
+        "folder": str(checkpoint.folder),
+        "parameters": parameters(config),
+        "training FLOPs per token": training_flops_per_token(config),
+        "KV cache, bytes": kv_cache_bytes(config),
+        "network": config.model_dump(mode="json"),
+        "tokenizer": {"kind": checkpoint.tokenizer.kind, "ids": checkpoint.tokenizer.vocab_size},
+        "document format": checkpoint.format.model_dump(mode="json"),
+        "cleaning": checkpoint.cleaning.model_dump(mode="json", exclude_defaults=True),
+        **{name: checkpoint.info[name] for name in ("corpus", "training") if name in checkpoint.info},
+    }
+    if json:
+        from json import dumps
+
+        print(dumps(facts, indent=2))
+        return
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            print(f"{name}:")
+            for key, inner in value.items():
+                print(f"  {key}: {inner}")
+        else:
+            print(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}")

@@ -1,0 +1,93 @@
+"""``movieplotgpt prepare``: from a source file to token arrays, and the table that says what was found."""
+
+from __future__ import annotations
+
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from movieplotgpt.text.prepare import PrepareReport
+
+
+def prepare(
+    config: Path,
+    *overrides: str,
+    source: Path,
+    out: Path,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Read a corpus, clean it, group duplicates, split it, train its tokenizer and write token arrays.
+
+    Example: movieplotgpt prepare configs/plots-bpe.toml --source wiki_movie_plots_deduped.csv --out data/plots-bpe
+
+    Parameters
+    ----------
+    config: A TOML file: columns, cleaning, format, split, tokenizer. configs/ has four.
+    overrides: Settings to change, as section.key=value (tokenizer.vocab_size=8192).
+    source: CSV, TSV, JSONL or Parquet (also .gz, .zst), a text file, or a folder of them.
+    out: The folder to write; a prepared corpus that is there is replaced as a whole.
+    json: Print the report as JSON.
+    """
+    from movieplotgpt.cli.progress import stage_bars
+    from movieplotgpt.config import read_settings
+    from movieplotgpt.text.prepare import prepare as run
+    from movieplotgpt.text.token_files import PreparedCorpus
+    from movieplotgpt.training.run import RunConfig
+    from movieplotgpt.training.windows import share_with_title
+
+    settings = read_settings(RunConfig, config, overrides)
+    with stage_bars() as progress:
+        report = run(settings, source, out, progress)
+    split = PreparedCorpus.load(out).split("train")
+    share = share_with_title(split, settings.model.context_length) if settings.format.header else None
+    if json:
+        print(dumps({**report.model_dump(mode="json"), "share_with_title": share}, indent=2))
+        return
+    show_report(report, share, settings.model.context_length)
+    print(f"prepared {out}; next: movieplotgpt train {config} --data {out}")
+
+
+def show_report(report: PrepareReport, share: float | None, context_length: int) -> None:
+    """Print what preparing found, as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=report.source, show_header=False, title_justify="left")
+    table.add_column(justify="left")
+    table.add_column(justify="right")
+    for name, value in _lines(report):
+        table.add_row(name, value)
+    if share is not None:
+        table.add_row(f"body tokens that see their whole title ({context_length} tokens)", f"{share:.1%}")
+    Console().print(table)
+
+
+def _lines(report: PrepareReport) -> list[tuple[str, str]]:
+    low, *_, high = report.lengths
+    median = report.lengths[len(report.lengths) // 2]
+    rows = [("rows read", f"{report.rows:,}"), ("documents kept", f"{report.documents:,}")]
+    rows += [(f"  dropped: {reason}", f"{count:,}") for reason, count in report.dropped.items()]
+    rows += [(f"  cleaned: {what}", f"{count:,}") for what, count in report.cleaning.items()]
+    rows += [
+        ("characters outside ASCII, before / after", f"{report.non_ascii_before:,} / {report.non_ascii_after:,}"),
+        ("characters a document: least / median / most", f"{low:,} / {median:,} / {high:,}"),
+        ("groups of duplicates and remakes", f"{report.groups:,}"),
+    ]
+    rows += [(f"  joined by {link}", f"{count:,}") for link, count in report.links.items()]
+    largest = report.largest_group
+    rows.append((f"  largest: {', '.join(largest.titles[:3])}"[:70], f"{largest.documents:,}"))
+    rows += [(f"documents with {name}", f"{count:,}") for name, count in report.hints.items()]
+    rows += [
+        (f"vocabulary ({report.tokenizer})", f"{report.vocab_size:,}"),
+        ("characters per token", f"{report.characters_per_token:.2f}"),
+    ]
+    for name, part in report.splits.items():
+        rows.append((f"{name}: documents / characters", f"{part.documents:,} / {part.characters:,}"))
+        rows.append((f"{name}: body tokens / header tokens", f"{part.body_tokens:,} / {part.header_tokens:,}"))
+    seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in report.seconds.items())
+    rows.append((f"seconds ({seconds})", f"{sum(report.seconds.values()):.1f}"))
+    rows.append(("peak memory", f"{report.peak_memory / 1e9:.2f} GB"))
+    return rows

@@ -1,0 +1,33 @@
+"""``movieplotgpt report``: RESULTS.md, made of the evaluations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def report(
+    *,
+    results: Path = Path("results"),
+    figure: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = (),
+) -> None:
+    """Write RESULTS.md of the evaluations in results/runs.
+
+    Example: movieplotgpt report --figure plots-bpe=runs/plots-bpe
+
+    Parameters
+    ----------
+    results: The folder that holds runs/ and gets RESULTS.md and figures/.
+    figure: NAME=RUN: also draw the loss of the folder RUN as the figure of NAME.
+    """
+    from movieplotgpt.errors import ConfigError
+    from movieplotgpt.evaluation.report import write_figure, write_results
+
+    for pair in figure:
+        name, equals, run = pair.partition("=")
+        if not (name and equals and run):
+            raise ConfigError(f"--figure {pair!r} is not of the form NAME=RUN, as in plots-bpe=runs/plots-bpe")
+        print(write_figure(results, name, Path(run)))
+    print(write_results(results))

@@ -1,0 +1,243 @@
+"""``movieplotgpt train``: from a TOML or a text file to a model."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from movieplotgpt.errors import ConfigError, TrainingError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from movieplotgpt.model.checkpoints import Checkpoint
+    from movieplotgpt.text.token_files import PreparedCorpus
+    from movieplotgpt.training.run import RunConfig, RunFolder
+
+INTERRUPTED = 130
+
+
+def train(
+    config: Path,
+    *overrides: str,
+    source: Path | None = None,
+    data: Path | None = None,
+    size: str | None = None,
+    minutes: float | None = None,
+    steps: int | None = None,
+    epochs: float | None = None,
+    out: Path | None = None,
+    resume: Annotated[bool, Parameter(negative="")] = False,
+    from_: Annotated[str | None, Parameter(name="--from")] = None,
+    title_column: str | None = None,
+    text_column: str | None = None,
+    tensorboard: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Train a model. Ctrl-C saves; --resume goes on exactly where it stopped.
+
+    A text you love:     movieplotgpt train mytext.txt --minutes 5
+
+    A table of your own: movieplotgpt train films.csv --title-column Title --text-column Plot --minutes 30
+
+    A published model:   movieplotgpt train configs/plots-bpe.toml --source wiki_movie_plots_deduped.csv
+
+    Parameters
+    ----------
+    config: A TOML file (configs/ has four), or a text or table to train on with settings chosen for it.
+    overrides: Settings to change, as section.key=value (optimizer.learning_rate=0.01).
+    source: The corpus; it is prepared first when that was not done.
+    data: A folder that `prepare` made, in place of --source.
+    size: tiny, mini, small, base, medium or large (1 M to 90 M parameters).
+    minutes: How long to train, by the clock.
+    steps: How long to train, in steps.
+    epochs: How long to train, in passes over the text.
+    out: The run's folder (default: runs/ and the name of the config or text).
+    resume: Go on with the run in the folder.
+    from_: Start from another model's weights, its tokenizer and format kept: fine-tuning.
+    title_column: For a table: the column with titles.
+    text_column: For a table: the column with texts.
+    tensorboard: Also write TensorBoard logs (extra `track`).
+    """
+    from rich.console import Console
+
+    from movieplotgpt.model.checkpoints import load_checkpoint
+    from movieplotgpt.training.run import RunFolder
+
+    console = Console(stderr=True)
+    folder = RunFolder(out or Path("runs") / config.name.partition(".")[0])
+    lengths = {"minutes": minutes, "steps": steps, "epochs": epochs}
+    overrides += tuple(f"training.{name}={value}" for name, value in lengths.items() if value is not None)
+    overrides += (f"model.size={size}",) if size else ()
+    start_from = load_checkpoint(from_) if from_ else None
+    if config.suffix == ".toml":
+        settings = _read(config, overrides, any(v is not None for v in lengths.values()))
+    else:
+        source = config
+        settings = _suggested(config, overrides, lengths, title_column, text_column, console)
+    if start_from:
+        settings = _keep_form(settings, start_from)
+    if source is not None and not (resume and (folder.path / "data" / "manifest.json").exists()):
+        data = data or folder.path / "data"
+        _prepare(settings, source, data, start_from, console)
+    corpus = _prepared(data, folder)
+    return _run(settings, corpus, folder, console, resume=resume, start_from=start_from, tensorboard=tensorboard)
+
+
+def _read(config: Path, overrides: tuple[str, ...], length_given: bool) -> RunConfig:
+    """Read the TOML; a length on the command line takes the place of the file's."""
+    from movieplotgpt.config import read_settings
+    from movieplotgpt.training.run import RunConfig
+
+    cleared = tuple(f"training.{name}=none" for name in ("minutes", "steps", "epochs")) if length_given else ()
+    return read_settings(RunConfig, config, cleared + overrides)
+
+
+def _suggested(
+    text: Path,
+    overrides: tuple[str, ...],
+    lengths: dict[str, float | None],
+    title_column: str | None,
+    text_column: str | None,
+    console: Console,
+) -> RunConfig:
+    from movieplotgpt.config import build_settings, override
+    from movieplotgpt.text.sources import TABLE_SUFFIXES, kind_suffix
+    from movieplotgpt.training.quickstart import suggest
+    from movieplotgpt.training.run import RunConfig
+
+    if kind_suffix(text) in TABLE_SUFFIXES and not text_column:
+        raise ConfigError(f"{text} is a table; name its text with --text-column (and its titles with --title-column)")
+    suggestion = suggest(text, minutes=lengths["minutes"] or 5, title_column=title_column, text_column=text_column)
+    for reason in suggestion.reasons:
+        console.print(reason, markup=False, highlight=False)
+    values = suggestion.config.model_dump(mode="json")
+    if any(value is not None for value in lengths.values()):
+        values["training"]["minutes"] = None
+    return build_settings(RunConfig, override(values, overrides))
+
+
+def _keep_form(settings: RunConfig, start_from: Checkpoint) -> RunConfig:
+    """Fine-tuning keeps what the weights were trained on: format, cleaning, context."""
+    model = settings.model.model_copy(update={"context_length": start_from.model.config.context_length})
+    return settings.model_copy(update={"format": start_from.format, "cleaning": start_from.cleaning, "model": model})
+
+
+def _prepare(settings: RunConfig, source: Path, data: Path, start_from: Checkpoint | None, console: Console) -> None:
+    """Prepare ``source`` into ``data`` unless it is there already, made from the same text with the same settings."""
+    from movieplotgpt.cli.progress import stage_bars
+    from movieplotgpt.text.prepare import is_prepared, prepare
+
+    if start_from is None and is_prepared(settings, source, data):
+        return
+    console.print(f"preparing {source} into {data}", highlight=False)
+    with stage_bars() as progress:
+        prepare(settings, source, data, progress, tokenizer=start_from.tokenizer if start_from else None)
+
+
+def _prepared(data: Path | None, folder: RunFolder) -> PreparedCorpus:
+    from movieplotgpt.text.token_files import PreparedCorpus
+
+    own = folder.path / "data"
+    if data is None and not own.exists():
+        raise ConfigError("say what to train on: --source FILE, or --data FOLDER that `movieplotgpt prepare` made")
+    return PreparedCorpus.load(data or own)
+
+
+def _run(
+    settings: RunConfig,
+    corpus: PreparedCorpus,
+    folder: RunFolder,
+    console: Console,
+    *,
+    resume: bool,
+    start_from: Checkpoint | None,
+    tensorboard: bool,
+) -> int:
+    from movieplotgpt.evaluation.likelihood import validation_scorer
+    from movieplotgpt.training.monitors import ConsoleProgress, MetricsFile, SamplesFile, TensorBoard, tell
+    from movieplotgpt.training.trainer import Event, Finished, too_small, train
+
+    if not resume and folder.last.exists():
+        raise TrainingError(f"{folder.path} holds a run; go on with --resume, or name another folder with --out")
+    problem = too_small(corpus, settings.model.context_length)
+    if problem:
+        raise TrainingError(problem)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    train_counts = corpus.manifest.splits["train"]
+    tokens_per_character = train_counts.body_tokens / train_counts.characters
+    events = train(
+        settings,
+        corpus,
+        folder,
+        evaluate=validation_scorer(corpus),
+        sample=_sampler(corpus),
+        resume=resume,
+        start_from=start_from,
+        stop=_stop_on_signal(),
+    )
+    with ConsoleProgress(console, tokens_per_character) as progress:
+        monitors: list[Callable[[Event], None]] = [progress, SamplesFile(folder.samples)]
+        monitors += [TensorBoard(folder.path)] if tensorboard else []
+        last: Event | None = None
+        for event in events:
+            if last is None:  # the first event tells where the run goes on
+                monitors.append(MetricsFile(folder.metrics, resume_at=getattr(event, "step", 0) if resume else None))
+            tell(event, monitors)
+            last = event
+    return _close(
+        folder, tokens_per_character, console, interrupted=isinstance(last, Finished) and last.reason == "interrupted"
+    )
+
+
+def _close(folder: RunFolder, tokens_per_character: float, console: Console, *, interrupted: bool) -> int:
+    from movieplotgpt.errors import MissingExtraError
+    from movieplotgpt.training.monitors import draw_loss
+
+    if interrupted:
+        console.print(f"saved in {folder.last}; go on with --resume", highlight=False)
+        return INTERRUPTED
+    try:
+        draw_loss(folder, tokens_per_character)
+    except MissingExtraError as error:
+        console.print(f"no loss figure: {error}", markup=False, highlight=False)
+    console.print(
+        f'done; try: movieplotgpt generate --model {folder.path} --title "..."', markup=False, highlight=False
+    )
+    return 0
+
+
+def _sampler(corpus: PreparedCorpus) -> Callable[..., str]:
+    """What `train` writes at each evaluation: a text for an unseen title, where the corpus has titles."""
+    from movieplotgpt.generation.generator import PlotGenerator
+    from movieplotgpt.model.checkpoints import Checkpoint
+    from movieplotgpt.model.gpt import GPT
+
+    def sample(model: GPT) -> str:
+        checkpoint = Checkpoint(model, corpus.tokenizer, corpus.format, corpus.manifest.cleaning, {})
+        generator = PlotGenerator(checkpoint)
+        title = corpus.split("validation").titles[0] if corpus.format.header else ""
+        plot = generator.plot(title, seed=0, max_tokens=200)
+        return f"{plot.prompt}{plot.text}"
+
+    return sample
+
+
+def _stop_on_signal() -> Callable[[], bool]:
+    """Ask for a saved stop on Ctrl-C, SIGTERM or a closed terminal; a second Ctrl-C stops at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        print("stopping after this step, then saving; once more to stop at once", file=sys.stderr)
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), ask)
+    return lambda: bool(asked)
