@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
+    from movieplotgpt.text.duplicates import DuplicateSettings
     from movieplotgpt.text.prepare import PrepareReport
+    from movieplotgpt.training.run import RunConfig
 
 
 def prepare(
@@ -46,26 +48,27 @@ def prepare(
     if json:
         print(dumps({**report.model_dump(mode="json"), "share_with_title": share}, indent=2))
         return
-    show_report(report, share, settings.model.context_length)
+    show_report(report, settings, share)
     print(f"prepared {out}; next: movieplotgpt train {config} --data {out}")
 
 
-def show_report(report: PrepareReport, share: float | None, context_length: int) -> None:
-    """Print what preparing found, as a table."""
+def show_report(report: PrepareReport, settings: RunConfig, share: float | None) -> None:
+    """Print what preparing found, as a table; ``share`` of the body tokens see their title."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=report.source, show_header=False, title_justify="left")
     table.add_column(justify="left")
     table.add_column(justify="right")
-    for name, value in _lines(report):
+    for name, value in _lines(report, settings.split.duplicates):
         table.add_row(name, value)
     if share is not None:
-        table.add_row(f"body tokens that see their whole title ({context_length} tokens)", f"{share:.1%}")
+        context = f"context {settings.model.context_length} tokens"
+        table.add_row(f"body tokens that see their whole title ({context})", f"{share:.1%}")
     Console().print(table)
 
 
-def _lines(report: PrepareReport) -> list[tuple[str, str]]:
+def _lines(report: PrepareReport, duplicates: DuplicateSettings) -> list[tuple[str, str]]:
     low, *_, high = report.lengths
     median = report.lengths[len(report.lengths) // 2]
     rows = [("rows read", f"{report.rows:,}"), ("documents kept", f"{report.documents:,}")]
@@ -77,6 +80,13 @@ def _lines(report: PrepareReport) -> list[tuple[str, str]]:
         ("groups of duplicates and remakes", f"{report.groups:,}"),
     ]
     rows += [(f"  joined by {link}", f"{count:,}") for link, count in report.links.items()]
+    rows.append(
+        (
+            f"  (shingles: {duplicates.at_least} or more runs of {duplicates.shingle_words} words, and "
+            f"{duplicates.shared:.0%} of the shorter text's)",
+            "",
+        )
+    )
     largest = report.largest_group
     rows.append((f"  largest: {', '.join(largest.titles[:3])}"[:70], f"{largest.documents:,}"))
     rows += [(f"documents with {name}", f"{count:,}") for name, count in report.hints.items()]

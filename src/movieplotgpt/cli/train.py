@@ -74,10 +74,13 @@ def train(
     overrides += tuple(f"training.{name}={value}" for name, value in lengths.items() if value is not None)
     overrides += (f"model.size={size}",) if size else ()
     start_from = load_checkpoint(from_) if from_ else None
-    if config.suffix == ".toml":
-        settings = _read(config, overrides, any(v is not None for v in lengths.values()))
+    length_given = any(value is not None for value in lengths.values())
+    source = source if config.suffix == ".toml" else config
+    if resume:
+        settings = _kept(folder, overrides)
+    elif config.suffix == ".toml":
+        settings = _read(config, overrides, length_given)
     else:
-        source = config
         settings = _suggested(config, overrides, lengths, title_column, text_column, console)
     if start_from:
         settings = _keep_form(settings, start_from)
@@ -95,6 +98,24 @@ def _read(config: Path, overrides: tuple[str, ...], length_given: bool) -> RunCo
 
     cleared = tuple(f"training.{name}=none" for name in ("minutes", "steps", "epochs")) if length_given else ()
     return read_settings(RunConfig, config, cleared + overrides)
+
+
+def _kept(folder: RunFolder, overrides: tuple[str, ...]) -> RunConfig:
+    """The settings a run began with: another setting would make it another run."""
+    from movieplotgpt.config import build_settings, override
+    from movieplotgpt.training.resuming import read_settings
+    from movieplotgpt.training.run import RunConfig
+
+    kept = read_settings(folder.last)
+    settings = build_settings(RunConfig, kept, where=str(folder.last))
+    for text in overrides:
+        changed = build_settings(RunConfig, override(kept, [text]), where=text)
+        if changed != settings:
+            raise ConfigError(
+                f"{text} is not what the run in {folder.path} began with; leave it out to --resume, or begin another "
+                f"run with --out (its weights: --from {folder.path})"
+            )
+    return settings
 
 
 def _suggested(
@@ -122,9 +143,16 @@ def _suggested(
 
 
 def _keep_form(settings: RunConfig, start_from: Checkpoint) -> RunConfig:
-    """Fine-tuning keeps what the weights were trained on: format, cleaning, context."""
-    model = settings.model.model_copy(update={"context_length": start_from.model.config.context_length})
-    return settings.model_copy(update={"format": start_from.format, "cleaning": start_from.cleaning, "model": model})
+    """Fine-tuning keeps what the weights were trained on and are: format, cleaning, dimensions."""
+    network = start_from.model.config.model_dump(exclude={"vocab_size", "norm_eps"})
+    hints = getattr(settings.corpus, "hints", {})
+    return settings.model_copy(
+        update={
+            "format": start_from.format.for_table(settings.format.title_column, hints),
+            "cleaning": start_from.cleaning,
+            "model": settings.model.model_copy(update=network),
+        }
+    )
 
 
 def _prepare(settings: RunConfig, source: Path, data: Path, start_from: Checkpoint | None, console: Console) -> None:

@@ -15,7 +15,7 @@ tokenize the same alone and together (see ``header_lines``).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from movieplotgpt.config import Settings
+from movieplotgpt.errors import ConfigError
 
 END_OF_PLOT = "END_OF_PLOT"
 
@@ -70,6 +71,17 @@ class DocumentFormat(Settings):
         """The placeholder's name: the column a table's title is read from."""
         found = re.search(r"\{([^{}]+)\}", self.header)
         return found[1] if found else None
+
+    def for_table(self, title_column: str | None, hints: Collection[str]) -> DocumentFormat:
+        """The same layout for a table that has its titles in another column and only some of the hints.
+
+        Raises:
+            ConfigError: there is a column of titles and no place for them.
+        """
+        if title_column and not self.header:
+            raise ConfigError("this model was trained on text without titles; leave the column of titles out")
+        header = self.header.replace(f"{{{self.title_column}}}", f"{{{title_column}}}") if title_column else self.header
+        return self.model_copy(update={"header": header, "hints": tuple(name for name in self.hints if name in hints)})
 
     @cached_property
     def _around_title(self) -> tuple[str, str]:

@@ -13,7 +13,8 @@ from movieplotgpt.config import build_settings
 from movieplotgpt.model.sizes import LADDER, SizeName, SizeSettings, parameters
 from movieplotgpt.text.corpora import CorpusSettings, PlainCorpus, TableCorpus, read_documents
 from movieplotgpt.text.formatting import DocumentFormat
-from movieplotgpt.training.run import RunConfig
+from movieplotgpt.training.hardware import choose_hardware
+from movieplotgpt.training.run import RunConfig, TrainingSettings
 
 MEMORISED_AFTER = 12  # epochs after which a small text is known by heart rather than learnt from
 TOKENS_PER_PARAMETER = 10.5  # compute-optimal ratio of nanochat's scaling runs, embeddings left out
@@ -65,9 +66,11 @@ def suggest(
 
 
 def matmul_flops(seconds: float = 0.3) -> float:
-    """Floating-point operations per second of a small model's matrix product, on the device a run would use."""
-    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    left, right = torch.randn(2048, 384, device=device), torch.randn(384, 1024, device=device)
+    """Operations per second of a small model's matrix product, on the device and in the precision a run would use."""
+    hardware = choose_hardware(TrainingSettings())
+    left, right = (
+        torch.randn(shape, device=hardware.device, dtype=hardware.dtype) for shape in ((2048, 384), (384, 1024))
+    )
     done, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds or done < 3:
         (left @ right).sum().item()

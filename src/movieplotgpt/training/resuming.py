@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from movieplotgpt.atomic import recover_folder
 from movieplotgpt.errors import CheckpointError
 from movieplotgpt.model.gpt import GPT
 
@@ -41,6 +43,22 @@ def write_state(folder: Path, progress: Progress, model: GPT, optimizers: list[t
                 tensors[f"{i}/{names[id(weight)]}/{key}"] = torch.as_tensor(value).detach().cpu().contiguous()
     save_file(tensors, target / "optimizer.safetensors")
     (target / "progress.json").write_text(json.dumps(asdict(progress), indent=2) + "\n", encoding="utf-8")
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """The settings that the run with the checkpoint ``folder`` began with.
+
+    Raises:
+        CheckpointError: there is nothing to resume from, or it is damaged.
+    """
+    recover_folder(folder)
+    if not (folder / FOLDER).is_dir():
+        raise CheckpointError(f"{folder} holds nothing to resume from; train without --resume, or --from it")
+    try:
+        settings: dict[str, Any] = json.loads((folder / "movieplotgpt.json").read_text(encoding="utf-8"))["settings"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise CheckpointError(f"{folder / 'movieplotgpt.json'} is damaged ({error}); train again") from None
+    return settings
 
 
 def read_state(folder: Path, model: GPT, optimizers: list[torch.optim.Optimizer]) -> Progress:

@@ -113,10 +113,12 @@ def train(
     """Train and tell what happens. ``stop`` is asked after each step; when true the run is saved and ends.
 
     Raises:
-        TrainingError: the corpus is too small for the context, or the loss is no longer a number.
+        TrainingError: the loss is no longer a number, or the run to resume began on another corpus.
         CheckpointError: there is nothing to resume from.
         StorageError: the disk refused a checkpoint; the one before is untouched.
     """
+    if resume:
+        start_from = _last_checkpoint(corpus, folder)
     trainer = _Trainer(config, corpus, folder, evaluate, sample, start_from)
     if resume:
         trainer.resume()
@@ -162,10 +164,7 @@ class _Trainer:
         self.notes: list[str] = []
 
     def resume(self) -> None:
-        """Take weights, optimizer and progress from the last checkpoint."""
-        recover_folder(self.folder.last)
-        weights = load_checkpoint(self.folder.last).model.state_dict()
-        self.model.load_state_dict(weights)
+        """Take optimizer and progress from the last checkpoint, whose weights the model has."""
         self.progress = read_state(self.folder.last, self.model, self.optimizers)
         if self.settings.compile == "auto" and self.progress.compiled != self.hardware.compile:
             self.hardware = replace(self.hardware, compile=self.progress.compiled)
@@ -347,6 +346,18 @@ class _Trainer:
             self.windows.rows_in_epoch(0),
             self.hardware,
         )
+
+
+def _last_checkpoint(corpus: PreparedCorpus, folder: RunFolder) -> Checkpoint:
+    recover_folder(folder.last)
+    checkpoint = load_checkpoint(folder.last)
+    corpus_hash = corpus.manifest.corpus_hash
+    if checkpoint.info.get("corpus", {}).get("hash") != corpus_hash:
+        raise TrainingError(
+            f"the run in {folder.path} began on another corpus than {corpus.folder} ({corpus_hash[:16]}); "
+            "give it the same text to --resume, or begin another run with --out"
+        )
+    return checkpoint
 
 
 def too_small(corpus: PreparedCorpus, context_length: int) -> str | None:
