@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from movieplotgpt.errors import StorageError
@@ -36,7 +36,8 @@ def write_bytes(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # what could not be made cannot be removed either
+            partial.unlink()
         raise _explain(path, error) from error
 
 
@@ -53,6 +54,8 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     old = _old_name(folder)
     try:
+        if folder.is_file():
+            raise FileExistsError(errno.EEXIST, "a file of that name is there")
         recover_folder(folder)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -64,14 +67,16 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         _sync(folder.parent)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        recover_folder(folder)
         raise _explain(folder, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):
+            recover_folder(folder)
 
 
 def recover_folder(folder: Path) -> None:
     """Bring back what an interrupted ``replacing_folder`` had moved aside, and drop what it had replaced."""
+    folder = folder.resolve()
     old = _old_name(folder)
     if old.exists() and not folder.exists():
         old.rename(folder)

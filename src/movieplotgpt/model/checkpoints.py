@@ -5,8 +5,10 @@ Safetensors and JSON only: nothing a stranger publishes is executed. A folder is
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from movieplotgpt.atomic import replacing_folder
-from movieplotgpt.errors import CheckpointError
+from movieplotgpt.config import build_settings
+from movieplotgpt.errors import CheckpointError, ConfigError
 from movieplotgpt.model.gpt import GPT, ModelConfig
 from movieplotgpt.text.cleaning import CleaningSettings
 from movieplotgpt.text.formatting import DocumentFormat
@@ -51,12 +54,15 @@ def resolve(name: str | Path) -> Path:
     Raises:
         CheckpointError: there is no such model; names those there are.
     """
-    for folder in (Path(name), weights_folder() / name):
-        for candidate in (folder, folder / "best", folder / "last"):
-            if (candidate / "config.json").is_file():
-                return candidate
-    if Path(name).is_dir():
-        raise CheckpointError(f"{name} is not a checkpoint: it has no config.json")
+    try:
+        for folder in (Path(name), weights_folder() / name):
+            for candidate in (folder, folder / "best", folder / "last"):
+                if (candidate / "config.json").is_file():
+                    return candidate
+        if Path(name).is_dir():
+            raise CheckpointError(f"{Path(name)} is not a checkpoint: it has no config.json")
+    except OSError as error:
+        raise CheckpointError(f"{name} cannot be read ({error.strerror}); give another name or folder") from None
     known = sorted(path.parent.name for path in weights_folder().glob("*/config.json"))
     there_are = f"published models here: {', '.join(known)}" if known else "no published models are here"
     raise CheckpointError(f"there is no model {str(name)!r}; {there_are}, or give a folder")
@@ -79,7 +85,7 @@ def write_model_files(folder: Path, checkpoint: Checkpoint, *, dtype: torch.dtyp
     weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in model.state_dict().items()}
     if model.config.tie_embeddings:
         del weights["lm_head.weight"]
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    save_tensors(weights, folder / "model.safetensors")
     end_id = checkpoint.tokenizer.end_id
     _write_json(folder / "config.json", huggingface_config(model.config, end_id, dtype))
     _write_json(
@@ -93,6 +99,19 @@ def write_model_files(folder: Path, checkpoint: Checkpoint, *, dtype: torch.dtyp
         "cleaning": checkpoint.cleaning.model_dump(mode="json"),
     }
     _write_json(folder / "movieplotgpt.json", about)
+
+
+def save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Write ``tensors`` as safetensors.
+
+    Raises:
+        OSError: the disk refused; safetensors itself raises an error of its own kind.
+    """
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        code = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(code[1]) if code else errno.EIO, str(error)) from error
 
 
 def load_checkpoint(name: str | Path, *, device: str | torch.device = "cpu") -> Checkpoint:
@@ -116,6 +135,11 @@ def load_checkpoint(name: str | Path, *, device: str | torch.device = "cpu") -> 
     except (KeyError, ValidationError):
         raise CheckpointError(f"{folder / 'movieplotgpt.json'} is damaged; copy or download the model again") from None
     tokenizer = Tokenizer.load(folder)
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise CheckpointError(
+            f"{folder / 'tokenizer.json'} has {tokenizer.vocab_size} tokens and the model only "
+            f"{model.config.vocab_size}; copy or download the model again"
+        )
     return Checkpoint(model.eval().to(device), tokenizer, document_format, cleaning, about, folder)
 
 
@@ -156,26 +180,28 @@ def model_config_from(values: dict[str, Any], folder: Path) -> ModelConfig:
     Raises:
         CheckpointError: it is another architecture, or a dimension is missing.
     """
+    path = folder / "config.json"
     if values.get("model_type") != "qwen3":
         raise CheckpointError(f"{folder} holds a {values.get('model_type')} model; only the Qwen3 layout can be loaded")
     try:
-        return ModelConfig(
-            vocab_size=values["vocab_size"],
-            context_length=values["max_position_embeddings"],
-            n_layer=values["num_hidden_layers"],
-            n_embd=values["hidden_size"],
-            n_head=values["num_attention_heads"],
-            n_kv_head=values["num_key_value_heads"],
-            head_dim=values["head_dim"],
-            n_ff=values["intermediate_size"],
-            rope_theta=values.get("rope_theta") or values["rope_parameters"]["rope_theta"],
-            norm_eps=values["rms_norm_eps"],
-            tie_embeddings=values["tie_word_embeddings"],
-        )
-    except (KeyError, ValidationError) as error:
-        raise CheckpointError(
-            f"{folder / 'config.json'} is damaged ({error}); copy or download the model again"
-        ) from None
+        dimensions = {
+            "vocab_size": values["vocab_size"],
+            "context_length": values["max_position_embeddings"],
+            "n_layer": values["num_hidden_layers"],
+            "n_embd": values["hidden_size"],
+            "n_head": values["num_attention_heads"],
+            "n_kv_head": values["num_key_value_heads"],
+            "head_dim": values["head_dim"],
+            "n_ff": values["intermediate_size"],
+            "rope_theta": values.get("rope_theta") or values["rope_parameters"]["rope_theta"],
+            "norm_eps": values["rms_norm_eps"],
+            "tie_embeddings": values["tie_word_embeddings"],
+        }
+        return build_settings(ModelConfig, dimensions, where=f"{path} is damaged")
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); copy or download the model again") from None
+    except ConfigError as error:
+        raise CheckpointError(f"{error}; copy or download the model again") from None
 
 
 def _load_weights(model: GPT, folder: Path) -> None:
@@ -205,7 +231,7 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{folder} has no {name}; copy or download the model again") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # no JSON, or no UTF-8, or not to be read at all
         raise CheckpointError(f"{path} is damaged ({error}); copy or download the model again") from None
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} is damaged (no JSON object); copy or download the model again")

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from movieplotgpt.atomic import recover_folder
 from movieplotgpt.errors import CheckpointError
+from movieplotgpt.model.checkpoints import save_tensors
 from movieplotgpt.model.gpt import GPT
 
 FOLDER = "training"
@@ -41,7 +42,7 @@ def write_state(folder: Path, progress: Progress, model: GPT, optimizers: list[t
         for weight, state in optimizer.state.items():
             for key, value in state.items():
                 tensors[f"{i}/{names[id(weight)]}/{key}"] = torch.as_tensor(value).detach().cpu().contiguous()
-    save_file(tensors, target / "optimizer.safetensors")
+    save_tensors(tensors, target / "optimizer.safetensors")
     (target / "progress.json").write_text(json.dumps(asdict(progress), indent=2) + "\n", encoding="utf-8")
 
 

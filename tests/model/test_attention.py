@@ -1,0 +1,126 @@
+"""Attention in blocks is attention, in values and gradients, eager and compiled."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from movieplotgpt.model import attention
+from movieplotgpt.model.attention import QUERIES_AT_ONCE, blocked_attention, causal_attention
+from movieplotgpt.model.gpt import GPT, ModelConfig
+
+LENGTHS = [1, 2, 37, *(QUERIES_AT_ONCE + more for more in (-1, 0, 1)), 2 * QUERIES_AT_ONCE, 2 * QUERIES_AT_ONCE + 37]
+TWO_BLOCKS = QUERIES_AT_ONCE + 32
+
+
+def heads(length: int, *, batch: int = 2, n_head: int = 3, head_dim: int = 8) -> list[Tensor]:
+    """Queries, keys and values as the network hands them over: heads behind time in memory."""
+    generator = torch.Generator().manual_seed(length)
+    drawn = (torch.randn(batch, length, n_head, head_dim, generator=generator) * 2 for _ in range(3))
+    return [x.requires_grad_().transpose(1, 2) for x in drawn]
+
+
+def the_kernel(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(q_BHTD, k_BHTD, v_BHTD, is_causal=True)
+
+
+def values_and_gradients(
+    attend: Callable[[Tensor, Tensor, Tensor], Tensor], inputs: list[Tensor]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    y_BHTD = attend(*inputs)
+    weighted = (y_BHTD * torch.arange(y_BHTD.numel()).view_as(y_BHTD).sin()).sum()  # every value has its own weight
+    return y_BHTD, torch.autograd.grad(weighted, inputs)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_blocks_are_the_kernel_in_values_and_gradients(length: int) -> None:
+    inputs = heads(length)
+    y_BHTD, gradients = values_and_gradients(blocked_attention, inputs)
+    expected, expected_gradients = values_and_gradients(the_kernel, inputs)
+    assert y_BHTD.shape == expected.shape
+    torch.testing.assert_close(y_BHTD, expected, rtol=1e-5, atol=1e-5)
+    for ours, theirs in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5, 20, 21, 1000])
+def test_the_size_of_a_block_changes_nothing(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = heads(20)
+    expected = the_kernel(*inputs)
+    monkeypatch.setattr(attention, "QUERIES_AT_ONCE", at_once)
+    torch.testing.assert_close(blocked_attention(*inputs), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_blocks_in_bfloat16_stay_near_float32() -> None:
+    inputs = heads(TWO_BLOCKS)
+    rounded = blocked_attention(*(x.bfloat16() for x in inputs))
+    assert rounded.dtype == torch.bfloat16
+    expected = the_kernel(*inputs)
+    assert (rounded.float() - expected).norm() < 0.02 * expected.norm()
+
+
+def test_large_scores_stay_numbers() -> None:
+    q_BHTD, k_BHTD, v_BHTD = heads(40)
+    y_BHTD, gradients = values_and_gradients(blocked_attention, [q_BHTD * 1e4, k_BHTD * 1e4, v_BHTD])
+    assert all(x.isfinite().all() for x in (y_BHTD, *gradients))
+
+
+def test_eager_attention_is_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Tensor) -> Tensor:
+        raise AssertionError("blocks are for the compiler")
+
+    monkeypatch.setattr(attention, "blocked_attention", refuse)
+    inputs = heads(50)
+    assert torch.equal(causal_attention(*inputs), the_kernel(*inputs))
+    tiny_model()(torch.zeros(1, 9, dtype=torch.long))
+
+
+def tiny_model(**dimensions: int) -> GPT:
+    defaults = {"n_layer": 1, "n_embd": 32, "n_head": 2, "n_kv_head": 1, "head_dim": 16, "n_ff": 48}
+    model = GPT(ModelConfig(vocab_size=64, context_length=TWO_BLOCKS, **defaults | dimensions))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.2 + (weight.ndim == 1))
+    return model
+
+
+def a_batch() -> tuple[Tensor, Tensor]:
+    ids_BT = torch.randint(64, (2, TWO_BLOCKS + 1), generator=torch.Generator().manual_seed(1))
+    return ids_BT[:, :-1], ids_BT[:, 1:]
+
+
+def test_the_compiler_is_given_blocks() -> None:
+    functions: set[object] = set()
+
+    def note(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., object]:
+        functions.update(node.target for node in graph.graph.nodes)
+        return graph.forward
+
+    torch.compile(tiny_model().loss, backend=note, dynamic=False)(*a_batch())
+    torch._dynamo.reset()
+    assert torch.bmm in functions
+    assert F.scaled_dot_product_attention not in functions
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="needs a C++ compiler")
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
+def test_compiled_loss_and_gradients_are_the_eager_ones(dtype: torch.dtype, tolerance: float) -> None:
+    """The tolerance is a share of the norm of each gradient, and of the loss."""
+    eager, compiled = tiny_model(), tiny_model()
+    eager.compute_dtype = compiled.compute_dtype = dtype
+    loss = eager.loss(*a_batch())
+    compiled_loss = torch.compile(compiled.loss, dynamic=False)(*a_batch())
+    loss.backward()
+    compiled_loss.backward()
+    torch._dynamo.reset()
+    assert compiled_loss.item() == pytest.approx(loss.item(), rel=tolerance)
+    for (name, ours), theirs in zip(compiled.named_parameters(), eager.parameters(), strict=True):
+        assert ours.grad is not None and theirs.grad is not None
+        assert (ours.grad - theirs.grad).norm() < tolerance * theirs.grad.norm(), name

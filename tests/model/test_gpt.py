@@ -1,0 +1,332 @@
+"""The network is Qwen3's, sees no future, and reads the same with and without a cache."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from movieplotgpt.generation.decoding import new_cache
+from movieplotgpt.model.checkpoints import huggingface_config
+from movieplotgpt.model.gpt import GPT, ModelConfig, RMSNorm
+
+CONTEXT, VOCABULARY = 32, 50
+DIMENSIONS: dict[str, dict[str, Any]] = {
+    "plain heads": {},
+    "grouped-query heads": {"n_head": 6, "n_kv_head": 2},
+    "one key-value head": {"n_head": 4, "n_kv_head": 1},
+    "untied head": {"tie_embeddings": False},
+    "head size of its own": {"head_dim": 22},
+    "other rotary base and epsilon": {"rope_theta": 1e6, "norm_eps": 1e-3},
+}
+each_layout = pytest.mark.parametrize("dimensions", DIMENSIONS.values(), ids=DIMENSIONS.keys())
+
+
+def tiny_config(**dimensions: Any) -> ModelConfig:
+    defaults = {"n_layer": 2, "n_embd": 32, "n_head": 2, "n_kv_head": 2, "head_dim": 16, "n_ff": 48}
+    return ModelConfig(**{"vocab_size": VOCABULARY, "context_length": CONTEXT, **defaults, **dimensions})
+
+
+def tiny_model(*, seed: int = 0, dropout: float = 0.0, **dimensions: Any) -> GPT:
+    """Every weight drawn, norms as well: ``initialize`` would leave blocks that do nothing."""
+    model = GPT(tiny_config(**dimensions), dropout=dropout)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.3 + (weight.ndim == 1))
+    return model.eval()
+
+
+def some_ids(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(VOCABULARY, shape, generator=torch.Generator().manual_seed(seed))
+
+
+@each_layout
+def test_logits_are_those_of_transformers(dimensions: dict[str, Any]) -> None:
+    transformers = pytest.importorskip("transformers")
+    model = tiny_model(**dimensions)
+    theirs = transformers.Qwen3ForCausalLM(
+        transformers.Qwen3Config(**huggingface_config(model.config, 0, torch.float32))
+    )
+    theirs.load_state_dict(model.state_dict())
+    ids_BT = some_ids(3, CONTEXT)
+    with torch.no_grad():
+        ours_BTV, theirs_BTV = model(ids_BT), theirs.eval()(ids_BT).logits
+    torch.testing.assert_close(ours_BTV, theirs_BTV, rtol=0, atol=1e-4)
+    assert ours_BTV.std() > 0.5
+
+
+@each_layout
+@torch.no_grad()
+def test_a_token_changes_its_own_position_and_all_after_it_and_none_before(dimensions: dict[str, Any]) -> None:
+    model, ids_BT = tiny_model(**dimensions), some_ids(1, CONTEXT)
+    before_TV = model(ids_BT)[0]
+    for place in (0, 1, 17, CONTEXT - 1):
+        changed_BT = ids_BT.clone()
+        changed_BT[0, place] = (changed_BT[0, place] + 1) % VOCABULARY
+        moved_T = (model(changed_BT)[0] - before_TV).abs().amax(-1)
+        assert (moved_T[:place] < 1e-6).all()
+        assert (moved_T[place:] > 1e-4).all()
+
+
+def test_no_gradient_reaches_back_from_the_future() -> None:
+    model, ids_BT = tiny_model(tie_embeddings=False), torch.arange(CONTEXT)[None]  # each token once: a row each
+    for place in (0, 9, CONTEXT - 1):
+        model.zero_grad()
+        model(ids_BT)[0, place].square().sum().backward()
+        gradient = model.model.embed_tokens.weight.grad
+        assert gradient is not None
+        reached_T = gradient[:CONTEXT].abs().sum(-1) > 0
+        assert reached_T.tolist() == [at <= place for at in range(CONTEXT)]
+
+
+@torch.no_grad()
+def test_texts_of_a_batch_do_not_see_each_other() -> None:
+    model, ids_BT = tiny_model(n_head=4), some_ids(4, CONTEXT)
+    together = model(ids_BT)
+    for row in range(4):
+        torch.testing.assert_close(model(ids_BT[row : row + 1])[0], together[row], rtol=0, atol=1e-5)
+
+
+def test_order_matters() -> None:
+    model, ids_BT = tiny_model(), some_ids(1, 6)
+    swapped_BT = ids_BT[:, [1, 0, 2, 3, 4, 5]]
+    with torch.no_grad():
+        assert (model(ids_BT)[0, -1] - model(swapped_BT)[0, -1]).abs().max() > 1e-3
+
+
+@each_layout
+@torch.no_grad()
+def test_prompt_then_token_by_token_is_the_whole_at_once(dimensions: dict[str, Any]) -> None:
+    model, ids_BT = tiny_model(**dimensions), some_ids(3, CONTEXT)
+    cache = new_cache(model, 3)
+    parts = [model(ids_BT[:, :11], cache)]
+    parts += [model(ids_BT[:, at : at + 1], cache) for at in range(11, CONTEXT)]
+    torch.testing.assert_close(torch.cat(parts, 1), model(ids_BT), rtol=0, atol=2e-5)
+    assert cache.lengths.tolist() == [CONTEXT] * 3
+
+
+@given(chunks=st.lists(st.integers(1, 13), min_size=1, max_size=8), n_kv_head=st.sampled_from([1, 4]))
+@settings(max_examples=40)
+@torch.no_grad()
+def test_a_prompt_read_in_chunks_is_the_whole_at_once(chunks: list[int], n_kv_head: int) -> None:
+    model = tiny_model(n_head=4, n_kv_head=n_kv_head)
+    ids_BT = some_ids(2, min(sum(chunks), CONTEXT))
+    cache = new_cache(model, 2)
+    parts = [model(part, cache) for part in ids_BT.split(chunks_within(chunks, ids_BT.shape[1]), dim=1)]
+    torch.testing.assert_close(torch.cat(parts, 1), model(ids_BT), rtol=0, atol=2e-5)
+
+
+def chunks_within(chunks: list[int], total: int) -> list[int]:
+    """The same chunks, the last ones cut so that they sum to ``total``."""
+    sizes: list[int] = []
+    for size in chunks:
+        sizes.append(min(size, total - sum(sizes)))
+    return [size for size in sizes if size]
+
+
+@given(
+    prompts=st.lists(st.integers(0, 12), min_size=2, max_size=4),
+    n_kv_head=st.sampled_from([1, 2]),
+    restarted=st.integers(0, 3),
+    leaving=st.integers(0, 3),
+)
+@settings(max_examples=40)
+@torch.no_grad()
+def test_texts_of_different_lengths_are_each_read_as_if_alone(
+    prompts: list[int], n_kv_head: int, restarted: int, leaving: int
+) -> None:
+    """As decoding does: each prompt through its own row, then one token of each; one starts anew, one leaves."""
+    model = tiny_model(n_kv_head=n_kv_head)
+    cache = new_cache(model, len(prompts))
+    texts = [some_ids(length, seed=row) for row, length in enumerate(prompts)]
+    new = iter(some_ids(200, seed=99).tolist())
+
+    def read(row: int) -> None:
+        if len(texts[row]):
+            model.hidden(texts[row][None], cache.row(row))
+
+    def step() -> None:
+        ids_B = torch.tensor([next(new) for _ in texts])
+        logits_BV = model(ids_B[:, None], cache)[:, -1]
+        for row, token in enumerate(ids_B):
+            texts[row] = torch.cat([texts[row], token[None]])
+            torch.testing.assert_close(logits_BV[row], model(texts[row][None])[0, -1], rtol=0, atol=2e-5)
+
+    for row in range(len(texts)):
+        read(row)
+    step()
+    step()
+    row = restarted % len(texts)
+    cache.row(row).reset()
+    texts[row] = some_ids(5, seed=50)
+    read(row)
+    step()
+    going_on = [row for row in range(len(texts)) if row != leaving % len(texts)]
+    cache.keep(going_on)
+    texts = [texts[row] for row in going_on]
+    step()
+    assert cache.lengths.tolist() == [len(text) for text in texts]
+
+
+@torch.no_grad()
+def test_what_lay_in_a_cache_before_it_was_reset_is_never_seen() -> None:
+    model, ids_BT = tiny_model(), some_ids(2, 9)
+    cache = new_cache(model, 2)
+    cache.keys.fill_(math.nan)
+    cache.values.fill_(math.nan)
+    torch.testing.assert_close(model(ids_BT, cache), model(ids_BT), rtol=0, atol=2e-5)
+    cache.reset()
+    torch.testing.assert_close(model(ids_BT.flip(1), cache), model(ids_BT.flip(1)), rtol=0, atol=2e-5)
+
+
+def test_more_tokens_than_the_context_are_a_mistake_of_ours() -> None:
+    model = tiny_model()
+    with pytest.raises(AssertionError, match="33 tokens in a context of 32"):
+        model(some_ids(1, CONTEXT + 1))
+    cache = new_cache(model, 1)
+    model(some_ids(1, CONTEXT), cache)
+    with pytest.raises(AssertionError, match="33 tokens in a context of 32"):
+        model(some_ids(1, 1), cache)
+
+
+@torch.no_grad()
+def test_dropout_is_off_in_evaluation_and_on_in_training() -> None:
+    model, ids_BT = tiny_model(dropout=0.5), some_ids(2, CONTEXT)
+    without = tiny_model()(ids_BT)
+    assert torch.equal(model(ids_BT), without)
+    model.train()
+    torch.manual_seed(0)
+    first, second = model(ids_BT), model(ids_BT)
+    assert not torch.equal(first, second)
+    torch.manual_seed(0)
+    assert torch.equal(model(ids_BT), first)
+    model.dropout = 0.0
+    assert torch.equal(model(ids_BT), without)
+
+
+@torch.no_grad()
+def test_dropout_falls_on_what_each_block_adds(monkeypatch: pytest.MonkeyPatch) -> None:
+    dropped: list[tuple[float, bool]] = []
+
+    def spy(x: torch.Tensor, p: float, training: bool) -> torch.Tensor:
+        dropped.append((p, training))
+        return torch.zeros_like(x) if len(dropped) > 1 else x  # all that the blocks add, and not the embedding
+
+    monkeypatch.setattr(F, "dropout", spy)
+    model, ids_BT = tiny_model(dropout=0.25).train(), some_ids(1, 5)
+    hidden = model.hidden(ids_BT)
+    assert dropped == [(0.25, True)] * (1 + 2 * model.config.n_layer)
+    torch.testing.assert_close(hidden, model.model.norm(model.model.embed_tokens(ids_BT)))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_initial_weights_are_a_function_of_the_seed(tied: bool) -> None:
+    first, again, other = (tiny_model(seed=draw, tie_embeddings=tied) for draw in (1, 2, 3))
+    first.initialize(seed=7)
+    torch.rand(5)  # the global generator has no part in it
+    again.initialize(seed=7)
+    other.initialize(seed=8)
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in first.state_dict().items())
+    drawn = {name for name, value in first.state_dict().items() if not torch.equal(value, other.state_dict()[name])}
+    constant = ("norm.weight", "o_proj.weight", "down_proj.weight")
+    assert drawn == {name for name in first.state_dict() if not name.endswith(("layernorm.weight", *constant))}
+
+
+@torch.no_grad()
+def test_initial_blocks_are_the_identity() -> None:
+    model, ids_BT = tiny_model(n_layer=3), some_ids(2, CONTEXT)
+    model.initialize(seed=1)
+    x_BTC = model.model.embed_tokens(ids_BT)
+    expected = x_BTC * torch.rsqrt(x_BTC.square().mean(-1, keepdim=True) + model.config.norm_eps)
+    torch.testing.assert_close(model.hidden(ids_BT), expected)
+
+
+def test_initial_scales() -> None:
+    model = GPT(tiny_config(vocab_size=512, n_embd=128, n_ff=400, tie_embeddings=False))
+    model.initialize(seed=1)
+    spread = {name: weight.std().item() for name, weight in model.matrices()}
+    assert model.model.embed_tokens.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert model.lm_head.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    for matrix in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj"):
+        assert spread[f"0.{matrix}.weight"] == pytest.approx(128**-0.5, rel=0.05)
+
+
+def test_the_initial_loss_is_that_of_knowing_nothing() -> None:
+    model = tiny_model()
+    model.initialize(seed=1)
+    loss = model.loss(some_ids(4, CONTEXT), some_ids(4, CONTEXT, seed=1))
+    assert loss.item() == pytest.approx(math.log(VOCABULARY), abs=0.1)
+
+
+@given(st.lists(st.booleans(), min_size=2 * CONTEXT, max_size=2 * CONTEXT).filter(any))
+@settings(max_examples=20)
+def test_loss_is_the_mean_over_the_targets_that_count(counted: list[bool]) -> None:
+    model, ids_BT = tiny_model(), some_ids(2, CONTEXT)
+    targets_BT = some_ids(2, CONTEXT, seed=1)
+    counts_BT = torch.tensor(counted).view(2, CONTEXT)
+    with torch.no_grad():
+        loss = model.loss(ids_BT, targets_BT.masked_fill(~counts_BT, -100))
+        log_p_BTV = model(ids_BT).double().log_softmax(-1)
+    nats_BT = -log_p_BTV.gather(-1, targets_BT[..., None])[..., 0]
+    assert loss.item() == pytest.approx(nats_BT[counts_BT].mean().item(), rel=1e-5)
+
+
+def test_a_target_that_does_not_count_has_no_gradient() -> None:
+    model, ids_BT = tiny_model(tie_embeddings=False), torch.arange(8)[None]
+    targets_BT = torch.full((1, 8), -100)
+    targets_BT[0, 2] = 5
+    model.loss(ids_BT, targets_BT).backward()
+    gradient = model.model.embed_tokens.weight.grad
+    assert gradient is not None
+    assert (gradient[:VOCABULARY].abs().sum(-1) > 0).tolist() == [at <= 2 for at in range(VOCABULARY)]
+
+
+def test_products_in_bfloat16_stay_near_float32() -> None:
+    ids_BT, targets_BT = some_ids(4, CONTEXT), some_ids(4, CONTEXT, seed=1)
+    exact, rounded = tiny_model(n_kv_head=1), tiny_model(n_kv_head=1)
+    rounded.compute_dtype = torch.bfloat16
+    difference = rounded(ids_BT) - exact(ids_BT)
+    assert 0 < difference.norm() < 0.03 * exact(ids_BT).norm()
+    assert rounded(ids_BT).dtype == torch.float32
+    assert rounded.hidden(ids_BT).dtype == torch.bfloat16
+    losses = [model.loss(ids_BT, targets_BT) for model in (exact, rounded)]
+    assert losses[1].item() == pytest.approx(losses[0].item(), rel=0.01)
+    for loss in losses:
+        loss.backward()
+    for ours, theirs in zip(rounded.parameters(), exact.parameters(), strict=True):
+        assert ours.dtype == torch.float32
+        assert ours.grad is not None and theirs.grad is not None
+        assert ours.grad.dtype == torch.float32
+        assert F.cosine_similarity(ours.grad.flatten(), theirs.grad.flatten(), 0) > 0.98
+
+
+@torch.no_grad()
+def test_a_norm_is_taken_in_float32_whatever_comes_in() -> None:
+    norm, x_BTC = RMSNorm(32, 1e-6), torch.randn(50, 32, generator=torch.Generator().manual_seed(0)).bfloat16()
+    norm.weight.add_(0.3)
+    assert norm(x_BTC).dtype == torch.bfloat16
+    assert torch.equal(norm(x_BTC), norm(x_BTC.float()).bfloat16())
+
+
+@torch.no_grad()
+def test_a_cache_in_bfloat16_stays_near_float32() -> None:
+    model, ids_BT = tiny_model(), some_ids(2, CONTEXT)
+    expected = model(ids_BT)
+    model.compute_dtype = torch.bfloat16
+    cache = new_cache(model, 2)
+    assert cache.keys.dtype == torch.bfloat16
+    parts = [model(part, cache) for part in ids_BT.split([10, 10, *[1] * 12], dim=1)]
+    assert (torch.cat(parts, 1) - expected).norm() < 0.03 * expected.norm()
+
+
+def test_impossible_heads_are_refused() -> None:
+    with pytest.raises(ValueError, match="n_head 3 must be a multiple of n_kv_head 2"):
+        tiny_config(n_head=3, n_kv_head=2)
+    with pytest.raises(ValueError, match="head_dim 15 must be even"):
+        tiny_config(head_dim=15)
