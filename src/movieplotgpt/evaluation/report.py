@@ -149,9 +149,9 @@ def show_interval(interval: Interval | None, digits: int = 3) -> str:
     return f"{interval[0]:.{digits}f} to {interval[1]:.{digits}f}" if interval else "-"
 
 
-def _scored(evaluation: Evaluation) -> tuple[str, str, str, int]:
+def _scored(evaluation: Evaluation) -> tuple[str, str, str, int, int]:
     measured = evaluation.likelihood
-    return measured.source, measured.corpus_hash, measured.split, measured.documents
+    return measured.source, measured.corpus_hash, measured.split, measured.documents, measured.characters
 
 
 def _section(evaluations: list[Evaluation]) -> str:
@@ -197,13 +197,13 @@ def _circumstances(evaluation: Evaluation) -> str:
     trained = "training not recorded"
     if training:
         trained = (
-            f"{training['step']:,} steps, {training['tokens'] / 1e6:.1f} M tokens, "
+            f"trained {training['step']:,} steps, {training['tokens'] / 1e6:.1f} M tokens, "
             f"{training['seconds'] / 60:.0f} minutes on {training['device']}, "
             f"{training['precision']}, threads {training['threads']}"
         )
     line = (
         f"- {evaluation.model}: {evaluation.tokenizer} tokenizer of {evaluation.vocab_size:,}, context "
-        f"{evaluation.context_length}; trained {trained}; measured in {measured.seconds:,.0f} seconds on "
+        f"{evaluation.context_length}; {trained}; measured in {measured.seconds:,.0f} seconds on "
         f"{measured.device}, {measured.precision}, threads {measured.threads}, torch {measured.torch}, movieplotgpt "
         f"{evaluation.movieplotgpt}{f' at {evaluation.commit}' if evaluation.commit else ''}; weights "
         f"`{evaluation.weights_sha256[:16]}`"

@@ -7,6 +7,7 @@ the weights, one table for each corpus.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -139,11 +140,18 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("weights/{name}")
 model = AutoModelForCausalLM.from_pretrained("weights/{name}")
-prompt = tokenizer({json.dumps(prompt)}, return_tensors="pt")
-ids = model.generate(**prompt, max_new_tokens=300, do_sample=True, temperature=0.8, top_p=0.95)
+prompt = {_python_string(prompt)}
+inputs = tokenizer(prompt, return_tensors="pt")
+ids = model.generate(**inputs, max_new_tokens=300, do_sample=True, temperature=0.8, top_p=0.95)
 print(tokenizer.decode(ids[0]))
 ```"""
 
 
+def _python_string(text: str) -> str:
+    """A literal in the quotes that ruff would choose."""
+    return repr(text) if text.count('"') > text.count("'") else json.dumps(text, ensure_ascii=False)
+
+
 def _in_quotes(text: str) -> str:
-    return '"' + text.replace('"', '\\"') + '"'
+    """A word of a shell's command line."""
+    return '"' + re.sub(r'([\\"$`])', r"\\\1", text) + '"'

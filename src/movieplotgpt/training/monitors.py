@@ -181,6 +181,7 @@ def draw_loss(folder: RunFolder, tokens_per_character: float) -> Path:
         MissingExtraError: matplotlib is not installed.
     """
     try:
+        from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingExtraError("matplotlib", "plots") from None
@@ -197,7 +198,8 @@ def draw_loss(folder: RunFolder, tokens_per_character: float) -> Path:
         axes.plot(*zip(*scores, strict=True), "o-", label="validation")
     axes.legend()
     axes.grid(alpha=0.3)
-    figure.savefig(folder.figure)
+    with rc_context({"svg.hashsalt": "loss"}):  # the same run draws the same bytes
+        figure.savefig(folder.figure, metadata={"Date": None})
     return folder.figure
 
 

@@ -1,0 +1,312 @@
+"""Evaluations as files, and RESULTS.md and its figures, which follow from them byte for byte."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from movieplotgpt import __version__
+from movieplotgpt.errors import DataError, MissingExtraError
+from movieplotgpt.evaluation.compressors import CompressorScore
+from movieplotgpt.evaluation.likelihood import LikelihoodReport, TitleLift, evaluate
+from movieplotgpt.evaluation.report import (
+    Evaluation,
+    describe,
+    file_sha256,
+    read_evaluation,
+    results_markdown,
+    show_interval,
+    write_figure,
+    write_results,
+)
+from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from movieplotgpt.model.sizes import parameters
+from movieplotgpt.text.token_files import PreparedCorpus
+
+LIFT = TitleLift(
+    bits_per_character=0.0123,
+    interval=(0.0111, 0.0135),
+    against_empty=0.0234,
+    against_empty_interval=(0.02, 0.03),
+    share_helped=0.75,
+    others=1,
+    seconds=3.0,
+)
+TRAINING = {
+    "step": 1200,
+    "tokens": 9_830_400,
+    "seconds": 2700.0,
+    "device": "cpu",
+    "precision": "float32",
+    "threads": 2,
+    "torch": "2.13.0",
+}
+XZ = CompressorScore(name="xz", bits_per_character=2.125, bytes=53_125, characters=200_000, documents=90, seconds=61)
+PPMD = CompressorScore(name="PPMd", bits_per_character=1.625, bytes=40_625, characters=200_000, documents=90, seconds=7)
+
+
+def measured(**changes: Any) -> LikelihoodReport:
+    values: dict[str, Any] = {
+        "bits_per_character": 1.3014,
+        "interval": (1.2914, 1.3124),
+        "macro": 1.3333,
+        "body_bits_per_character": 1.3,
+        "end_bits": 2.5,
+        "header_bits": 40.25,
+        "split": "test",
+        "prompt": "plain",
+        "documents": 90,
+        "characters": 200_000,
+        "tokens": 50_000,
+        "title_lift": LIFT,
+        "corpus_hash": "c" * 64,
+        "split_hash": "5" * 64,
+        "cleaner_hash": "e" * 64,
+        "source": "films.csv",
+        "seed": 0,
+        "resamples": 2000,
+        "seconds": 12.0,
+        "device": "cpu",
+        "precision": "float32",
+        "threads": 2,
+        "torch": "2.13.0",
+        "notes": (),
+    }
+    return LikelihoodReport(**{**values, **changes})
+
+
+def evaluation(model: str = "films-bpe", compressors: tuple[CompressorScore, ...] = (), **changes: Any) -> Evaluation:
+    """An invented one; ``changes`` are those of its likelihood."""
+    return Evaluation(
+        model=model,
+        weights_sha256=hashlib.sha256(model.encode()).hexdigest(),
+        parameters=12_190_000,
+        tokenizer="bpe",
+        vocab_size=4096,
+        context_length=512,
+        training=TRAINING,
+        likelihood=measured(**changes),
+        compressors=compressors,
+        movieplotgpt="0.1.0",
+        commit="abc1234",
+    )
+
+
+def kept(results: Path, *evaluations: Evaluation) -> Path:
+    for one in evaluations:
+        one.write(results / "runs" / f"{one.model}.json")
+    return results
+
+
+def table_of(text: str) -> dict[str, list[str]]:
+    """The other cells of each row of the tables in ``text``, by the first."""
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:2] == "| "]
+    return {first: cells for first, *cells in rows}
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    full = evaluation(compressors=(XZ, PPMD), notes=("a note",))
+    bare = evaluation("bare", title_lift=None, header_bits=None, interval=None).model_copy(update={"commit": None})
+    for one in (full, bare):
+        path = tmp_path / "deep" / f"{one.model}.json"
+        one.write(path)
+        assert read_evaluation(path) == one
+        first = path.read_bytes()
+        read_evaluation(path).write(path)
+        assert path.read_bytes() == first
+        assert [left.name for left in path.parent.iterdir() if left.suffix != ".json"] == []
+
+
+@given(bits=st.floats(0, 100), low=st.floats(0, 100), notes=st.lists(st.text(st.characters(codec="utf-8")), max_size=3))
+def test_no_digit_and_no_character_is_lost(bits: float, low: float, notes: list[str]) -> None:
+    one = evaluation(bits_per_character=bits, interval=(low, bits), notes=tuple(notes))
+    assert Evaluation.model_validate_json(one.model_dump_json()) == one
+
+
+def test_a_description_puts_together_what_is_known(
+    corpus_of: Callable[..., PreparedCorpus], untrained_on: Callable[..., Checkpoint], tmp_path: Path
+) -> None:
+    corpus = corpus_of("bpe")
+    checkpoint = untrained_on(corpus)
+    save_checkpoint(tmp_path / "m", replace(checkpoint, info={**checkpoint.info, "training": TRAINING}))
+    checkpoint = load_checkpoint(tmp_path / "m")
+    likelihood = evaluate(checkpoint, corpus, documents=2, others=0, resamples=20)
+    one = describe("a-name", checkpoint, likelihood, [XZ], "abc1234")
+    assert one.weights_sha256 == hashlib.sha256((tmp_path / "m" / "model.safetensors").read_bytes()).hexdigest()
+    assert (one.model, one.commit, one.movieplotgpt) == ("a-name", "abc1234", __version__)
+    assert (one.tokenizer, one.vocab_size, one.context_length) == ("bpe", corpus.tokenizer.vocab_size, 64)
+    assert (
+        one.parameters == parameters(checkpoint.model.config) == sum(w.numel() for w in checkpoint.model.parameters())
+    )
+    assert (one.training, one.likelihood, one.compressors) == (TRAINING, likelihood, (XZ,))
+
+
+def test_a_checkpoint_that_tells_nothing_of_its_training_is_described(
+    tiny_checkpoint: Callable[..., Checkpoint], tmp_path: Path
+) -> None:
+    save_checkpoint(tmp_path / "m", tiny_checkpoint())
+    one = describe("m", load_checkpoint(tmp_path / "m"), measured())
+    assert (one.training, one.compressors, one.commit) == ({}, (), None)
+    assert "- m: bpe tokenizer of 400, context 64; training not recorded; measured in" in results_markdown([one])
+
+
+@pytest.mark.parametrize("size", [0, 1, 1_000_003])
+def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path: Path, size: int) -> None:
+    (tmp_path / "f").write_bytes(b"x" * size)
+    assert file_sha256(tmp_path / "f") == hashlib.sha256(b"x" * size).hexdigest()
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b'{"model": "a"}', b"null"])
+def test_a_damaged_evaluation_is_said_in_one_sentence(tmp_path: Path, data: bytes) -> None:
+    kept(tmp_path, evaluation())
+    path = tmp_path / "runs" / "broken.json"
+    path.write_bytes(data)
+    (tmp_path / "RESULTS.md").write_text("the old one", encoding="utf-8")
+    for read in (lambda: read_evaluation(path), lambda: write_results(tmp_path)):
+        with pytest.raises(
+            DataError, match=r"broken\.json is no evaluation.*run `movieplotgpt evaluate` again"
+        ) as error:
+            read()
+        assert "\n" not in str(error.value)
+    assert (tmp_path / "RESULTS.md").read_text(encoding="utf-8") == "the old one"
+
+
+def test_an_evaluation_that_lacks_a_number_is_damaged(tmp_path: Path) -> None:
+    kept(tmp_path, evaluation())
+    path = tmp_path / "runs" / "films-bpe.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("bits_per_character", "documents", "corpus_hash", "split"):
+        damaged = {**values, "likelihood": {key: v for key, v in values["likelihood"].items() if key != name}}
+        path.write_text(json.dumps(damaged), encoding="utf-8")
+        with pytest.raises(DataError, match="is no evaluation"):
+            read_evaluation(path)
+
+
+def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"there is no evaluation .*gone\.json; write it with `movieplotgpt evaluate"):
+        read_evaluation(tmp_path / "gone.json")
+    with pytest.raises(DataError, match=r"runs holds no evaluation; write one with `movieplotgpt evaluate"):
+        write_results(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_evaluations_give_the_same_bytes_in_any_order(tmp_path: Path) -> None:
+    all_of_them = [evaluation(name, bits_per_character=1.25 + i / 8) for i, name in enumerate("dacb")]
+    all_of_them.append(evaluation("z", source="another.csv", corpus_hash="a" * 64))
+    first = write_results(kept(tmp_path / "1", *all_of_them)).read_bytes()
+    assert write_results(kept(tmp_path / "2", *reversed(all_of_them))).read_bytes() == first
+    assert write_results(tmp_path / "1").read_bytes() == first == (tmp_path / "1" / "RESULTS.md").read_bytes()
+
+
+def test_every_number_stands_in_its_row() -> None:
+    text = results_markdown([evaluation(compressors=(XZ, PPMD))])
+    assert table_of(text)["films-bpe"] == [
+        "12.2 M",
+        "**1.301**",
+        "1.291 to 1.312",
+        "1.333",
+        "0.0123",
+        "0.0111 to 0.0135",
+        "0.0234",
+        "40.2",
+    ]
+    assert table_of(text)["xz"][:3] == ["-", "2.125", "-"]
+    assert {len(cells) for cells in table_of(text).values()} == {8}
+    for said in (
+        "## films.csv: test split, 90 documents, 200,000 characters",
+        f"Corpus `{'c' * 16}`, split `{'5' * 16}`, cleaning `{'e' * 16}`",
+        "; trained 1,200 steps, 9.8 M tokens, 45 minutes on cpu, float32, threads 2",
+        "measured in 12 seconds on cpu, float32, threads 2, torch 2.13.0, movieplotgpt 0.1.0 at abc1234",
+        f"weights `{hashlib.sha256(b'films-bpe').hexdigest()[:16]}`",
+        "- xz: 53,125 bytes, 61 seconds",
+    ):
+        assert said in text
+
+
+def test_what_was_not_measured_is_a_dash() -> None:
+    one = evaluation(title_lift=None, header_bits=None, interval=None).model_copy(update={"commit": None})
+    text = results_markdown([one])
+    assert table_of(text)["films-bpe"] == ["12.2 M", "**1.301**", "-", "1.333", "-", "-", "-", "-"]
+    assert "None" not in text and " at " not in text.split("## ")[1]
+    assert (show_interval(None), show_interval((1, 2.34567), 2)) == ("-", "1.00 to 2.35")
+
+
+def test_the_best_model_stands_first_and_a_compressor_once() -> None:
+    text = results_markdown(
+        [
+            evaluation("0-worst", (XZ,), bits_per_character=1.5),
+            evaluation("b", (XZ, PPMD), bits_per_character=1.25),
+            evaluation("a", bits_per_character=1.25),
+        ]
+    )
+    assert list(table_of(text))[2:] == ["a", "b", "0-worst", "xz", "PPMd"]
+    assert text.count("| xz |") == text.count("- xz: ") == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"source": "other.csv"},
+        {"corpus_hash": "d" * 64},
+        {"split": "validation"},
+        {"documents": 89},
+        {"characters": 199_999},  # as many documents, but others
+    ],
+)
+def test_numbers_of_other_texts_never_share_a_table(other: dict[str, Any]) -> None:
+    text = results_markdown([evaluation("one"), evaluation("two", **other), evaluation("three")])
+    sections = text.split("\n## ")[1:]
+    assert sorted(sorted(table_of(section).keys() & {"one", "two", "three"}) for section in sections) == [
+        ["one", "three"],
+        ["two"],
+    ]
+
+
+def test_a_reservation_stands_beside_its_model() -> None:
+    text = results_markdown([evaluation("one", notes=("it may have seen this",)), evaluation("two")])
+    [line] = [line for line in text.splitlines() if "it may have seen this" in line]
+    assert line.startswith("- one: ")
+
+
+def metrics(run: Path, losses: list[float]) -> Path:
+    lines: list[dict[str, Any]] = [{"event": "step", "step": i, "loss": loss} for i, loss in enumerate(losses)]
+    lines.append({"event": "evaluated", "step": len(losses), "bits_per_character": 1.5})
+    run.mkdir(parents=True)
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return run
+
+
+def test_a_figure_is_drawn_and_shown_the_same_in_bytes(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    results = kept(tmp_path / "results", evaluation())
+    figure = write_figure(results, "films-bpe", metrics(tmp_path / "run", [3.0, 2.0, 1.5]))
+    first = figure.read_bytes()
+    assert figure == results / "figures" / "films-bpe.svg"
+    assert first.startswith(b"<?xml") and b"bits per character" in re.sub(rb"<!--|-->", b"", first)
+    assert write_figure(results, "films-bpe", tmp_path / "run").read_bytes() == first
+    assert "![films-bpe](figures/films-bpe.svg)" in write_results(results).read_text(encoding="utf-8")
+    other = write_figure(results, "films-bpe", metrics(tmp_path / "other", [3.0, 2.5, 1.0]))
+    assert other.read_bytes() != first
+
+
+def test_a_figure_of_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = kept(tmp_path / "results", evaluation())
+    with pytest.raises(DataError, match=r"there is no evaluation .*gone\.json"):
+        write_figure(results, "gone", tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty has no metrics\.jsonl; name the folder of a run"):
+        write_figure(results, "films-bpe", tmp_path / "empty")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingExtraError, match=r"matplotlib.*movieplotgpt\[plots\]"):
+        write_figure(results, "films-bpe", metrics(tmp_path / "run", [1.0]))
+    assert not (results / "figures").exists()

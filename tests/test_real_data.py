@@ -1,0 +1,207 @@
+"""The two public corpora, prepared whole, beside what the csv module alone reads from their files."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from movieplotgpt.config import read_settings
+from movieplotgpt.text.cleaning import clean_text
+from movieplotgpt.text.duplicates import normalise_title
+from movieplotgpt.text.prepare import PrepareReport, prepare
+from movieplotgpt.text.splits import SPLITS, Split
+from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
+from movieplotgpt.training.run import RunConfig
+from movieplotgpt.training.windows import share_with_title
+
+pytestmark = pytest.mark.slow
+CONFIGS = Path(__file__).parent.parent / "configs"
+PLOTS, OFFICE = "wiki_movie_plots_deduped.csv.gz", "the-office-lines.csv.gz"
+ROWS_OF_PLOTS, ROWS_OF_OFFICE = 34_886, 59_909
+REPEATED = "repeating a title and its text"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a config makes of a source; its splits are opened once, which is what takes time."""
+
+    settings: RunConfig
+    report: PrepareReport
+    corpus: PreparedCorpus
+    parts: dict[Split, PreparedSplit]
+
+    def documents(self) -> Iterator[tuple[PreparedSplit, int]]:
+        """Every document: its split and its place there."""
+        for part in self.parts.values():
+            yield from ((part, i) for i in range(part.n_documents))
+
+    def body(self, part: PreparedSplit, i: int) -> str:
+        return self.corpus.tokenizer.decode(part.body(i))
+
+
+def prepared(config: str, source: Path, out: Path) -> Prepared:
+    settings = read_settings(RunConfig, CONFIGS / config)
+    report = prepare(settings, source, out)
+    corpus = PreparedCorpus.load(out)
+    return Prepared(settings, report, corpus, {split: corpus.split(split) for split in SPLITS})
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    csv.field_size_limit(sys.maxsize)
+    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="session")
+def office(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return prepared("office-char.toml", shared_data / OFFICE, tmp_path_factory.mktemp("office") / "char")
+
+
+@pytest.fixture(scope="session")
+def scenes(shared_data: Path) -> dict[str, list[str]]:
+    """The lines of each scene as the published text has them, with nothing cleaned."""
+    lines: dict[str, list[str]] = {}
+    for row in read_rows(shared_data / OFFICE):
+        if row["deleted"].lower() != "true":
+            key = f"season {row['season']}, episode {row['episode']}, scene {row['scene']}"
+            lines.setdefault(key, []).append(f"{row['speaker']}: {row['line_text']}")
+    return lines
+
+
+@pytest.fixture(scope="session")
+def plots(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return prepared("plots-char.toml", shared_data / PLOTS, tmp_path_factory.mktemp("plots") / "char")
+
+
+@pytest.fixture(scope="session")
+def plot_rows(shared_data: Path) -> list[dict[str, str]]:
+    return read_rows(shared_data / PLOTS)
+
+
+def row_of(key: str) -> int:
+    """The index of ``row 1`` is 0."""
+    return int(key.removeprefix("row ")) - 1
+
+
+def test_the_rows_of_the_office_are_accounted_for(
+    office: Prepared, scenes: dict[str, list[str]], shared_data: Path
+) -> None:
+    deleted = sum(row["deleted"].lower() == "true" for row in read_rows(shared_data / OFFICE))
+    dropped = dict(office.report.dropped)
+    assert office.report.rows == ROWS_OF_OFFICE == deleted + sum(map(len, scenes.values()))
+    assert dropped.pop("marked deleted") == deleted > 1_000
+    assert office.report.documents + dropped.pop(REPEATED, 0) == len(scenes)
+    assert dropped == {}
+
+
+def test_the_office_is_the_published_text_scene_by_scene(office: Prepared, scenes: dict[str, list[str]]) -> None:
+    bodies = {part.keys[i]: office.body(part, i) for part, i in office.documents()}
+    assert len(bodies) == office.report.documents
+    clean = {key: clean_text("\n".join(lines), office.settings.cleaning) for key, lines in scenes.items()}
+    assert all(body == clean[key] for key, body in bodies.items())
+    lost = clean.keys() - bodies.keys()
+    assert len(lost) == office.report.dropped.get(REPEATED, 0)
+    assert {clean[key] for key in lost} <= set(bodies.values()), "a scene is missing, and not because it is a repeat"
+
+
+def test_scenes_keep_their_order_in_each_split(office: Prepared, scenes: dict[str, list[str]]) -> None:
+    place = {key: number for number, key in enumerate(scenes)}
+    for part in office.parts.values():
+        places = [place[key] for key in part.keys]
+        assert places == sorted(places) and len(places) > 50
+
+
+def test_only_broken_lines_of_the_office_are_changed(office: Prepared, scenes: dict[str, list[str]]) -> None:
+    changed = total = 0
+    for part, i in office.documents():
+        body, lines = office.body(part, i), scenes[part.keys[i]]
+        assert body.isascii() and body.count("\n") == len(lines) - 1 + sum(line.strip().count("\n") for line in lines)
+        rest = body
+        for line in lines:
+            plain = line.isascii() and line == line.strip() and "\n" not in line and "\r" not in line
+            kept = line if plain else clean_text(line, office.settings.cleaning)
+            assert rest == kept or rest.startswith(kept + "\n"), line
+            rest = rest[len(kept) + 1 :]
+            changed += kept != line
+            total += 1
+        assert rest == ""
+    assert total == ROWS_OF_OFFICE - office.report.dropped["marked deleted"]
+    broken = sum("\ufffd" in line for lines in scenes.values() for line in lines)
+    assert broken <= changed < broken + 100, "some 2,500 lines lost their quotes; few others need a change"
+
+
+def test_the_rows_of_the_plots_are_accounted_for(plots: Prepared, plot_rows: list[dict[str, str]]) -> None:
+    report, cleaning = plots.report, plots.settings.cleaning
+    assert report.rows == len(plot_rows) == ROWS_OF_PLOTS
+    assert report.documents + sum(report.dropped.values()) == report.rows
+    assert report.documents == sum(part.documents for part in report.splits.values())
+    kept = {row_of(part.keys[i]) for part, i in plots.documents()}
+    lost = sorted(set(range(ROWS_OF_PLOTS)) - kept)
+    reasons: Counter[str] = Counter()
+    by_title: dict[str, list[int]] = {}
+    for row, values in enumerate(plot_rows):
+        by_title.setdefault(normalise_title(clean_text(values["Title"], cleaning)), []).append(row)
+    rows_like = {row: rows for rows in by_title.values() for row in rows}
+    for row in lost:
+        text = clean_text(plot_rows[row]["Plot"], cleaning)
+        earlier = [clean_text(plot_rows[other]["Plot"], cleaning) for other in rows_like[row] if other < row]
+        reasons["empty after cleaning" if not text else REPEATED if text in earlier else "no reason"] += 1
+    assert reasons == report.dropped
+    assert reasons[REPEATED] >= len(plot_rows) - len({(row["Title"], row["Plot"]) for row in plot_rows}) > 500
+
+
+def test_no_row_that_is_kept_repeats_another(plots: Prepared) -> None:
+    seen = Counter((normalise_title(part.titles[i]), part.body(i).tobytes()) for part, i in plots.documents())
+    assert seen.total() == plots.report.documents == len(seen)
+
+
+def test_a_plot_is_the_text_of_its_row(plots: Prepared, plot_rows: list[dict[str, str]]) -> None:
+    verbatim = 0
+    for part, i in list(plots.documents())[::13]:
+        row = plot_rows[row_of(part.keys[i])]
+        body = plots.body(part, i)
+        assert body == clean_text(row["Plot"], plots.settings.cleaning) and len(body) == part.n_characters[i]
+        assert part.titles[i] == " ".join(clean_text(row["Title"], plots.settings.cleaning).split())
+        plain = row["Plot"].isascii() and not set("\r\n[") & set(row["Plot"])
+        if plain:
+            assert body == row["Plot"].strip()
+            verbatim += 1
+    assert verbatim > 300
+
+
+def test_nothing_of_a_film_is_in_two_splits(plots: Prepared, plot_rows: list[dict[str, str]]) -> None:
+    splits: dict[tuple[str, str], set[Split]] = {}
+    groups: dict[tuple[str, str], set[str]] = {}
+    for split, part in plots.parts.items():
+        for title, group, key in zip(part.titles, part.groups, part.keys, strict=True):
+            page = plot_rows[row_of(key)]["Wiki Page"].strip()
+            names = [("group", group), ("title", normalise_title(title)), ("title as written", title.casefold())]
+            names += [("page", page)] if page.lower() not in ("", "unknown") else []
+            for name in names:
+                if name[1]:
+                    splits.setdefault(name, set()).add(split)
+                    groups.setdefault(name, set()).add(group)
+    assert [name for name, places in splits.items() if len(places) > 1] == []
+    assert [name for name, works in groups.items() if len(works) > 1] == []
+    assert sum(kind == "page" for kind, _ in splits) > 5_000
+    for split in ("validation", "test"):
+        assert 0.005 < plots.report.splits[split].documents / plots.report.documents < 0.02
+
+
+@pytest.mark.parametrize("config", ["plots-char.toml", "plots-bpe.toml"])
+def test_nearly_every_token_sees_its_title(plots: Prepared, shared_data: Path, tmp_path: Path, config: str) -> None:
+    other = plots if config == "plots-char.toml" else prepared(config, shared_data / PLOTS, tmp_path / "other")
+    assert share_with_title(other.parts["train"], other.settings.model.context_length) >= 0.95
+    assert other.report.dropped == plots.report.dropped and other.report.corpus_hash == plots.report.corpus_hash
+    for split in SPLITS:
+        ours, theirs = plots.parts[split], other.parts[split]
+        assert (ours.keys, ours.groups) == (theirs.keys, theirs.groups)
+        for i in range(0, ours.n_documents, 97):
+            assert plots.body(ours, i) == other.body(theirs, i)
