@@ -68,7 +68,8 @@ def test_cached_generation_is_full_recomputation_also_past_the_context(
     expected = recomputed(checkpoint, prompt, config, 3, 200)
     assert writing.body == expected
     assert len(expected) > 128
-    assert generator.plot("Mars, Texas", sampling=config).text == checkpoint.tokenizer.decode(expected).rstrip("\ufffd")
+    text = generator.plot("Mars, Texas", sampling=config).text  # without half a character at the limit
+    assert text.rstrip("\ufffd") == checkpoint.tokenizer.decode(expected).rstrip("\ufffd")
 
 
 def test_a_begun_body_longer_than_the_context_goes_on_in_the_window_of_training(tiny_checkpoint: Make) -> None:
@@ -275,7 +276,7 @@ def test_no_prompt_fails(kind: str, text: str, seed: int) -> None:
 
 def test_a_title_of_10_000_characters_and_an_emoji(generator: PlotGenerator) -> None:
     assert generator.plot("x" * 10_000, seed=0, max_tokens=3).tokens <= 3
-    assert generator.plot("😀", seed=0, max_tokens=3).changes == ("😀→:grinning:",)
+    assert generator.plot("😀", seed=0, max_tokens=3).changes[0] == "😀→:grinning:"
 
 
 @pytest.mark.slow
@@ -290,11 +291,17 @@ def test_transformers_writes_the_same_greedy_text(
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
     for title in TITLES:
-        ours = generator.plot(title, temperature=0, max_tokens=60)
-        inputs = tokenizer(ours.prompt, return_tensors="pt")
+        prompt = generator.form.from_title(title)
+        ours = Writing(prompt, generator.checkpoint.tokenizer, 256, seed=0, max_tokens=60, stop=())
+        for _ in write(
+            generator.checkpoint.model, [ours], generator.checkpoint.tokenizer.vocab_size, SamplingConfig(temperature=0)
+        ):
+            pass
+        inputs = tokenizer(prompt.header, return_tensors="pt")
         output_BT = model.generate(inputs.input_ids, do_sample=False, max_new_tokens=60)
-        theirs = tokenizer.decode(output_BT[0, inputs.input_ids.shape[1] :], skip_special_tokens=True)
-        assert theirs.partition("END_OF_PLOT")[0].rstrip("\ufffd") == ours.text.rstrip("\ufffd")
+        theirs = output_BT[0, inputs.input_ids.shape[1] :].tolist()
+        assert theirs[: len(ours.body)] == ours.body  # ids: of bytes that are no UTF-8 each makes its own text
+        assert len(ours.body) == 60 or theirs[len(ours.body)] == tokenizer.eos_token_id
 
 
 class _Generators(dict[str, PlotGenerator]):
