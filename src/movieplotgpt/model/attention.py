@@ -3,7 +3,7 @@
 PyTorch's fused kernel for CPUs multiplies at a fraction of the speed of a plain matrix product, its backward pass most
 of all. Under ``torch.compile`` on a CPU the same sum is therefore taken in blocks of queries, each against the keys it
 may look at; the compiler fuses scale, mask and softmax. Whole training step of the default model, two cores with
-bfloat16 units: 5,090 -> 6,260 tokens/s (benchmarks in results/LOG.md). The kernel is the oracle of its test.
+bfloat16 units: 5,100 -> 6,200 tokens/s (results/LOG.md). The kernel is the oracle of its test.
 
 Shapes: B batch, H heads, T time, D head size; S queries of a block, Z keys it sees.
 """

@@ -35,15 +35,18 @@ class MetricsFile:
 
     def __init__(self, path: Path, *, resume_at: int | None = None) -> None:
         self.path = path
-        kept = [line for line in read_metrics(path) if resume_at is not None and line["step"] < resume_at]
+        last = {"step": (resume_at or 0) - 1, "evaluated": resume_at or 0}  # step k is the one after k steps done
+        kept = [line for line in read_metrics(path) if line["step"] <= last[line["event"]]] if resume_at else []
+        self.scored = {line["step"] for line in kept if line["event"] == "evaluated"}
         atomic.write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def __call__(self, event: Event) -> None:
         """Append steps and evaluations."""
         kind = {StepDone: "step", Evaluated: "evaluated"}.get(type(event))
-        if kind:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"event": kind, **asdict(event)}) + "\n")
+        if kind is None or (isinstance(event, Evaluated) and event.step in self.scored):  # scored again after a kill
+            return
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"event": kind, **asdict(event)}) + "\n")
 
 
 class SamplesFile:

@@ -63,7 +63,7 @@ class Muon(torch.optim.Optimizer):
     """Momentum, then the nearest orthogonal matrix as the update.
 
     Matrices of one shape are orthogonalised together, in the precision the hardware multiplies fastest.
-    ``torch.optim.Muon`` goes one by one and always in bfloat16, which a CPU without bfloat16 units emulates (benchmarks
+    ``torch.optim.Muon`` goes one by one and always in bfloat16, which a CPU without bfloat16 units emulates (numbers
     in results/LOG.md).
 
     Source: Keller Jordan, https://kellerjordan.github.io/posts/muon/

@@ -26,6 +26,7 @@ class Progress:
     step: int = 0  # steps done
     total_steps: int | None = None  # None until a budget in minutes has been turned into steps
     best_bits: float | None = None  # bits per character
+    evaluated: int = 0  # the step that was scored last
     evaluations_since_best: int = 0
     seconds: float = 0.0
     compiled: bool = False

@@ -181,9 +181,11 @@ class _Trainer:
         yield from map(Noted, self.notes)
         if self.hardware.compile:
             self.loss = torch.compile(self.model.loss, dynamic=False)
+        if progress.step in self._evaluation_steps() and progress.evaluated < progress.step:
+            yield from self._score(progress, began)  # the run was killed while scoring
         timed: list[float] = []
         interrupted = False
-        while progress.total_steps is None or progress.step < progress.total_steps:
+        while not self._over():
             done = self._step(progress.step)
             yield done
             progress.step += 1
@@ -194,20 +196,23 @@ class _Trainer:
                 yield Noted(f"{self.settings.minutes:g} minutes are {progress.total_steps:,} steps at this speed")
             interrupted = stop()
             yield from self._look(progress, began, interrupted)
-            if interrupted or self._out_of_patience():
+            if interrupted:
                 break
         progress.seconds = time.monotonic() - began
         reason = "interrupted" if interrupted else "no progress" if self._out_of_patience() else "complete"
         yield Finished(progress.step, reason, progress.seconds)
 
     def _look(self, progress: Progress, began: float, interrupted: bool) -> Iterator[Event]:
-        """Save, evaluate and sample where this step calls for it; saved before scored, so that nothing can be lost."""
+        """Save and score where this step calls for it: saved before scored, so that nothing can be lost."""
         due = progress.step in self._evaluation_steps()
         every = self.settings.checkpoint_every
         if interrupted or due or (every and progress.step % every == 0):
             yield self._save_last()
-        if not due:
-            return
+        if due:
+            yield from self._score(progress, began)
+
+    def _score(self, progress: Progress, began: float) -> Iterator[Event]:
+        """Evaluate, keep what is best, and sample."""
         yield self._evaluated()
         progress.seconds = time.monotonic() - began
         if progress.evaluations_since_best == 0:
@@ -267,11 +272,16 @@ class _Trainer:
         if better:
             progress.best_bits = bits
         progress.evaluations_since_best = 0 if better else progress.evaluations_since_best + 1
+        progress.evaluated = progress.step
         return Evaluated(progress.step, bits, better, time.monotonic() - began)
 
     def _evaluation_steps(self) -> set[int]:
         total, count = self.progress.total_steps, self.settings.evaluations
         return {round(total * (k + 1) / count) for k in range(count)} if total else set()
+
+    def _over(self) -> bool:
+        total = self.progress.total_steps
+        return self._out_of_patience() or (total is not None and self.progress.step >= total)
 
     def _out_of_patience(self) -> bool:
         return self.settings.patience is not None and self.progress.evaluations_since_best >= self.settings.patience
