@@ -66,7 +66,8 @@ class Run:
         self.toml.write_text(SETTINGS, encoding="utf-8")
 
     def start(self, *flags: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "movieplotgpt", "train", self.toml, "--source", self.csv, "--out", self.out]
+        paths = map(str, (self.toml, "--source", self.csv, "--out", self.out))
+        command = [sys.executable, "-m", "movieplotgpt", "train", *paths]
         source = Path(__file__).parents[2] / "src"
         environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
         return subprocess.Popen([*command, *flags], env=environment, stderr=subprocess.PIPE, text=True)

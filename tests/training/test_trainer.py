@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +82,13 @@ def stop_after(steps: int) -> Callable[[], bool]:
     return lambda: next(asked) >= steps
 
 
+def ended(events: list[Event]) -> tuple[int, str]:
+    """After how many steps, and why."""
+    last = events[-1]
+    assert isinstance(last, Finished)
+    return last.step, last.reason
+
+
 def weights_and_state(folder: Path) -> tuple[bytes, bytes]:
     return (folder / "model.safetensors").read_bytes(), (folder / "training" / "optimizer.safetensors").read_bytes()
 
@@ -92,7 +98,7 @@ def test_a_run_tells_what_happens_in_order(run: Callable[..., list[Event]], tmp_
     assert isinstance(events[0], Started)
     assert [event.step for event in events if isinstance(event, StepDone)] == list(range(12))
     assert [event.step for event in events if isinstance(event, Evaluated)] == [4, 8, 12]
-    assert events[-1] == replace(events[-1], step=12, reason="complete")  # type: ignore[type-var, misc]
+    assert ended(events) == (12, "complete")
     kinds = [type(event).__name__ for event in events if not isinstance(event, StepDone)]
     assert kinds[1:6] == ["Saved", "Evaluated", "Saved", "Saved", "Sampled"]  # saved before it is scored
     assert (tmp_path / "run" / "last" / "training" / "progress.json").exists()
@@ -113,7 +119,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     config = config_for(optimizer={"kind": kind})
     whole = run("whole", config)
     first = run("parts", config, stop=stop_after(stopped_after))
-    assert first[-1] == replace(first[-1], step=stopped_after, reason="interrupted")  # type: ignore[type-var, misc]
+    assert ended(first) == (stopped_after, "interrupted")
     second = run("parts", config, resume=True)
     assert isinstance(second[0], Started) and second[0].step == stopped_after
     assert weights_and_state(tmp_path / "parts" / "last") == weights_and_state(tmp_path / "whole" / "last")
@@ -138,7 +144,7 @@ def test_the_best_checkpoint_outlives_worse_ones(run: Callable[..., list[Event]]
 
 def test_patience_ends_a_run_that_gets_no_better(run: Callable[..., list[Event]]) -> None:
     events = run("run", config_for(steps=20, evaluations=10, patience=2), evaluate=scores(2.0, 1.5, 1.6, 1.7, 1.0))
-    assert events[-1] == replace(events[-1], step=8, reason="no progress")  # type: ignore[type-var, misc]
+    assert ended(events) == (8, "no progress")
 
 
 def test_nothing_is_lost_where_scoring_fails(run: Callable[..., list[Event]], tmp_path: Path) -> None:
@@ -210,7 +216,7 @@ def test_a_run_is_not_resumed_on_another_text(run: Callable[..., list[Event]], t
 def test_other_threads_are_said(run: Callable[..., list[Event]], monkeypatch: pytest.MonkeyPatch) -> None:
     run("run", config_for(), stop=stop_after(3))
     threads = torch.get_num_threads()
-    monkeypatch.setattr(trainer_module.torch, "get_num_threads", lambda: threads + 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads + 1)
     notes = [event.message for event in run("run", config_for(), resume=True) if isinstance(event, Noted)]
     assert any(f"began with {threads} threads and goes on with {threads + 1}" in note for note in notes)
 
