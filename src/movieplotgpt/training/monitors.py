@@ -94,6 +94,7 @@ class ConsoleProgress:
         self.bits_per_nat = tokens_per_character / math.log(2)
         self.bar, self.task = self._bar()
         self.seconds_per_step: float | None = None
+        self.first_step = 0
         self.last_line = -math.inf
 
     def __enter__(self) -> ConsoleProgress:
@@ -124,6 +125,7 @@ class ConsoleProgress:
             self._say(f"{event.reason} after {event.step:,} steps, {event.seconds / 60:.1f} minutes")
 
     def _started(self, event: Started) -> None:
+        self.first_step = event.step
         for reason in event.hardware.reasons:
             self._say(reason)
         self._say(
@@ -135,7 +137,8 @@ class ConsoleProgress:
 
     def _step(self, event: StepDone) -> None:
         old = self.seconds_per_step
-        self.seconds_per_step = event.seconds if old is None or event.step < 3 else 0.9 * old + 0.1 * event.seconds
+        early = event.step < self.first_step + 3  # compilation is in the first two
+        self.seconds_per_step = event.seconds if old is None or early else 0.9 * old + 0.1 * event.seconds
         text = (
             f"loss {event.loss:.3f}  ~{event.loss * self.bits_per_nat:.3f} bits/char  "
             f"{event.tokens / self.seconds_per_step:,.0f} tokens/s  ETA {self._left(event)}"
@@ -144,7 +147,8 @@ class ConsoleProgress:
             self.bar.update(self.task, completed=event.step + 1, total=event.total_steps, description=text)
         elif time.monotonic() - self.last_line >= self.every:
             self.last_line = time.monotonic()
-            self._say(f"step {event.step + 1:,}/{event.total_steps or '?'}  {text}")
+            total = f"{event.total_steps:,}" if event.total_steps else "?"
+            self._say(f"step {event.step + 1:,}/{total}  {text}")
 
     def _left(self, event: StepDone) -> str:
         if event.total_steps is None or self.seconds_per_step is None:
@@ -153,7 +157,7 @@ class ConsoleProgress:
         return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}" if minutes >= 60 else f"{minutes}:{seconds:02}"
 
     def _say(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def _bar(self) -> tuple[Any, Any]:
         if not self.console.is_terminal:
@@ -199,7 +203,8 @@ def draw_loss(folder: RunFolder, tokens_per_character: float) -> Path:
         axes.plot(*zip(*_smoothed(steps), strict=True), label="training (header and end token included)", linewidth=1)
     if scores:
         axes.plot(*zip(*scores, strict=True), "o-", label="validation")
-    axes.legend()
+    if steps or scores:
+        axes.legend()
     axes.grid(alpha=0.3)
     with rc_context({"svg.hashsalt": "loss"}):  # the same run draws the same bytes
         figure.savefig(folder.figure, metadata={"Date": None})

@@ -1,0 +1,128 @@
+"""Device, precision and compiler: chosen for a reason that is said, or as asked."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from movieplotgpt.errors import TrainingError
+from movieplotgpt.training import hardware
+from movieplotgpt.training.hardware import choose_hardware, cpu_flags, keep_freed_memory, physical_memory
+from movieplotgpt.training.run import TrainingSettings
+
+
+class Machine:
+    """What a machine offers, as far as PyTorch and the path tell."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.patch = patch
+        self.offers()
+
+    def offers(
+        self,
+        *,
+        cuda: bool = False,
+        mps: bool = False,
+        bf16: bool = False,
+        flags: str = "",
+        compiler: str | None = None,
+        system: str = "Linux",
+    ) -> None:
+        self.patch.setattr(torch.cuda, "is_available", lambda: cuda)
+        self.patch.setattr(torch.cuda, "get_device_name", lambda index: "Imaginary 9000")
+        self.patch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
+        self.patch.setattr(torch.backends.mps, "is_available", lambda: mps)
+        self.patch.setattr(hardware, "cpu_flags", lambda: set(flags.split()))
+        self.patch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if name == compiler else None)
+        self.patch.setattr(platform, "system", lambda: system)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(monkeypatch)
+
+
+def test_a_bare_cpu(machine: Machine) -> None:
+    chosen = choose_hardware(TrainingSettings())
+    assert (chosen.device.type, chosen.dtype, chosen.compile) == ("cpu", torch.float32, False)
+    assert chosen.reasons == (
+        f"device cpu: no GPU is visible to PyTorch; {torch.get_num_threads()} threads",
+        "precision float32: no bfloat16 units found in this cpu",
+        "compile off: no C++ compiler found (install g++ or clang to train faster)",
+    )
+
+
+@pytest.mark.parametrize("compiler", ["g++", "clang++", "c++"])
+def test_a_compiler_is_used(machine: Machine, compiler: str) -> None:
+    machine.offers(compiler=compiler)
+    chosen = choose_hardware(TrainingSettings())
+    assert chosen.compile and chosen.reasons[2].startswith("compile on: ")
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype"),
+    [("fma avx2", torch.float32), ("avx2 amx_bf16", torch.bfloat16), ("avx512_bf16 sse", torch.bfloat16)],
+)
+def test_bfloat16_where_the_processor_has_units_for_it(machine: Machine, flags: str, dtype: torch.dtype) -> None:
+    machine.offers(flags=flags)
+    assert choose_hardware(TrainingSettings()).dtype is dtype
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_a_gpu_comes_first(machine: Machine, bf16: bool) -> None:
+    machine.offers(cuda=True, mps=True, bf16=bf16, flags="amx_bf16")
+    chosen = choose_hardware(TrainingSettings())
+    assert (chosen.device.type, chosen.compile) == ("cuda", True)
+    assert chosen.dtype is (torch.bfloat16 if bf16 else torch.float32)
+    assert chosen.reasons[0] == "device cuda: Imaginary 9000 is the fastest device here"
+
+
+def test_apple_s_gpu_is_not_compiled_for(machine: Machine) -> None:
+    machine.offers(mps=True, compiler="clang++", flags="amx_bf16")
+    chosen = choose_hardware(TrainingSettings())
+    assert (chosen.device.type, chosen.dtype, chosen.compile) == ("mps", torch.float32, False)
+    assert chosen.reasons[2] == "compile off: not dependable on this platform"
+
+
+def test_nor_is_windows(machine: Machine) -> None:
+    machine.offers(compiler="g++", system="Windows")
+    assert not choose_hardware(TrainingSettings()).compile
+
+
+def test_what_is_asked_for_is_done(machine: Machine) -> None:
+    machine.offers(cuda=True, bf16=True, compiler="g++")
+    chosen = choose_hardware(TrainingSettings(device="cpu", precision="bfloat16", compile="off"))
+    assert (chosen.device.type, chosen.dtype, chosen.compile) == ("cpu", torch.bfloat16, False)
+    assert chosen.reasons == ("device cpu: as asked", "precision bfloat16: as asked", "compile off: as asked")
+    assert choose_hardware(TrainingSettings(device="cpu", compile="on")).compile
+
+
+@pytest.mark.parametrize(("device", "there_is"), [("cuda", "mps, cpu"), ("mps", "cpu")])
+def test_a_device_that_is_not_here(machine: Machine, device: str, there_is: str) -> None:
+    machine.offers(mps=device == "cuda")
+    with pytest.raises(TrainingError, match=f"^device {device} is not available to this PyTorch; there is {there_is}$"):
+        choose_hardware(TrainingSettings.model_validate({"device": device}))
+
+
+def test_what_the_system_does_not_tell_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError("not here")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(os, "sysconf", refuse)
+    monkeypatch.setattr(ctypes, "CDLL", refuse)
+    assert cpu_flags() == set()
+    assert physical_memory() == 0
+    assert keep_freed_memory() is False
+
+
+def test_processor_flags_are_words_of_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "processor : 0\nmodel name : amx_bf16 in name only\nflags\t\t: fpu avx2 fma\nprocessor : 1\nflags : fpu\n"
+    monkeypatch.setattr(Path, "read_text", lambda path, encoding: text)
+    assert cpu_flags() == {"fpu", "avx2", "fma"}
