@@ -20,6 +20,7 @@ app = App(
     name="movieplotgpt",
     help="A small GPT trained from scratch on text you love: from a CSV or a text file to a model that writes.",
     version=__version__,
+    suppress_keyboard_interrupt=False,  # main says it, and returns 130
 )
 COMMANDS = {  # name: where it is, and its line in --help (so that --help imports none of them)
     "generate": ("generate:generate", "Write a plot for a title, or go on with a text."),
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
     try:
         result = app(sys.argv[1:] if arguments is None else arguments, result_action="return_value")
+        sys.stdout.flush()  # a reader that has gone is found out here, not at exit
         return result if isinstance(result, int) else 0
     except MoviePlotGPTError as error:
         print(f"movieplotgpt: {error}", file=sys.stderr)
@@ -50,3 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of stdout has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # what the system refuses where no sentence of ours was ready: a full disk, a bad path
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"movieplotgpt: {place}{error.strerror or error}", file=sys.stderr)
+        return 1

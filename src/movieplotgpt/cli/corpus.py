@@ -19,11 +19,10 @@ def download(
 ) -> None:
     """Download a public corpus; a broken download goes on where it stopped.
 
-    Parameters
-    ----------
-    name: movie-plots (34,886 Wikipedia plots, 81 MB) or office (the lines of The Office, 5 MB).
-    out: The folder to put the file in.
-    url: Another address of the same file: a mirror.
+    Args:
+        name: movie-plots (34,886 Wikipedia plots, 81 MB) or office (the lines of The Office, 5 MB).
+        out: The folder to put the file in.
+        url: Another address of the same file: a mirror.
     """
     from movieplotgpt.cli.progress import progress_bar
     from movieplotgpt.text.download import download_corpus

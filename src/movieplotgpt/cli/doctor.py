@@ -16,9 +16,8 @@ EXTRAS = {
 def doctor(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
     """Show device, precision, compiler, memory, versions and what is not installed.
 
-    Parameters
-    ----------
-    json: Print JSON.
+    Args:
+        json: Print JSON.
     """
     import importlib.util
     import os

@@ -33,20 +33,19 @@ def evaluate(
 
     Example: movieplotgpt evaluate plots-bpe --data data/plots-bpe --out results/runs/plots-bpe.json
 
-    Parameters
-    ----------
-    model: A published name, a model folder or a run.
-    data: A prepared corpus, with whichever tokenizer.
-    split: The documents to score.
-    documents: Score only so many, drawn by the seed.
-    compressors: Also compress the same text; takes minutes for a large corpus and is kept beside it.
-    title_lift: Also score each text under another work's title and under none: three times the work.
-    others: How many other titles.
-    seed: Draws documents, titles and the resamples of the interval.
-    device: Where the model runs.
-    precision: Of the model's products; sums are float64 in any case.
-    json: Print the evaluation as JSON.
-    out: Write the evaluation as JSON, for `movieplotgpt report`.
+    Args:
+        model: A published name, a model folder or a run.
+        data: A prepared corpus, with whichever tokenizer.
+        split: The documents to score.
+        documents: Score only so many, drawn by the seed.
+        compressors: Also compress the same text; takes minutes for a large corpus and is kept beside it.
+        title_lift: Also score each text under another work's title and under none: three times the work.
+        others: How many other titles.
+        seed: Draws documents, titles and the resamples of the interval.
+        device: Where the model runs.
+        precision: Of the model's products; sums are float64 in any case.
+        json: Print the evaluation as JSON.
+        out: Write the evaluation as JSON, for `movieplotgpt report`.
     """
     import torch
 
@@ -119,7 +118,7 @@ def _show(evaluation: Evaluation) -> None:
     table.add_column("95 % interval")
     for row in _rows(evaluation):
         table.add_row(*row)
-    console = Console()
+    console = Console(markup=False, emoji=False)  # names are no markup
     console.print(table)
     facts = [
         f"{measured.documents:,} documents, {measured.characters:,} characters, {measured.tokens:,} tokens; prompt "

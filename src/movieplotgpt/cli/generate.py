@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from movieplotgpt.generation.generator import Plot, PlotGenerator
 
 CHANGES_SHOWN = 8
+TEXT = Parameter(allow_leading_hyphen=True)  # "-30-" is a film, "-" is stdin
 
 
 def generate(
     *,
-    title: str | None = None,
-    input_: Annotated[str | None, Parameter(name="--input")] = None,
-    input_file: str | None = None,
+    title: Annotated[str | None, TEXT] = None,
+    input_: Annotated[str | None, Parameter(name="--input"), TEXT] = None,
+    input_file: Annotated[str | None, TEXT] = None,
     model: str = "plots-bpe",
     n: Annotated[int, Parameter(name=["--n", "-n"])] = 1,
     max_tokens: int | None = None,
@@ -30,7 +31,7 @@ def generate(
     top_p: float | None = None,
     min_p: float | None = 0.05,
     seed: int | None = None,
-    stop: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    stop: Annotated[tuple[str, ...], Parameter(negative=""), TEXT] = (),
     stream: bool | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
     out: Path | None = None,
@@ -83,7 +84,7 @@ def generate(
     generator = PlotGenerator.load(model)
     seed = fresh_seed() if seed is None else seed
     streaming = sys.stdout.isatty() if stream is None else stream
-    if streaming and not (json or out):
+    if streaming and n >= 1 and not (json or out):  # a wrong n is for plots() to say
         plots = list(_streamed(generator, title or "", n, seed, request))
     else:
         plots = generator.plots(title or "", n=n, seed=seed, **request)

@@ -10,10 +10,9 @@ from cyclopts import Parameter
 def info(model: str = "plots-bpe", *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
     """Tell what a model is: size, tokenizer, format, corpus, training, numbers.
 
-    Parameters
-    ----------
-    model: A published name, a model folder or a run.
-    json: Print JSON.
+    Args:
+        model: A published name, a model folder or a run.
+        json: Print JSON.
     """
     from movieplotgpt.model.checkpoints import load_checkpoint
     from movieplotgpt.model.sizes import kv_cache_bytes, parameters, training_flops_per_token

@@ -25,13 +25,12 @@ def prepare(
 
     Example: movieplotgpt prepare configs/plots-bpe.toml --source wiki_movie_plots_deduped.csv --out data/plots-bpe
 
-    Parameters
-    ----------
-    config: A TOML file: columns, cleaning, format, split, tokenizer. configs/ has four.
-    overrides: Settings to change, as section.key=value (tokenizer.vocab_size=8192).
-    source: CSV, TSV, JSONL or Parquet (also .gz, .zst), a text file, or a folder of them.
-    out: The folder to write; a prepared corpus that is there is replaced as a whole.
-    json: Print the report as JSON.
+    Args:
+        config: A TOML file: columns, cleaning, format, split, tokenizer. configs/ has four.
+        overrides: Settings to change, as section.key=value (tokenizer.vocab_size=8192).
+        source: CSV, TSV, JSONL or Parquet (also .gz, .zst), a text file, or a folder of them.
+        out: The folder to write; a prepared corpus that is there is replaced as a whole.
+        json: Print the report as JSON.
     """
     from movieplotgpt.cli.progress import stage_bars
     from movieplotgpt.config import read_settings
@@ -65,7 +64,7 @@ def show_report(report: PrepareReport, settings: RunConfig, share: float | None)
     if share is not None:
         context = f"context {settings.model.context_length} tokens"
         table.add_row(f"body tokens that see their whole title ({context})", f"{share:.1%}")
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)  # titles are no markup
 
 
 def _lines(report: PrepareReport, duplicates: DuplicateSettings) -> list[tuple[str, str]]:

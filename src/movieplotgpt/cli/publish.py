@@ -17,12 +17,11 @@ def publish(run: str, name: str, *, evaluation: Path | None = None, weights: Pat
     Example: movieplotgpt weights publish runs/plots-bpe plots-bpe; then `movieplotgpt evaluate plots-bpe --out FILE`,
     and once more, of the published folder, with --evaluation FILE: the numbers are then of the rounded weights.
 
-    Parameters
-    ----------
-    run: A run, a model folder or a published name.
-    name: The name it is published under; cards.toml in the weights folder has to name it.
-    evaluation: What `movieplotgpt evaluate ... --out` wrote of these weights.
-    weights: Another weights folder.
+    Args:
+        run: A run, a model folder or a published name.
+        name: The name it is published under; cards.toml in the weights folder has to name it.
+        evaluation: What `movieplotgpt evaluate ... --out` wrote of these weights.
+        weights: Another weights folder.
     """
     from movieplotgpt.model.checkpoints import weights_folder
     from movieplotgpt.sharing import publishing
@@ -36,9 +35,8 @@ def publish(run: str, name: str, *, evaluation: Path | None = None, weights: Pat
 def verify(*, weights: Path | None = None) -> None:
     """Compare every published file with the manifest.
 
-    Parameters
-    ----------
-    weights: Another weights folder.
+    Args:
+        weights: Another weights folder.
     """
     from movieplotgpt.model.checkpoints import weights_folder
     from movieplotgpt.sharing import publishing
@@ -51,10 +49,9 @@ def verify(*, weights: Path | None = None) -> None:
 def show(*, weights: Path | None = None, json: Annotated[bool, Parameter(negative="")] = False) -> None:
     """List the published models.
 
-    Parameters
-    ----------
-    weights: Another weights folder.
-    json: Print the manifest.
+    Args:
+        weights: Another weights folder.
+        json: Print the manifest.
     """
     from movieplotgpt.model.checkpoints import weights_folder
     from movieplotgpt.sharing import publishing

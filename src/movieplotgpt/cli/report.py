@@ -17,10 +17,9 @@ def report(
 
     Example: movieplotgpt report --figure plots-bpe=runs/plots-bpe
 
-    Parameters
-    ----------
-    results: The folder that holds runs/ and gets RESULTS.md and figures/.
-    figure: NAME=RUN: also draw the loss of the folder RUN as the figure of NAME.
+    Args:
+        results: The folder that holds runs/ and gets RESULTS.md and figures/.
+        figure: NAME=RUN: also draw the loss of the folder RUN as the figure of NAME.
     """
     from movieplotgpt.errors import ConfigError
     from movieplotgpt.evaluation.report import write_figure, write_results

@@ -46,30 +46,32 @@ def train(
 
     A published model:   movieplotgpt train configs/plots-bpe.toml --source wiki_movie_plots_deduped.csv
 
-    Parameters
-    ----------
-    config: A TOML file (configs/ has four), or a text or table to train on with settings chosen for it.
-    overrides: Settings to change, as section.key=value (optimizer.learning_rate=0.01).
-    source: The corpus; it is prepared first when that was not done.
-    data: A folder that `prepare` made, in place of --source.
-    size: tiny, mini, small, base, medium or large (1 M to 90 M parameters).
-    minutes: How long to train, by the clock.
-    steps: How long to train, in steps.
-    epochs: How long to train, in passes over the text.
-    out: The run's folder (default: runs/ and the name of the config or text).
-    resume: Go on with the run in the folder.
-    from_: Start from another model's weights, its tokenizer and format kept: fine-tuning.
-    title_column: For a table: the column with titles.
-    text_column: For a table: the column with texts.
-    tensorboard: Also write TensorBoard logs (extra `track`).
+    Args:
+        config: A TOML file (configs/ has four), or a text or table to train on with settings chosen for it.
+        overrides: Settings to change, as section.key=value (optimizer.learning_rate=0.01).
+        source: The corpus; it is prepared first when that was not done.
+        data: A folder that `prepare` made, in place of --source.
+        size: tiny, mini, small, base, medium or large (1 M to 90 M parameters).
+        minutes: How long to train, by the clock.
+        steps: How long to train, in steps.
+        epochs: How long to train, in passes over the text.
+        out: The run's folder (default: runs/ and the name of the config or text).
+        resume: Go on with the run in the folder.
+        from_: Start from another model's weights, its tokenizer and format kept: fine-tuning.
+        title_column: For a table: the column with titles.
+        text_column: For a table: the column with texts.
+        tensorboard: Also write TensorBoard logs (extra `track`).
     """
     from rich.console import Console
 
     from movieplotgpt.model.checkpoints import load_checkpoint
     from movieplotgpt.training.run import RunFolder
 
+    _refuse_contradictions(config, source, data, title_column or text_column)
     console = Console(stderr=True)
     folder = RunFolder(out or Path("runs") / config.name.partition(".")[0])
+    if not resume and folder.last.exists():  # before anything is written: its data may lie in it
+        raise TrainingError(f"{folder.path} holds a run; go on with --resume, or name another folder with --out")
     lengths = {"minutes": minutes, "steps": steps, "epochs": epochs}
     overrides += tuple(f"training.{name}={value}" for name, value in lengths.items() if value is not None)
     overrides += (f"model.size={size}",) if size else ()
@@ -89,6 +91,19 @@ def train(
         _prepare(settings, source, data, start_from, console)
     corpus = _prepared(data, folder)
     return _run(settings, corpus, folder, console, resume=resume, start_from=start_from, tensorboard=tensorboard)
+
+
+def _refuse_contradictions(config: Path, source: Path | None, data: Path | None, column: str | None) -> None:
+    """Nothing that was asked for is left out in silence, and no prepared folder is written over."""
+    if config.suffix == ".toml":
+        if source and data:
+            raise ConfigError("--source and --data exclude each other: a corpus to prepare, or one that is prepared")
+        if column:
+            raise ConfigError(f"--title-column and --text-column are for a table; {config} names the columns itself")
+    elif source or data:
+        raise ConfigError(
+            f"{config} is the text to train on; leave --source and --data out, or name a TOML before them"
+        )
 
 
 def _read(config: Path, overrides: tuple[str, ...], length_given: bool) -> RunConfig:
@@ -162,7 +177,7 @@ def _prepare(settings: RunConfig, source: Path, data: Path, start_from: Checkpoi
 
     if start_from is None and is_prepared(settings, source, data):
         return
-    console.print(f"preparing {source} into {data}", highlight=False)
+    console.print(f"preparing {source} into {data}", markup=False, highlight=False)
     with stage_bars() as progress:
         prepare(settings, source, data, progress, tokenizer=start_from.tokenizer if start_from else None)
 
@@ -190,8 +205,6 @@ def _run(
     from movieplotgpt.training.monitors import ConsoleProgress, MetricsFile, SamplesFile, TensorBoard, tell
     from movieplotgpt.training.trainer import Event, Finished, too_small, train
 
-    if not resume and folder.last.exists():
-        raise TrainingError(f"{folder.path} holds a run; go on with --resume, or name another folder with --out")
     problem = too_small(corpus, settings.model.context_length)
     if problem:
         raise TrainingError(problem)
@@ -227,7 +240,7 @@ def _close(folder: RunFolder, tokens_per_character: float, console: Console, *, 
     from movieplotgpt.training.monitors import draw_loss
 
     if interrupted:
-        console.print(f"saved in {folder.last}; go on with --resume", highlight=False)
+        console.print(f"saved in {folder.last}; go on with --resume", markup=False, highlight=False)
         return INTERRUPTED
     try:
         draw_loss(folder, tokens_per_character)

@@ -150,7 +150,10 @@ class PreparedSplit:
     def _documents(self) -> pl.DataFrame:
         import polars as pl
 
-        return pl.read_parquet(self.path)
+        try:
+            return pl.read_parquet(self.path, glob=False)  # "[x]" may be a folder
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise DataError(f"{self.path} is damaged ({error}); prepare the corpus again") from None
 
     def _segment(self, i: int, k: int) -> Ids:
         return self.tokens[self.offsets[i, k] : self.offsets[i, k + 1]]

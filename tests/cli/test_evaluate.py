@@ -1,0 +1,215 @@
+"""``movieplotgpt evaluate``: bits per character beside the compressors, the same on the table, in JSON and in a file."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from movieplotgpt.cli import main
+from movieplotgpt.evaluation.likelihood import evaluate as measure
+from movieplotgpt.evaluation.report import read_evaluation
+from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from movieplotgpt.text.token_files import PreparedCorpus
+
+Run = Callable[..., tuple[int, str, str]]
+TOML = """
+[corpus]
+kind = "table"
+text = "Plot"
+
+[cleaning]
+ascii = true
+
+[format]
+header = "The plot summary of the movie named '{Title}' is:"
+
+[split]
+kind = "group"
+validation = 0.1
+test = 0.2
+
+[tokenizer]
+kind = "byte"
+"""
+PRINTED = ("xz -9e", "PPMd order 12")
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path,
+    plots_csv: Path,
+    tiny_checkpoint: Callable[..., Checkpoint],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Run:
+    """``run(...)``: exit code, stdout and stderr of ``evaluate`` of a small model on a prepared corpus."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "400")
+    save_checkpoint(Path("model"), tiny_checkpoint(context_length=192))
+    Path("films.toml").write_text(TOML, encoding="utf-8")
+    assert main(["prepare", "films.toml", "--source", str(plots_csv), "--out", "data"]) == 0
+    capsys.readouterr()
+
+    def call(*arguments: str, model: str = "model", data: str = "data") -> tuple[int, str, str]:
+        code = main(["evaluate", model, "--data", data, *arguments])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def rows(out: str) -> dict[str, tuple[str, str]]:
+    cells = [[cell.strip() for cell in line.split("│")] for line in out.splitlines() if line.startswith("│")]
+    return {name: (bits, interval) for _, name, bits, interval, _ in cells}
+
+
+def without_seconds(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: without_seconds(inner) for name, inner in value.items() if name != "seconds"}
+    return [without_seconds(inner) for inner in value] if isinstance(value, list) else value
+
+
+def test_the_table_has_the_model_its_interval_and_both_compressors(run: Run) -> None:
+    pytest.importorskip("pyppmd")
+    code, out, err = run()
+    assert code == 0
+    measured = measure(load_checkpoint("model"), PreparedCorpus.load(Path("data")))
+    lift = measured.title_lift
+    assert measured.interval and lift and lift.interval
+    shown = rows(out)
+    assert list(shown) == [
+        "model",
+        *PRINTED,
+        "title lift: saved by the true title against another's",
+        "... against no title",
+    ]
+    low, high = measured.interval
+    assert low < measured.bits_per_character < high
+    assert shown["model"] == (f"{measured.bits_per_character:.4f}", f"{low:.4f} to {high:.4f}")
+    assert shown["title lift: saved by the true title against another's"][0] == f"{lift.bits_per_character:.4f}"
+    assert shown["... against no title"][0] == f"{lift.against_empty:.4f}"
+    assert all(0 < float(shown[name][0]) < 8 for name in PRINTED)
+    manifest = PreparedCorpus.load(Path("data")).manifest
+    for fact in (
+        "model on plots.csv, test split",
+        f"{manifest.splits['test'].documents} documents, {manifest.splits['test'].characters:,} characters",
+        "plain: the sentence with the title, no hint lines",
+        f"header {measured.header_bits:.1f} bits each (not counted)",
+        f"corpus {manifest.corpus_hash[:16]}, split {manifest.split_hash[:16]}",
+        "on cpu, float32, threads ",
+    ):
+        assert fact in out
+    assert err == "the model was trained on a corpus it does not name: it may have seen documents of this split\n"
+
+
+def test_table_json_and_file_tell_the_same_numbers(run: Run) -> None:
+    code, out, _ = run("--json", "--out", "results/one.json")
+    assert code == 0
+    assert json.loads(out) == json.loads(Path("results/one.json").read_text(encoding="utf-8"))
+    told = read_evaluation(Path("results/one.json"))
+    shown = rows(run()[1])
+    assert shown["model"][0] == f"{told.likelihood.bits_per_character:.4f}"
+    assert {score.name: f"{score.bits_per_character:.4f}" for score in told.compressors} == {
+        name: bits for name, (bits, _) in shown.items() if name in PRINTED
+    }
+    assert told.model == "model" and told.tokenizer == "bpe"
+    again = json.loads(run("--json")[1])
+    assert without_seconds(again) == without_seconds(json.loads(out))
+
+
+def test_fewer_documents_are_drawn_by_the_seed(run: Run) -> None:
+    flags = ["--documents", "3", "--no-compressors", "--no-title-lift", "--json"]
+    told = [json.loads(run(*flags, "--seed", seed)[1])["likelihood"] for seed in ("1", "1", "2")]
+    assert [one["documents"] for one in told] == [3, 3, 3]
+    bits = [one["bits_per_character"] for one in told]
+    assert bits[0] == bits[1] != bits[2]
+    whole = PreparedCorpus.load(Path("data")).manifest.splits["test"].documents
+    assert json.loads(run("--documents", "999", *flags[2:])[1])["likelihood"]["documents"] == whole > 3
+
+
+def test_compressors_read_the_documents_the_model_was_scored_on(run: Run) -> None:
+    told = json.loads(run("--documents", "3", "--no-title-lift", "--json")[1])
+    assert told["compressors"]
+    for score in told["compressors"]:
+        assert (score["documents"], score["characters"]) == (3, told["likelihood"]["characters"])
+
+
+def test_what_is_left_out_is_not_in_the_table(run: Run) -> None:
+    assert list(rows(run("--no-compressors", "--no-title-lift")[1])) == ["model"]
+    assert list(rows(run("--no-title-lift")[1])) == ["model", *PRINTED]
+    for split in ("train", "validation"):
+        out = run("--split", split, "--no-compressors", "--no-title-lift")[1]
+        assert f"model on plots.csv, {split} split" in out
+
+
+def test_a_compressor_that_is_not_installed_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyppmd", None)
+    code, out, err = run("--no-title-lift")
+    assert code == 0 and list(rows(out)) == ["model", "xz -9e"]
+    sentence = "this needs pyppmd, which is not installed; pip install 'movieplotgpt[evaluate]'"
+    assert f"PPMd order 12 is left out: {sentence}\n" in err
+
+
+def test_names_in_brackets_are_shown_as_they_are(run: Run) -> None:
+    Path("model").rename("my[old]model")
+    code, out, _ = run("--no-compressors", "--no-title-lift", model="my[old]model")
+    assert code == 0 and list(rows(out)) == ["my[old]model"]
+
+
+def test_another_text_s_cleaning_is_said(run: Run, plots_csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["prepare", "films.toml", "cleaning.ascii=false", "--source", str(plots_csv), "--out", "unfolded"])
+    capsys.readouterr()
+    err = run("--no-compressors", "--no-title-lift", data="unfolded")[2]
+    assert "unfolded was cleaned by other rules than the model's training text: the number is not comparable" in err
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "said"),
+    [
+        ("nowhere", [], "there is no model 'nowhere'; "),
+        (
+            "model",
+            ["--data", "gone"],
+            "gone is no prepared corpus: it has no manifest.json; run `movieplotgpt prepare`",
+        ),
+        ("model", ["--data", "model"], "model is no prepared corpus"),
+        ("model", ["--documents", "0"], "--documents is 0; it has to be at least 1"),
+        ("model", ["--others", "0"], "--others is 0; it has to be at least 1"),
+        ("model", ["--documents", "1"], "leave the lift out or take more documents"),
+        ("model", ["--device", "cuda"], "device cuda is not available to this PyTorch; there is "),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_exit_1(
+    run: Run, capsys: pytest.CaptureFixture[str], model: str, arguments: list[str], said: str
+) -> None:
+    import torch
+
+    if "cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("it is available")
+    named = [] if "--data" in arguments else ["--data", "data"]
+    assert main(["evaluate", model, *named, *arguments, "--no-compressors", "--out", "x.json"]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("movieplotgpt: ") and said in err
+    assert not Path("x.json").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "tokenizer.json", "test.tokens.npy", "test.offsets.npy", "test.documents.parquet"]
+)
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_a_damaged_prepared_folder_is_one_line_that_names_the_file(run: Run, name: str, damage: str) -> None:
+    path = Path("data") / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    if damage == "missing":
+        path.unlink()
+    code, out, err = run("--no-compressors")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("movieplotgpt: ") and name in err
+    assert re.search(r"prepare the corpus again|movieplotgpt prepare|tokenizer.json", err)

@@ -1,0 +1,253 @@
+"""The command as a whole: help, versions, exit codes, and nothing but words a person can use."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import inspect
+import os
+import re
+import signal
+import subprocess
+import sys
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cyclopts import App, Parameter
+
+from movieplotgpt import __version__
+from movieplotgpt.cli import COMMANDS, main
+from movieplotgpt.errors import MissingExtraError, MoviePlotGPTError
+from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
+
+LOAD = "movieplotgpt.model.checkpoints.load_checkpoint"  # what `info` calls
+
+
+def leaves() -> Iterator[tuple[list[str], Callable[..., object]]]:
+    """Every command that does something: the words to type, and its function."""
+    for name, (place, _) in COMMANDS.items():
+        module, _, attribute = place.partition(":")
+        found = getattr(importlib.import_module(f"movieplotgpt.cli.{module}"), attribute)
+        if isinstance(found, App):
+            for sub in found:
+                if not sub.startswith("-"):
+                    command = found[sub].default_command
+                    assert command is not None
+                    yield [name, sub], command
+        else:
+            yield [name], found
+
+
+LEAVES = list(leaves())
+
+
+def spellings(function: Callable[..., object]) -> Iterator[tuple[str, str]]:
+    """(parameter, how the help has to name it)."""
+    hints = typing.get_type_hints(function, include_extras=True)
+    for name, parameter in inspect.signature(function).parameters.items():
+        settings = [extra for extra in getattr(hints[name], "__metadata__", ()) if isinstance(extra, Parameter)]
+        given = next((next(iter(extra.name)) for extra in settings if extra.name), f"--{name.replace('_', '-')}")
+        yield name, name.upper() if parameter.kind is inspect.Parameter.VAR_POSITIONAL else given
+
+
+@pytest.fixture
+def model(tmp_path: Path, tiny_checkpoint: Callable[..., Checkpoint], monkeypatch: pytest.MonkeyPatch) -> str:
+    """A small model in the working folder."""
+    save_checkpoint(tmp_path / "model", tiny_checkpoint())
+    monkeypatch.chdir(tmp_path)
+    return "model"
+
+
+def raising(error: BaseException) -> Callable[..., object]:
+    def fail(*_: object, **__: object) -> object:
+        raise error
+
+    return fail
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "movieplotgpt", *arguments]
+
+
+def environment() -> dict[str, str]:
+    """As in a plain shell: stdout is buffered."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+
+def test_the_commands_are_those_of_the_documents() -> None:
+    typed = {" ".join(words) for words, _ in LEAVES}
+    assert typed == {
+        *("generate", "train", "prepare", "evaluate", "info", "doctor", "corpus download", "report"),
+        *("weights list", "weights verify", "weights publish"),
+    }
+
+
+@pytest.mark.parametrize(("words", "function"), LEAVES, ids=[" ".join(words) for words, _ in LEAVES])
+def test_help_names_and_explains_every_parameter(
+    words: list[str],
+    function: Callable[..., object],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # each on one line
+    assert main([*words, "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and out.startswith(f"Usage: movieplotgpt {' '.join(words)} ")
+    lines = [line.strip(" │*") for line in out.splitlines() if line.startswith("│")]
+    for name, spelling in spellings(function):
+        [line] = [line for line in lines if re.search(rf"(^|\s){re.escape(spelling)}(\s|$)", line)]
+        told = re.sub(r"\[(default|choices): .*?\]|\[required\]", "", line)
+        assert len(re.findall(r"[a-z]{2,}", told)) >= 2, f"{name} is not explained: {line}"
+
+
+def test_help_of_a_group_and_no_arguments_list_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["--help"], ["-h"]):
+        assert main(words) == 0
+        out, err = capsys.readouterr()
+        assert err == "" and [name for name in COMMANDS if not re.search(rf"│ {name} ", out)] == []
+    assert main(["weights"]) == 0
+    assert re.findall(r"│ (\w+) ", capsys.readouterr().out) == ["list", "publish", "verify"]
+
+
+def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr() == (f"{__version__}\n", "")
+
+
+def test_python_m_is_the_command() -> None:
+    done = subprocess.run(command("--version"), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["generrate"], 'Unknown command "generrate". Did you mean "generate"?'),
+        (["generate", "--titel", "x"], "Unknown option: --titel. Did you mean --title?"),
+        (["generate", "--n", "two"], 'Invalid value for --n: unable to convert "two" into int.'),
+        (["generate", "Mars"], "Unused Tokens: ['Mars']."),
+        (["generate", "--title"], "--title requires an argument."),
+        (["train"], "--config requires an argument."),
+        (["prepare", "x.toml"], "--source requires an argument."),
+        (["evaluate", "x"], "--data requires an argument."),
+        (["evaluate", "x", "--data", "y", "--split", "all"], 'Choose from: "train", "validation", "test".'),
+        (["corpus", "download", "films"], 'Choose from: "movie-plots", "office".'),
+        (["corpus", "upload"], 'Unknown command "upload".'),
+    ],
+)
+def test_wrong_usage_exits_2_and_says_what_is_right(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    out, err = capsys.readouterr()
+    assert (exit_.value.code, out) == (2, "")
+    assert said in err and "Traceback" not in err
+
+
+def test_wrong_usage_of_the_process_exits_2() -> None:
+    done = subprocess.run(command("generate", "--titel", "x"), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--title" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("error", [*MoviePlotGPTError.__subclasses__()])
+def test_every_error_of_ours_is_one_line_and_exit_1(
+    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: type[MoviePlotGPTError]
+) -> None:
+    raised = error("pkg", "extra") if error is MissingExtraError else error("the thing; the remedy")
+    monkeypatch.setattr(LOAD, raising(raised))
+    assert main(["info", model]) == 1
+    assert capsys.readouterr() == ("", f"movieplotgpt: {raised}\n")
+
+
+def test_what_the_system_refuses_is_one_line_and_exit_1(
+    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LOAD, raising(OSError(errno.ENOSPC, "No space left on device")))
+    assert main(["info", model]) == 1
+    assert capsys.readouterr() == ("", "movieplotgpt: No space left on device\n")
+    monkeypatch.setattr(LOAD, raising(PermissionError(errno.EACCES, "Permission denied", "some/file")))
+    assert main(["info", model]) == 1
+    assert capsys.readouterr() == ("", "movieplotgpt: some/file: Permission denied\n")
+
+
+def test_a_bug_of_ours_is_not_hidden(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LOAD, raising(ValueError("a bug")))
+    with pytest.raises(ValueError, match="a bug"):
+        main(["info", model])
+
+
+def test_ctrl_c_exits_130(model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LOAD, raising(KeyboardInterrupt()))
+    assert main(["info", model]) == 130
+    assert capsys.readouterr() == ("", "movieplotgpt: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["info"], ["generate", "--max-tokens", "9", "--stream"], ["generate", "--max-tokens", "9", "--json"]]
+)
+def test_a_reader_that_has_gone_is_no_error(
+    model: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", encoding="utf-8") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        code = main([*arguments, "--model", model])
+    assert code == 0
+    assert "pipe" not in capfd.readouterr().err.lower()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["info", "model"],
+        ["doctor"],
+        ["generate", "--model", "model", "--max-tokens", "9"],
+        ["generate", "--model", "model", "--max-tokens", "9", "--stream"],
+    ],
+    ids=lambda words: " ".join(words[:1] + words[-1:]),
+)
+def test_a_process_whose_reader_has_gone_is_quiet(model: str, arguments: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        done = subprocess.run(
+            command(*arguments), stdout=pipe, stderr=subprocess.PIPE, text=True, env=environment(), check=False
+        )
+    assert done.returncode == 0
+    assert "Error" not in done.stderr and "Exception" not in done.stderr
+
+
+def test_help_for_a_reader_that_has_gone_is_quiet() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        done = subprocess.run(
+            command("--help"), stdout=pipe, stderr=subprocess.PIPE, text=True, env=environment(), check=False
+        )
+    assert done.stderr == ""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_while_writing_exits_130_and_what_was_written_stays(
+    tmp_path: Path, tiny_checkpoint: Callable[..., Checkpoint]
+) -> None:
+    save_checkpoint(tmp_path / "model", tiny_checkpoint("char", context_length=192))
+    arguments = ["generate", "--model", "model", "--stream", "-n", "100000", "--seed", "1"]
+    with subprocess.Popen(
+        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, env=environment()
+    ) as process:
+        assert process.stdout and process.stderr
+        assert process.stdout.read(1)
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read()
+        err = process.stderr.read().decode()
+    assert process.returncode == 130
+    assert err == "movieplotgpt: interrupted\n"
