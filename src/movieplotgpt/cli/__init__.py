@@ -20,6 +20,7 @@ app = App(
     name="movieplotgpt",
     help="A small GPT trained from scratch on text you love: from a CSV or a text file to a model that writes.",
     version=__version__,
+    help_format="plaintext",
     suppress_keyboard_interrupt=False,  # main says it, and returns 130
 )
 COMMANDS = {  # name: where it is, and its line in --help (so that --help imports none of them)
@@ -33,8 +34,26 @@ COMMANDS = {  # name: where it is, and its line in --help (so that --help import
     "weights": ("publish:app", "List, verify and publish models."),
     "report": ("report:report", "Write results/RESULTS.md from the runs kept."),
 }
+EXAMPLES = {  # what stands below a command's own --help
+    "generate": (
+        """generate --title "The Lighthouse Keeper's Daughter\"""",
+        """generate --input "A retired thief" --temperature 0.7 --seed 1""",
+    ),
+    "train": (
+        "train mytext.txt --minutes 5",
+        "train films.csv --title-column Title --text-column Plot",
+        "train configs/plots-bpe.toml --source plots.csv --minutes 45",
+        "train configs/plots-bpe.toml --resume",
+    ),
+    "prepare": ("prepare configs/plots-bpe.toml --source plots.csv --out data/plots",),
+    "evaluate": ("evaluate runs/plots-bpe --data data/plots --out plots-bpe.json",),
+    "info": ("info office-bpe",),
+    "report": ("report --figure plots-bpe=runs/plots-bpe",),
+}
 for _name, (_place, _help) in COMMANDS.items():
-    app.command(f"movieplotgpt.cli.{_place}", name=_name, help=_help)
+    _lines = [f"  movieplotgpt {example}" for example in EXAMPLES.get(_name, ())]
+    _examples = {"help_epilogue": "\n".join(["Examples:", *_lines])} if _lines else {}
+    app.command(f"movieplotgpt.cli.{_place}", name=_name, help=_help, **_examples)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

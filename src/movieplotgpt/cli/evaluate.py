@@ -31,8 +31,6 @@ def evaluate(
 ) -> None:
     """Score held-out documents: bits per character with its interval, beside xz and PPMd on the same text.
 
-    Example: movieplotgpt evaluate plots-bpe --data data/plots-bpe --out results/runs/plots-bpe.json
-
     Args:
         model: A published name, a model folder or a run.
         data: A prepared corpus, with whichever tokenizer.

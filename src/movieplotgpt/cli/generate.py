@@ -41,10 +41,6 @@ def generate(
 ) -> None:
     """Write a plot for a title, or go on with a text.
 
-    movieplotgpt generate --title "The Lighthouse Keeper's Daughter"
-
-    movieplotgpt generate --input "The plot summary of the movie named 'Inception' is:" --seed 1
-
     Args:
         title: The movie's title; without title and input the model writes a plot of its own choosing.
         input_: A free prompt: the sentence with the title, the begin of a plot, or both. What the prompt began of the plot

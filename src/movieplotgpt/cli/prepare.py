@@ -23,8 +23,6 @@ def prepare(
 ) -> None:
     """Read a corpus, clean it, group duplicates, split it, train its tokenizer and write token arrays.
 
-    Example: movieplotgpt prepare configs/plots-bpe.toml --source wiki_movie_plots_deduped.csv --out data/plots-bpe
-
     Args:
         config: A TOML file: columns, cleaning, format, split, tokenizer. configs/ has four.
         overrides: Settings to change, as section.key=value (tokenizer.vocab_size=8192).

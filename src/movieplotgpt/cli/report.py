@@ -15,8 +15,6 @@ def report(
 ) -> None:
     """Write RESULTS.md of the evaluations in results/runs.
 
-    Example: movieplotgpt report --figure plots-bpe=runs/plots-bpe
-
     Args:
         results: The folder that holds runs/ and gets RESULTS.md and figures/.
         figure: NAME=RUN: also draw the loss of the folder RUN as the figure of NAME.

@@ -40,12 +40,6 @@ def train(
 ) -> int:
     """Train a model. Ctrl-C saves; --resume goes on exactly where it stopped.
 
-    A text you love:     movieplotgpt train mytext.txt --minutes 5
-
-    A table of your own: movieplotgpt train films.csv --title-column Title --text-column Plot --minutes 30
-
-    A published model:   movieplotgpt train configs/plots-bpe.toml --source wiki_movie_plots_deduped.csv
-
     Args:
         config: A TOML file (configs/ has four), or a text or table to train on with settings chosen for it.
         overrides: Settings to change, as section.key=value (optimizer.learning_rate=0.01).
@@ -67,12 +61,13 @@ def train(
     from movieplotgpt.model.checkpoints import load_checkpoint
     from movieplotgpt.training.run import RunFolder
 
+    lengths = {"minutes": minutes, "steps": steps, "epochs": epochs}
     _refuse_contradictions(config, source, data, title_column or text_column)
+    _refuse_unheard(lengths, from_, size)
     console = Console(stderr=True)
     folder = RunFolder(out or Path("runs") / config.name.partition(".")[0])
     if not resume and folder.last.exists():  # before anything is written: its data may lie in it
         raise TrainingError(f"{folder.path} holds a run; go on with --resume, or name another folder with --out")
-    lengths = {"minutes": minutes, "steps": steps, "epochs": epochs}
     overrides += tuple(f"training.{name}={value}" for name, value in lengths.items() if value is not None)
     overrides += (f"model.size={size}",) if size else ()
     start_from = load_checkpoint(from_) if from_ else None
@@ -104,6 +99,15 @@ def _refuse_contradictions(config: Path, source: Path | None, data: Path | None,
         raise ConfigError(
             f"{config} is the text to train on; leave --source and --data out, or name a TOML before them"
         )
+
+
+def _refuse_unheard(lengths: dict[str, float | None], start_from: str | None, size: str | None) -> None:
+    """Of two flags that cannot both be met, none is left out in silence."""
+    given = [f"--{name}" for name, value in lengths.items() if value is not None]
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} exclude each other; give one of --minutes, --steps and --epochs")
+    if start_from and size:
+        raise ConfigError(f"--from {start_from} keeps that model's size; leave --size {size} out")
 
 
 def _read(config: Path, overrides: tuple[str, ...], length_given: bool) -> RunConfig:

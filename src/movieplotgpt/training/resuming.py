@@ -78,9 +78,16 @@ def read_state(folder: Path, model: GPT, optimizers: list[torch.optim.Optimizer]
     except (OSError, SafetensorError, ValueError, TypeError) as error:
         raise CheckpointError(f"{source} is damaged ({error}); train --from {folder} to keep its weights") from None
     weights = dict(model.named_parameters())
-    for name, value in tensors.items():
-        i, weight, key = name.split("/")
-        on_host = value.ndim == 0  # AdamW counts its steps on the host unless fused on the device
-        device = weights[weight].device
-        optimizers[int(i)].state[weights[weight]][key] = value if on_host and device.type == "cpu" else value.to(device)
+    try:
+        for name, value in tensors.items():
+            i, weight, key = name.split("/")
+            on_host = value.ndim == 0  # AdamW counts its steps on the host unless fused on the device
+            device = weights[weight].device
+            kept = value if on_host and device.type == "cpu" else value.to(device)
+            optimizers[int(i)].state[weights[weight]][key] = kept
+    except (LookupError, ValueError):
+        raise CheckpointError(
+            f"{source / 'optimizer.safetensors'} is of another model or optimizer ({name}); "
+            f"train --from {folder} to keep its weights"
+        ) from None
     return progress
