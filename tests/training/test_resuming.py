@@ -1,32 +1,160 @@
-"""A run survives what happens to processes: kill -9, Ctrl-C, a closed terminal, a damaged file."""
+"""What a checkpoint needs to go on: read back to the bit, damaged with a sentence, and exact after any kill."""
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from movieplotgpt.errors import CheckpointError
-from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
-from movieplotgpt.training.optimizers import MuonSettings
-from movieplotgpt.training.resuming import FOLDER, Progress, read_settings, read_state, write_state
+from movieplotgpt.model.gpt import GPT, ModelConfig
+from movieplotgpt.training.optimizers import AdamWSettings, MuonSettings
+from movieplotgpt.training.resuming import Progress, read_settings, read_state, write_state
 
-STEPS = 60
-SETTINGS = f"""
+PROGRESS, OPTIMIZER = "training/progress.json", "training/optimizer.safetensors"
+KINDS: dict[str, AdamWSettings | MuonSettings] = {"adamw": AdamWSettings(), "muon": MuonSettings()}
+Optimizers = list[torch.optim.Optimizer]
+
+
+def built(kind: str) -> tuple[GPT, Optimizers]:
+    model = GPT(ModelConfig(vocab_size=32, context_length=16, n_layer=2, n_embd=16, n_head=1, n_kv_head=1, head_dim=8))
+    model.initialize(0)
+    return model, KINDS[kind].build(model)
+
+
+def step(model: GPT, optimizers: Optimizers, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for weight in model.parameters():
+        weight.grad = torch.randn(weight.shape, generator=generator)
+    for optimizer in optimizers:
+        optimizer.step()
+
+
+def saved(folder: Path, kind: str = "muon") -> tuple[GPT, Optimizers, Progress]:
+    """Two steps, written to ``folder``."""
+    model, optimizers = built(kind)
+    for seed in (1, 2):
+        step(model, optimizers, seed)
+    progress = Progress(step=2, total_steps=9, best_bits=1.5, evaluated=2, seconds=3.25, threads=4)
+    folder.mkdir()
+    write_state(folder, progress, model, optimizers)
+    return model, optimizers, progress
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_next_step_is_the_one_of_the_run_that_went_on(tmp_path: Path, kind: str) -> None:
+    model, optimizers, progress = saved(tmp_path / "a", kind)
+    other, fresh = built(kind)
+    other.load_state_dict(model.state_dict())
+    assert read_state(tmp_path / "a", other, fresh) == progress
+    for each in ((model, optimizers), (other, fresh)):
+        step(*each, seed=3)
+    for (name, weight), found in zip(model.named_parameters(), other.parameters(), strict=True):
+        assert torch.equal(weight, found), name
+
+
+def test_the_state_is_safetensors_and_json_and_the_same_bytes_each_time(tmp_path: Path) -> None:
+    _, _, progress = saved(tmp_path / "a")
+    saved(tmp_path / "b")
+    assert sorted(path.name for path in (tmp_path / "a" / "training").iterdir()) == [
+        "optimizer.safetensors",
+        "progress.json",
+    ]
+    assert json.loads((tmp_path / "a" / PROGRESS).read_text("utf-8")) == asdict(progress)
+    names = load_file(tmp_path / "a" / OPTIMIZER)
+    assert "0/model.layers.1.mlp.up_proj.weight/momentum" in names and "1/model.norm.weight/exp_avg" in names
+    assert (tmp_path / "a" / OPTIMIZER).read_bytes() == (tmp_path / "b" / OPTIMIZER).read_bytes()
+
+
+def shorten(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def scribble(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe no state at all")
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("name", [PROGRESS, OPTIMIZER])
+@pytest.mark.parametrize("damage", [shorten, scribble, empty])
+def test_a_damaged_state_is_one_sentence(tmp_path: Path, name: str, damage: Callable[[Path], None]) -> None:
+    saved(tmp_path / "a")
+    damage(tmp_path / "a" / name)
+    with pytest.raises(CheckpointError, match=r"training is damaged \(.*\); train --from .*a to keep its weights$"):
+        read_state(tmp_path / "a", *built("muon"))
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", '{"steps": 3}', "null"])
+def test_a_progress_of_another_form_is_damaged(tmp_path: Path, text: str) -> None:
+    saved(tmp_path / "a")
+    (tmp_path / "a" / PROGRESS).write_text(text, encoding="utf-8")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        read_state(tmp_path / "a", *built("muon"))
+
+
+@pytest.mark.parametrize("name", [PROGRESS, OPTIMIZER])
+def test_a_state_that_is_missing_cannot_be_resumed(tmp_path: Path, name: str) -> None:
+    saved(tmp_path / "a")
+    (tmp_path / "a" / name).unlink()
+    with pytest.raises(CheckpointError, match=r"holds nothing to resume from; train without --resume, or --from it$"):
+        read_state(tmp_path / "a", *built("muon"))
+
+
+@pytest.mark.parametrize("name", ["0/model.layers.7.mlp.up_proj.weight/momentum", "5/model.norm.weight/exp_avg", "x"])
+def test_the_state_of_something_else_is_refused(tmp_path: Path, name: str) -> None:
+    saved(tmp_path / "a")
+    save_file({name: torch.zeros(3)}, tmp_path / "a" / OPTIMIZER)
+    with pytest.raises(CheckpointError, match=rf"is of another model or optimizer \({name}\); train --from"):
+        read_state(tmp_path / "a", *built("muon"))
+
+
+def test_the_state_of_another_optimizer_is_refused(tmp_path: Path) -> None:
+    saved(tmp_path / "a", "muon")
+    with pytest.raises(CheckpointError, match="is of another model or optimizer"):
+        read_state(tmp_path / "a", *built("adamw"))
+
+
+def test_settings_are_those_of_the_checkpoint(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "last"
+    with pytest.raises(
+        CheckpointError, match=r"last holds nothing to resume from; train without --resume, or --from it$"
+    ):
+        read_settings(folder)
+    (folder / "training").mkdir(parents=True)
+    about = folder / "movieplotgpt.json"
+    for text in (None, "{", "[]", '{"other": 1}'):
+        if text is not None:
+            about.write_text(text, encoding="utf-8")
+        with pytest.raises(CheckpointError, match=r"movieplotgpt\.json is damaged \(.*\); train again$"):
+            read_settings(folder)
+    about.write_text('{"settings": {"training": {"steps": 3}}}', encoding="utf-8")
+    assert read_settings(folder) == {"training": {"steps": 3}}
+    folder.rename(folder.with_name(".last.old"))  # killed between the two renames of a save
+    assert read_settings(folder) == {"training": {"steps": 3}}
+
+
+TOML = """
 [corpus]
 kind = "table"
 text = "Plot"
 
 [format]
-header = "The plot of '{{Title}}':"
+header = "The plot summary of the movie named '{Title}' is:"
 
 [split]
 kind = "group"
@@ -38,146 +166,105 @@ kind = "bpe"
 vocab_size = 300
 
 [model]
-size = "tiny"
 context_length = 64
-n_layer = 1
-n_embd = 32
+n_layer = 2
+n_embd = 64
 n_head = 1
 head_dim = 32
 n_ff = 64
 
 [training]
-steps = {STEPS}
-tokens_per_step = 512
-evaluations = 2
-checkpoint_every = 7
+tokens_per_step = 1024
 dropout = 0.1
-compile = "off"
+evaluations = 4
+device = "cpu"
 precision = "float32"
+compile = "off"
 """
+STEPS, EVERY = 80, 7
+WORDS = (
+    "the a lantern ferryman of in harbour finds keeps letter until night broken tower sings and never winter".split()
+)
 
 
-class Run:
-    """``movieplotgpt train`` in a process of its own."""
+class Training:
+    """``movieplotgpt train`` in a process of its own, on an invented table."""
 
-    def __init__(self, folder: Path, csv: Path) -> None:
-        self.out, self.toml, self.csv = folder / "run", folder / "run.toml", csv
-        folder.mkdir()
-        self.toml.write_text(SETTINGS, encoding="utf-8")
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        rng = random.Random(5)
+        rows = [f"Film {i},{' '.join(rng.choices(WORDS, k=60)).capitalize()}." for i in range(60)]
+        (folder / "films.csv").write_text("\n".join(["Title,Plot", *rows]) + "\n", encoding="utf-8")
+        (folder / "films.toml").write_text(TOML, encoding="utf-8")
 
-    def start(self, *flags: str) -> subprocess.Popen[str]:
-        paths = map(str, (self.toml, "--source", self.csv, "--out", self.out))
-        command = [sys.executable, "-m", "movieplotgpt", "train", *paths]
-        source = Path(__file__).parents[2] / "src"
-        environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen([*command, *flags], env=environment, stderr=subprocess.PIPE, text=True)
+    def start(self, name: str, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "movieplotgpt", "train", "films.toml", *arguments, "--out", name]
+        source = Path(__file__).resolve().parents[2] / "src"
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(source)}
+        return subprocess.Popen(
+            command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
 
-    def finish(self, *flags: str) -> int:
-        process = self.start(*flags)
-        _, said = process.communicate(timeout=300)
-        assert "Traceback" not in said, said
-        return process.returncode
+    def begin(self, name: str) -> subprocess.Popen[str]:
+        return self.start(name, "--source", "films.csv", "--steps", str(STEPS), f"training.checkpoint_every={EVERY}")
 
-    def interrupt(self, number: int, after: int) -> int:
-        """Start, and send a signal once ``after`` steps are done."""
-        process = self.start()
-        while process.poll() is None and len(self.steps()) < after:
-            time.sleep(0.005)
-        process.send_signal(number)
-        process.communicate(timeout=300)
-        return process.returncode
+    def metrics(self, name: str) -> list[dict[str, Any]]:
+        """The lines of the metrics file, the clock left out."""
+        path = self.folder / name / "metrics.jsonl"
+        lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+        return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
-    def steps(self) -> list[int]:
-        path = self.out / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
-        return [record["step"] for record in map(json.loads, lines) if record["event"] == "step"]
+    def steps_told(self, name: str) -> int:
+        path = self.folder / name / "metrics.jsonl"
+        return path.read_text("utf-8").count('"event": "step"') if path.exists() else 0
 
-    def weights(self) -> tuple[bytes, bytes]:
-        last = self.out / "last"
-        return (last / "model.safetensors").read_bytes(), (last / FOLDER / "optimizer.safetensors").read_bytes()
+    def file(self, name: str, path: str) -> bytes:
+        return (self.folder / name / path).read_bytes()
+
+    def step_kept(self, name: str) -> int:
+        return int(json.loads(self.file(name, f"last/{PROGRESS}"))["step"])
 
 
-@pytest.fixture
-def uninterrupted(tmp_path: Path, plots_csv: Path) -> Run:
-    run = Run(tmp_path / "uninterrupted", plots_csv)
-    assert run.finish() == 0
-    return run
-
-
-@pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_very_same_weights(tmp_path: Path, plots_csv: Path, uninterrupted: Run) -> None:
-    killed = Run(tmp_path / "killed", plots_csv)
-    assert killed.interrupt(signal.SIGKILL, after=17) == -signal.SIGKILL  # checkpoints are at 7, 14, 21, ...
-    assert killed.finish("--resume") == 0
-    assert killed.weights() == uninterrupted.weights()
-    assert killed.steps() == list(range(STEPS))  # the log reads as that of one run
+@pytest.fixture(scope="module")
+def training(tmp_path_factory: pytest.TempPathFactory) -> Training:
+    """A folder with a run that was never interrupted: ``whole``."""
+    training = Training(tmp_path_factory.mktemp("training"))
+    process = training.begin("whole")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return training
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_an_interrupted_run_saves_says_130_and_goes_on(
-    tmp_path: Path, plots_csv: Path, uninterrupted: Run, name: str
-) -> None:
-    run = Run(tmp_path / "interrupted", plots_csv)
-    assert run.interrupt(getattr(signal, name), after=10) == 130
-    progress = json.loads((run.out / "last" / FOLDER / "progress.json").read_text(encoding="utf-8"))
-    assert 10 <= progress["step"] < STEPS
-    assert run.finish("--resume") == 0
-    assert run.weights() == uninterrupted.weights()
-    assert run.steps() == list(range(STEPS))
-
-
-@pytest.fixture
-def saved(tmp_path: Path, tiny_checkpoint: Callable[..., Checkpoint]) -> tuple[Path, Checkpoint]:
-    """A checkpoint after one step of Muon and AdamW, with what resuming needs."""
-    checkpoint = tiny_checkpoint()
-    optimizers = MuonSettings().build(checkpoint.model)
-    step(checkpoint, optimizers)
-    folder = tmp_path / "last"
-    save_checkpoint(folder, checkpoint)
-    write_state(folder, Progress(step=1, total_steps=9, best_bits=2.5), checkpoint.model, optimizers)
-    return folder, checkpoint
-
-
-def step(checkpoint: Checkpoint, optimizers: list[torch.optim.Optimizer]) -> None:
-    ids_BT = torch.arange(32).view(2, 16)
-    checkpoint.model.loss(ids_BT, ids_BT.roll(-1, 1)).backward()
-    for optimizer in optimizers:
-        optimizer.step()
-        optimizer.zero_grad()
-
-
-def test_optimizers_go_on_from_their_state(saved: tuple[Path, Checkpoint]) -> None:
-    folder, checkpoint = saved
-    optimizers = MuonSettings().build(checkpoint.model)
-    assert read_state(folder, checkpoint.model, optimizers) == Progress(step=1, total_steps=9, best_bits=2.5)
-    states = [state for optimizer in optimizers for state in optimizer.state.values()]
-    assert len(states) == sum(1 for _ in checkpoint.model.parameters())
-    step(checkpoint, optimizers)  # and they take a step from there
-
-
-def test_only_safetensors_and_json_are_kept(saved: tuple[Path, Checkpoint]) -> None:
-    assert sorted(path.name for path in (saved[0] / FOLDER).iterdir()) == ["optimizer.safetensors", "progress.json"]
-
-
-@pytest.mark.parametrize("name", ["optimizer.safetensors", "progress.json"])
-@pytest.mark.parametrize("content", [None, b"", b"{", b'{"step": 1, "colour": "red"}'])
-def test_damaged_state_is_one_sentence(saved: tuple[Path, Checkpoint], name: str, content: bytes | None) -> None:
-    folder, checkpoint = saved
-    path = folder / FOLDER / name
-    if content is None:
-        path.unlink()
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_run_killed_between_two_checkpoints_ends_as_if_it_had_not_been(training: Training, name: str) -> None:
+    process = training.begin(name)
+    wait_until(lambda: training.steps_told(name) >= 2 * EVERY + 3, process)
+    process.send_signal(getattr(signal, name))
+    out, err = process.communicate(timeout=300)
+    kept = training.step_kept(name)
+    assert 2 * EVERY <= kept < STEPS, "it was killed too late to show anything"
+    if name == "SIGKILL":
+        assert process.returncode == -signal.SIGKILL
     else:
-        path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"nothing to resume from|is damaged") as caught:
-        read_state(folder, checkpoint.model, MuonSettings().build(checkpoint.model))
-    assert "\n" not in str(caught.value)
+        assert process.returncode == 130, err
+        assert "stopping after this step, then saving" in err and "go on with --resume" in err
+        assert training.steps_told(name) == kept, "saved after the last step it made"
+    assert out == ""
+    process = training.start(name, "--resume")
+    out, err = process.communicate(timeout=300)
+    assert (process.returncode, out) == (0, ""), err
+    assert "Traceback" not in err
+    for path in ("last/model.safetensors", f"last/{OPTIMIZER}", "best/model.safetensors"):
+        assert training.file(name, path) == training.file("whole", path), path
+    lines = training.metrics(name)
+    assert lines == training.metrics("whole")
+    assert [line["step"] for line in lines if line["event"] == "step"] == list(range(STEPS))
+    assert [line["step"] for line in lines if line["event"] == "evaluated"] == [20, 40, 60, 80]
 
 
-def test_a_published_model_holds_nothing_to_resume_from(
-    tmp_path: Path, tiny_checkpoint: Callable[..., Checkpoint]
-) -> None:
-    save_checkpoint(tmp_path / "m", tiny_checkpoint())
-    with pytest.raises(CheckpointError, match=r"holds nothing to resume from; train without --resume, or --from it"):
-        read_settings(tmp_path / "m")
+def wait_until(reached: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    while not reached():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.001)

@@ -1,231 +1,541 @@
-"""The loop: what it tells, that it learns, and that a run taken up again is the run that was never interrupted."""
+"""The loop: what it tells, what it keeps, and that a resumed run is the run that was never interrupted."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+import itertools
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from movieplotgpt.config import build_settings
+from movieplotgpt.config import build_settings, override
 from movieplotgpt.errors import CheckpointError, TrainingError
 from movieplotgpt.model.checkpoints import load_checkpoint
 from movieplotgpt.model.gpt import GPT
+from movieplotgpt.model.sizes import parameters
 from movieplotgpt.text.prepare import prepare
 from movieplotgpt.text.token_files import PreparedCorpus
-from movieplotgpt.training import trainer as trainer_module
+from movieplotgpt.training import trainer as module
+from movieplotgpt.training.hardware import Hardware
 from movieplotgpt.training.run import RunConfig, RunFolder
-from movieplotgpt.training.trainer import Evaluated, Event, Finished, Noted, Saved, Started, StepDone, train
+from movieplotgpt.training.trainer import (
+    Evaluated,
+    Event,
+    Finished,
+    Noted,
+    Sampled,
+    Saved,
+    Started,
+    StepDone,
+    too_small,
+    train,
+)
+from movieplotgpt.training.windows import TrainingWindows
 
-TINY = {"size": "tiny", "context_length": 64, "n_layer": 1, "n_embd": 16, "n_head": 1, "head_dim": 16, "n_ff": 32}
+VALUES: dict[str, Any] = {
+    "corpus": {"kind": "table", "text": "Plot", "hints": {"Decade": {"kind": "decade", "column": "Release Year"}}},
+    "format": {"header": "The plot summary of the movie named '{Title}' is:", "hints": ["Decade"]},
+    "split": {"kind": "group", "validation": 0.2, "test": 0.1, "seed": 1},
+    "tokenizer": {"kind": "bpe", "vocab_size": 400},
+    "model": {"context_length": 48, "n_layer": 1, "n_embd": 16, "n_head": 1, "head_dim": 8, "n_ff": 16},
+    "schedule": {"warmup_steps": 2},
+    "training": {
+        "steps": 9,
+        "tokens_per_step": 192,
+        "evaluations": 2,
+        "plain_tail": 0.3,
+        "device": "cpu",
+        "precision": "float32",
+        "compile": "off",
+    },
+}
 
 
-def config_for(**training: Any) -> RunConfig:
-    """A run of seconds: 12 steps of 4 windows, dropout on, in float32 and not compiled."""
-    optimizer = training.pop("optimizer", {"kind": "muon"})
-    length = {} if {"minutes", "epochs"} & training.keys() else {"steps": 12}
-    values = {
-        "corpus": {"kind": "table", "text": "Plot", "page": "Wiki Page"},
-        "format": {"header": "The plot of '{Title}':"},
-        "split": {"kind": "group", "validation": 0.1, "test": 0.1},
-        "tokenizer": {"kind": "bpe", "vocab_size": 300},
-        "model": TINY,
-        "optimizer": optimizer,
-        "schedule": {"warmup_steps": 2},
-        "training": {
-            **length,
-            "tokens_per_step": 256,
-            "evaluations": 3,
-            "dropout": 0.1,
-            "precision": "float32",
-            "compile": "off",
-            "device": "cpu",
-            **training,
-        },
-    }
-    return build_settings(RunConfig, values)
+def config_of(*overrides: str) -> RunConfig:
+    return build_settings(RunConfig, override(VALUES, overrides))
 
 
 @pytest.fixture
 def corpus(tmp_path: Path, plots_csv: Path) -> PreparedCorpus:
-    prepare(config_for(), plots_csv, tmp_path / "data")
+    prepare(config_of(), plots_csv, tmp_path / "data")
     return PreparedCorpus.load(tmp_path / "data")
 
 
-@pytest.fixture
-def run(tmp_path: Path, corpus: PreparedCorpus) -> Callable[..., list[Event]]:
-    """``run("name", config, evaluate=..., **options)``: all events of a run in ``tmp_path/name``."""
-
-    def all_events(name: str, config: RunConfig, evaluate: Callable[[GPT], float] = weight_sum, **options: Any) -> Any:
-        return list(train(config, corpus, RunFolder(tmp_path / name), evaluate=evaluate, **options))
-
-    return all_events
+STATE = "training/optimizer.safetensors"
 
 
-def weight_sum(model: GPT) -> float:
-    """A score that is a function of the weights, and falls as they grow."""
-    return -sum(float(weight.detach().abs().sum()) for weight in model.parameters())
+@dataclass
+class Trained:
+    """A run's folder and all it told, from every life it had."""
+
+    folder: RunFolder
+    events: list[Event] = field(default_factory=list)
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def losses(self) -> dict[int, float]:
+        return {event.step: event.loss for event in self.of(StepDone)}
+
+    @property
+    def files(self) -> list[bytes]:
+        """Weights and optimizer, to the last bit."""
+        return [(self.folder.last / name).read_bytes() for name in ("model.safetensors", STATE)]
+
+    @property
+    def best(self) -> bytes:
+        """The weights kept as the best."""
+        return (self.folder.best / "model.safetensors").read_bytes()
+
+    @property
+    def finished(self) -> tuple[int, str]:
+        """After how many steps the last life ended, and why."""
+        event = self.events[-1]
+        assert isinstance(event, Finished)
+        return event.step, event.reason
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """Where the checkpoint stands, the clock left out."""
+        progress: dict[str, Any] = json.loads((self.folder.last / "training/progress.json").read_text("utf-8"))
+        return {name: value for name, value in progress.items() if name != "seconds"}
 
 
-def scores(*values: float) -> Callable[[GPT], float]:
-    """An evaluation that returns one value after the other."""
-    left = list(values)
-    return lambda model: left.pop(0)
+Run = Callable[..., Trained]
+
+
+def mean_weight(model: GPT) -> float:
+    """A score that tells apart what differs; training changes it."""
+    return sum(weight.double().mean().item() for weight in model.parameters())
 
 
 def stop_after(steps: int) -> Callable[[], bool]:
-    """A stop that is asked for after so many steps."""
-    asked = iter(range(1, 1_000_000))
+    asked = itertools.count(1)
     return lambda: next(asked) >= steps
 
 
-def ended(events: list[Event]) -> tuple[int, str]:
-    """After how many steps, and why."""
-    last = events[-1]
-    assert isinstance(last, Finished)
-    return last.step, last.reason
+@pytest.fixture
+def run(tmp_path: Path, corpus: PreparedCorpus) -> Run:
+    """``run("name", *overrides, **arguments of train)``: train to the end, or to where it stops."""
+
+    def trained(name: str, *overrides: str, **arguments: Any) -> Trained:
+        result = Trained(RunFolder(tmp_path / name))
+        given = {"evaluate": mean_weight, **arguments}
+        result.events.extend(train(config_of(*overrides), corpus, result.folder, **given))
+        return result
+
+    return trained
 
 
-def weights_and_state(folder: Path) -> tuple[bytes, bytes]:
-    return (folder / "model.safetensors").read_bytes(), (folder / "training" / "optimizer.safetensors").read_bytes()
+@torch.no_grad()
+def loss_of(model: GPT, corpus: PreparedCorpus, *, rows: int, seed: int = 1337) -> float:
+    """Nats per token of the first windows of a training."""
+    windows = TrainingWindows(
+        corpus.split("train"),
+        empty_sentence=corpus.tokenizer.encode(corpus.format.sentence()),
+        end_id=corpus.tokenizer.end_id,
+        context_length=48,
+        settings=config_of().windows,
+        seed=seed,
+    )
+    batch = windows.batch(0, rows)
+    return model.loss(torch.from_numpy(batch.ids_BT), torch.from_numpy(batch.targets_BT)).item()
 
 
-def test_a_run_tells_what_happens_in_order(run: Callable[..., list[Event]], tmp_path: Path) -> None:
-    events = run("run", config_for(), sample=lambda model: "a sample")
-    assert isinstance(events[0], Started)
-    assert [event.step for event in events if isinstance(event, StepDone)] == list(range(12))
-    assert [event.step for event in events if isinstance(event, Evaluated)] == [4, 8, 12]
-    assert ended(events) == (12, "complete")
-    kinds = [type(event).__name__ for event in events if not isinstance(event, StepDone)]
-    assert kinds[1:6] == ["Saved", "Evaluated", "Saved", "Saved", "Sampled"]  # saved before it is scored
-    assert (tmp_path / "run" / "last" / "training" / "progress.json").exists()
-    assert not (tmp_path / "run" / "best" / "training").exists()
+def scores(values: Iterable[float]) -> Callable[[GPT], float]:
+    score = iter(values)
+    return lambda model: next(score)
 
 
-def test_the_loss_falls(run: Callable[..., list[Event]]) -> None:
-    losses = [e.loss for e in run("run", config_for(steps=40, dropout=0)) if isinstance(e, StepDone)]
-    assert losses[0] == pytest.approx(math.log(320), abs=0.3)  # 300 ids, padded to 320 rows
-    assert sum(losses[-5:]) / 5 < losses[0] - 0.5
-
-
-@pytest.mark.parametrize("stopped_after", [1, 5, 8, 11])
-@pytest.mark.parametrize("kind", ["muon", "adamw"])
-def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
-    run: Callable[..., list[Event]], tmp_path: Path, kind: str, stopped_after: int
-) -> None:
-    config = config_for(optimizer={"kind": kind})
-    whole = run("whole", config)
-    first = run("parts", config, stop=stop_after(stopped_after))
-    assert ended(first) == (stopped_after, "interrupted")
-    second = run("parts", config, resume=True)
-    assert isinstance(second[0], Started) and second[0].step == stopped_after
-    assert weights_and_state(tmp_path / "parts" / "last") == weights_and_state(tmp_path / "whole" / "last")
-    best = (tmp_path / "parts" / "best" / "model.safetensors").read_bytes()
-    assert best == (tmp_path / "whole" / "best" / "model.safetensors").read_bytes()
-    told = [e.loss for e in first + second if isinstance(e, StepDone)]
-    assert told == [e.loss for e in whole if isinstance(e, StepDone)]
-
-
-def test_another_seed_is_another_run(run: Callable[..., list[Event]], tmp_path: Path) -> None:
-    run("a", config_for())
-    run("b", config_for(seed=1))
-    assert weights_and_state(tmp_path / "a" / "last")[0] != weights_and_state(tmp_path / "b" / "last")[0]
-
-
-def test_the_best_checkpoint_outlives_worse_ones(run: Callable[..., list[Event]], tmp_path: Path) -> None:
-    events = run("run", config_for(), evaluate=scores(2.0, 1.5, 1.9))
-    assert [event.best for event in events if isinstance(event, Evaluated)] == [True, True, False]
-    steps = [load_checkpoint(tmp_path / "run" / name).info["training"]["step"] for name in ("best", "last")]
-    assert steps == [8, 12]
-
-
-def test_patience_ends_a_run_that_gets_no_better(run: Callable[..., list[Event]]) -> None:
-    events = run("run", config_for(steps=20, evaluations=10, patience=2), evaluate=scores(2.0, 1.5, 1.6, 1.7, 1.0))
-    assert ended(events) == (8, "no progress")
-
-
-def test_nothing_is_lost_where_scoring_fails(run: Callable[..., list[Event]], tmp_path: Path) -> None:
-    def out_of_memory(model: GPT) -> float:
-        raise MemoryError
-
-    with pytest.raises(MemoryError):
-        run("run", config_for(), evaluate=out_of_memory)
-    assert load_checkpoint(tmp_path / "run" / "last").info["training"]["step"] == 4
-    second = run("run", config_for(), resume=True)
-    run("whole", config_for())
-    assert isinstance(second[0], Started) and second[0].step == 4
-    assert weights_and_state(tmp_path / "run" / "last") == weights_and_state(tmp_path / "whole" / "last")
-
-
-def test_minutes_become_a_number_of_steps_that_a_resumed_run_keeps(
-    run: Callable[..., list[Event]], tmp_path: Path
-) -> None:
-    config = config_for(minutes=0.02, evaluations=1)
-    first = run("run", config, stop=stop_after(trainer_module.TIMED_STEPS.stop + 1))
-    total = first[-2].total_steps if isinstance(first[-2], StepDone) else None
-    notes = [event.message for event in first if isinstance(event, Noted)]
-    assert notes and notes[0].startswith("0.02 minutes are ")
-    second = run("run", config, resume=True)
-    assert isinstance(second[0], Started) and second[0].total_steps
-    assert total in (None, second[0].total_steps)
-    assert isinstance(second[-1], Finished) and second[-1].step == second[0].total_steps
-
-
-def test_epochs_are_passes_over_the_windows(run: Callable[..., list[Event]]) -> None:
-    events = run("run", config_for(epochs=2))
-    started = events[0]
-    assert isinstance(started, Started)
-    assert started.total_steps == round(2 * started.windows_per_epoch / 4)
-
-
-def test_a_loss_that_is_no_number_is_one_sentence(
-    run: Callable[..., list[Event]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(GPT, "loss", lambda self, ids_BT, targets_BT: self(ids_BT).sum() * math.nan)
-    with pytest.raises(TrainingError, match=r"the loss is nan at step 0; lower optimizer.learning_rate \(it is 0.02\)"):
-        run("run", config_for())
-
-
-def test_fine_tuning_starts_from_the_weights_it_is_given(
-    run: Callable[..., list[Event]], tmp_path: Path, corpus: PreparedCorpus
-) -> None:
-    run("first", config_for(steps=40, dropout=0))
-    start = load_checkpoint(tmp_path / "first" / "last")
-    tuned = [e.loss for e in run("tuned", config_for(dropout=0), start_from=start) if isinstance(e, StepDone)]
-    fresh = [e.loss for e in run("fresh", config_for(dropout=0)) if isinstance(e, StepDone)]
-    assert tuned[0] < fresh[0] - 0.5
-
-
-def test_there_has_to_be_something_to_resume(run: Callable[..., list[Event]]) -> None:
-    with pytest.raises(CheckpointError, match="run"):
-        run("run", config_for(), resume=True)
-
-
-def test_a_run_is_not_resumed_on_another_text(run: Callable[..., list[Event]], tmp_path: Path, plots_csv: Path) -> None:
-    run("run", config_for(), stop=stop_after(3))
-    plots_csv.write_text(plots_csv.read_text(encoding="utf-8").replace("harbour", "hangar"), encoding="utf-8")
-    prepare(config_for(), plots_csv, tmp_path / "other")
-    other = PreparedCorpus.load(tmp_path / "other")
-    with pytest.raises(TrainingError, match="began on another corpus"):
-        list(train(config_for(), other, RunFolder(tmp_path / "run"), evaluate=weight_sum, resume=True))
-
-
-def test_other_threads_are_said(run: Callable[..., list[Event]], monkeypatch: pytest.MonkeyPatch) -> None:
-    run("run", config_for(), stop=stop_after(3))
-    threads = torch.get_num_threads()
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads + 1)
-    notes = [event.message for event in run("run", config_for(), resume=True) if isinstance(event, Noted)]
-    assert any(f"began with {threads} threads and goes on with {threads + 1}" in note for note in notes)
-
-
-def test_checkpoints_come_as_often_as_asked(run: Callable[..., list[Event]]) -> None:
-    events = run("run", config_for(checkpoint_every=5, evaluations=1))
-    assert [event.step for event in events if isinstance(event, Saved) and event.folder.name == "last"] == [
-        5,
-        10,
-        12,
-        12,
+def test_a_run_tells_its_story_in_order(run: Run, corpus: PreparedCorpus) -> None:
+    result = run("a", "training.evaluations=3", evaluate=scores([5.0, 4.0, 4.5]), sample=lambda model: "Once.")
+    steps = [f"step {i}" for i in range(9)]
+    told = [f"step {event.step}" if isinstance(event, StepDone) else type(event).__name__ for event in result.events]
+    looked = ["Saved", "Evaluated", "Saved", "Saved", "Sampled"]
+    last = [*looked[:2], *looked[3:]]  # no better, so nothing goes to best
+    assert told == ["Started", *steps[:3], *looked, *steps[3:6], *looked, *steps[6:], *last, "Finished"]
+    assert [(e.step, e.bits_per_character, e.best) for e in result.of(Evaluated)] == [
+        (3, 5.0, True),
+        (6, 4.0, True),
+        (9, 4.5, False),
     ]
+    assert [event.step for event in result.of(Sampled)] == [3, 6, 9]
+    assert {event.folder.name for event in result.of(Saved)} == {"last", "best"}
+    assert result.finished == (9, "complete")
+    started = result.of(Started)[0]
+    assert (started.step, started.total_steps, started.tokens_per_step) == (0, 9, 192)
+    assert started.parameters == parameters(load_checkpoint(result.folder.last).model.config)
+    assert all(
+        event.tokens == 192 and event.gradient_norm > 0 and event.total_steps == 9 for event in result.of(StepDone)
+    )
+
+
+def test_the_rate_is_the_schedule_s(run: Run) -> None:
+    config = config_of()
+    for kind in ("muon", "adamw"):
+        rates = [event.learning_rate for event in run(kind, f"optimizer.kind={kind}").of(StepDone)]
+        top = config_of(f"optimizer.kind={kind}").optimizer.learning_rate
+        assert rates == pytest.approx([top * config.schedule.multiplier(step, 9) for step in range(9)])
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+def test_the_loss_falls_and_the_model_keeps_what_it_learned(run: Run, corpus: PreparedCorpus, kind: str) -> None:
+    result = run(kind, "training.steps=80", f"optimizer.kind={kind}", "optimizer.learning_rate=0.02")
+    losses = list(result.losses.values())
+    assert losses[0] == pytest.approx(torch.tensor(448.0).log().item(), abs=0.2)  # 400 ids, padded: all alike at first
+    assert sum(losses[-10:]) / 10 < losses[0] - 1.0
+    learnt = loss_of(load_checkpoint(result.folder.last).model, corpus, rows=16)
+    assert learnt == pytest.approx(sum(losses[-10:]) / 10, abs=0.5)
+
+
+def test_the_first_loss_is_that_of_the_first_batch(run: Run, corpus: PreparedCorpus) -> None:
+    result = run("a", "training.seed=5", "training.steps=1")
+    model = GPT(config_of().model.model_config_for(corpus.tokenizer.vocab_size))
+    model.initialize(5)
+    assert result.losses[0] == pytest.approx(loss_of(model, corpus, rows=4, seed=5), rel=1e-6)
+
+
+def test_the_last_part_of_training_shows_no_hints(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, plain = TrainingWindows.batch, []
+
+    def noted(self: TrainingWindows, *arguments: Any, **options: Any) -> Any:
+        plain.append(options["plain"])
+        return batch(self, *arguments, **options)
+
+    monkeypatch.setattr(TrainingWindows, "batch", noted)
+    run("a", "training.steps=10", "training.plain_tail=0.3")
+    assert plain == [False] * 7 + [True] * 3
+
+
+def test_the_seed_decides_everything(run: Run) -> None:
+    one, again, other = run("one"), run("again"), run("other", "training.seed=1")
+    assert one.losses == again.losses and one.files == again.files
+    assert one.losses != other.losses
+
+
+VARIANTS = {
+    "muon": ["training.dropout=0.2", "training.checkpoint_every=4"],
+    "adamw": ["optimizer.kind=adamw", "training.dropout=0.2"],
+    "decaying": ["optimizer.weight_decay=0.1", "training.gradient_clip=none", "training.patience=2"],
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(run: Run, variant: str) -> None:
+    overrides = VARIANTS[variant]
+    whole = run("whole", *overrides)
+    for steps in range(1, 10):
+        name = f"stopped-{steps}"
+        stopped = run(name, *overrides, stop=stop_after(steps))
+        assert stopped.finished == (steps, "interrupted")
+        assert stopped.files != whole.files or steps == 9
+        torch.manual_seed(steps)  # whatever happened in between
+        resumed = run(name, *overrides, resume=True)
+        assert resumed.of(Started)[0].step == steps
+        assert {**stopped.losses, **resumed.losses} == whole.losses
+        assert resumed.files == whole.files
+        assert resumed.progress == whole.progress
+        told = [[(e.step, e.bits_per_character, e.best) for e in result.of(Evaluated)] for result in (stopped, resumed)]
+        assert told[0] + told[1] == [(e.step, e.bits_per_character, e.best) for e in whole.of(Evaluated)]
+
+
+def test_a_run_may_be_interrupted_at_every_step(run: Run) -> None:
+    whole = run("whole", "training.dropout=0.1")
+    for life in range(9):
+        result = run("often", "training.dropout=0.1", resume=life > 0, stop=lambda: True)
+        assert len(result.of(StepDone)) == 1
+    assert result.files == whole.files
+    assert result.best == whole.best
+
+
+def test_the_newest_checkpoint_is_the_one_of_checkpoint_every(run: Run, corpus: PreparedCorpus, tmp_path: Path) -> None:
+    folder, overrides = RunFolder(tmp_path / "killed"), ["training.checkpoint_every=2", "training.evaluations=1"]
+    events = train(config_of(*overrides), corpus, folder, evaluate=mean_weight)
+    for event in events:
+        if isinstance(event, StepDone) and event.step == 5:
+            break  # as kill -9 would: the loop never comes back
+    events.close()  # type: ignore[attr-defined]
+    resumed = run("killed", *overrides, resume=True)
+    assert [event.step for event in resumed.of(Started)] == [4]
+    assert resumed.files == run("whole", *overrides).files
+
+
+def test_the_best_checkpoint_outlives_worse_scores(run: Run) -> None:
+    result = run("a", "training.evaluations=3", evaluate=scores([3.0, 2.0, 2.5]))
+    best, last = load_checkpoint(result.folder.best), load_checkpoint(result.folder.last)
+    assert (best.info["training"]["step"], last.info["training"]["step"]) == (6, 9)
+    assert best.info["training"]["validation_bits_per_character"] == 2.0
+    assert not (result.folder.best / "training").exists()
+    assert any((a != b).any() for a, b in zip(best.model.parameters(), last.model.parameters(), strict=True))
+
+
+def test_a_checkpoint_says_where_it_comes_from(run: Run, corpus: PreparedCorpus) -> None:
+    info = load_checkpoint(run("a").folder.best).info
+    assert info["corpus"]["hash"] == corpus.manifest.corpus_hash
+    assert build_settings(RunConfig, info["settings"]) == config_of()
+    assert (info["training"]["tokens"], info["training"]["total_steps"]) == (9 * 192, 9)
+    assert (info["training"]["device"], info["training"]["precision"]) == ("cpu", "float32")
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_patience_ends_a_run_that_gets_no_better(run: Run, after: int) -> None:
+    overrides = ["training.evaluations=9", f"training.patience={after}"]
+    result = run("a", *overrides, evaluate=scores([3.0, 2.0, 2.0, 2.1, 2.2, 2.3]))
+    assert result.finished == (2 + after, "no progress")
+    assert load_checkpoint(result.folder.best).info["training"]["step"] == 2
+    again = run("a", *overrides, resume=True)
+    assert again.of(StepDone) == [] and again.finished == result.finished
+
+
+def test_a_better_score_gives_patience_back(run: Run) -> None:
+    falling = scores([3.0, 3.1, 2.0, 2.1, 1.0, 1.1, 0.5, 0.6, 0.4])
+    result = run("a", "training.evaluations=9", "training.patience=2", evaluate=falling)
+    assert result.finished == (9, "complete")
+
+
+def test_patience_is_kept_when_a_run_goes_on(run: Run) -> None:
+    overrides = ["training.evaluations=9", "training.patience=2"]
+    run("a", *overrides, evaluate=scores([1.0, 2.0]), stop=stop_after(2))
+    result = run("a", *overrides, evaluate=scores([2.0]), resume=True)
+    assert result.finished == (3, "no progress")
+
+
+@dataclass
+class Clock:
+    """A clock that stands still between batches."""
+
+    now: float = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Clock]:
+    """``clock(seconds)``: from now on a step takes so long, the first two ten times that."""
+    batch = TrainingWindows.batch
+
+    def ticking(seconds: float) -> Clock:
+        clock = Clock()
+
+        def slow(self: TrainingWindows, step: int, *arguments: Any, **options: Any) -> Any:
+            clock.now += seconds * (10 if step < 2 else 1)
+            return batch(self, step, *arguments, **options)
+
+        monkeypatch.setattr(TrainingWindows, "batch", slow)
+        monkeypatch.setattr(module, "time", clock)
+        return clock
+
+    return ticking
+
+
+def test_minutes_become_steps_once_and_for_all(
+    run: Run, clock: Callable[[float], Clock], corpus: PreparedCorpus
+) -> None:
+    overrides = ["training.steps=none", "training.minutes=1", "training.evaluations=1"]
+    clock(1.0)
+    whole = run("whole", *overrides)
+    (note,) = whole.of(Noted)
+    total = whole.progress["total_steps"]
+    assert note.message == f"1 minutes are {total} steps at this speed"
+    counts = corpus.manifest.splits["validation"]
+    scoring = (counts.body_tokens + counts.header_tokens) * 1.3 / 192 / 3
+    assert total == 8 + int(60 - 26 - scoring)
+    assert whole.finished == (total, "complete")
+    assert 60 - scoring - 1 <= whole.of(Finished)[0].seconds <= 60
+    assert [event.total_steps for event in whole.of(StepDone)] == [None] * 8 + [total] * (total - 8)
+    stopped = run("stopped", *overrides, stop=stop_after(11))
+    assert stopped.progress["total_steps"] == total
+    clock(100.0)
+    resumed = run("stopped", *overrides, resume=True)
+    assert resumed.of(Started)[0].total_steps == total and not resumed.of(Noted)
+    assert {**stopped.losses, **resumed.losses} == whole.losses and resumed.files == whole.files
+
+
+def test_a_budget_too_short_for_its_first_steps_still_ends(run: Run, clock: Callable[[float], Clock]) -> None:
+    clock(100.0)
+    result = run("a", "training.steps=none", "training.minutes=0.1")
+    assert result.finished == (9, "complete") and result.of(Evaluated)
+
+
+def test_epochs_become_steps(run: Run, corpus: PreparedCorpus) -> None:
+    result = run("a", "training.steps=none", "training.epochs=0.5")
+    assert result.of(Started)[0].total_steps == round(0.5 * result.of(Started)[0].windows_per_epoch / 4)
+    assert {event.epoch for event in result.of(StepDone)} == {0}
+    assert {event.epoch for event in run("b", "training.steps=none", "training.epochs=1.5").of(StepDone)} == {0, 1}
+
+
+def test_a_run_must_say_how_long(run: Run) -> None:
+    with pytest.raises(TrainingError, match=r"^say how long to train: --minutes 30, --steps 1000 or --epochs 4$"):
+        run("a", "training.steps=none")
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = ["optimizer.learning_rate=0.5", "training.checkpoint_every=1"]
+    stopped = run("a", *overrides, stop=stop_after(2))
+    before = stopped.files
+    monkeypatch.setattr(GPT, "loss", lambda self, ids, targets: self(ids).sum() * float("nan"))
+    words = r"the loss is nan at step 2; lower optimizer\.learning_rate \(it is 0\.5\) and train again"
+    with pytest.raises(TrainingError, match=f"^{words}$"):
+        run("a", *overrides, resume=True)
+    assert stopped.files == before
+
+
+def test_a_rate_far_too_high_is_found_out(run: Run) -> None:
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step"):
+        run("a", "optimizer.kind=adamw", "optimizer.learning_rate=1e30", "training.steps=50")
+
+
+def test_gradients_are_clipped_only_where_asked(run: Run) -> None:
+    overrides = ["optimizer.kind=adamw", "training.steps=3"]
+    free, tight = (run(str(clip), *overrides, f"training.gradient_clip={clip}") for clip in ("none", 1e-9))
+    assert free.of(StepDone)[0].gradient_norm == tight.of(StepDone)[0].gradient_norm > 1e-3
+    assert free.losses[2] != tight.losses[2]
+
+
+def test_dropout_is_for_training_only(run: Run) -> None:
+    wet, dry = run("wet", "training.dropout=0.5"), run("dry")
+    assert wet.losses != dry.losses
+    seen: list[tuple[bool, float]] = []
+
+    def evaluate(model: GPT) -> float:
+        with torch.no_grad():
+            ids = torch.arange(8)[None]
+            model.eval()
+            seen.append((bool((model(ids) == model(ids)).all()), model.dropout))
+        return 1.0
+
+    result = run("a", "training.dropout=0.5", evaluate=evaluate)
+    assert seen == [(True, 0.5)] * 2
+    assert result.losses == wet.losses, "scoring leaves the model in training mode's hands"
+
+
+def test_fine_tuning_starts_where_another_run_ended(run: Run, corpus: PreparedCorpus) -> None:
+    first = run("first", "training.steps=60", "optimizer.learning_rate=0.02")
+    start = load_checkpoint(first.folder.last)
+    expected = loss_of(start.model, corpus, rows=4)
+    assert expected < run("fresh", "training.steps=1").losses[0] - 0.5
+    tuned = run("tuned", "training.steps=4", start_from=start)
+    assert (tuned.of(Started)[0].step, *tuned.finished) == (0, 4, "complete")
+    assert tuned.losses[0] == pytest.approx(expected, rel=1e-6)
+    assert tuned.files[0] != first.files[0]
+    stopped = run("stopped", "training.steps=4", start_from=load_checkpoint(first.folder.last), stop=stop_after(2))
+    assert run(stopped.folder.path.name, "training.steps=4", resume=True).files == tuned.files
+
+
+def test_there_must_be_something_to_resume(run: Run) -> None:
+    with pytest.raises(CheckpointError, match=r"there is no model .*last"):
+        run("nothing", resume=True)
+    published = run("published")
+    (published.folder.last / "training/progress.json").unlink()
+    with pytest.raises(
+        CheckpointError, match="last holds nothing to resume from; train without --resume, or --from it"
+    ):
+        run("published", resume=True)
+
+
+def test_a_run_goes_on_with_the_text_it_began_with(run: Run, tmp_path: Path) -> None:
+    stopped = run("a", stop=stop_after(2))
+    before = stopped.files
+    other = config_of("split.seed=2")
+    prepare(other, tmp_path / "plots.csv", tmp_path / "other")
+    with pytest.raises(TrainingError, match=r"began on another corpus than .*other .*--out"):
+        list(
+            train(
+                config_of(), PreparedCorpus.load(tmp_path / "other"), stopped.folder, evaluate=mean_weight, resume=True
+            )
+        )
+    assert stopped.files == before
+
+
+def test_another_number_of_threads_is_said(run: Run) -> None:
+    stopped = run("a", stop=stop_after(2))
+    path = stopped.folder.last / "training/progress.json"
+    progress = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({**progress, "threads": 77}), encoding="utf-8")
+    (note,) = run("a", resume=True).of(Noted)
+    assert note.message.startswith(f"the run began with 77 threads and goes on with {torch.get_num_threads()}: ")
+
+
+class BrokenError(Exception):
+    """Stands for whatever may happen while scoring: a kill, no memory, a bug."""
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_an_evaluation_that_fails_loses_nothing(run: Run, at: int) -> None:
+    whole = run("whole")
+    told = iter(range(1, 9))
+
+    def evaluate(model: GPT) -> float:
+        if next(told) == at:
+            raise BrokenError
+        return mean_weight(model)
+
+    with pytest.raises(BrokenError):
+        run("a", evaluate=evaluate)
+    resumed = run("a", resume=True)
+    due = [4, 9][at - 1]
+    assert resumed.of(Started)[0].step == due, "saved before it was scored"
+    assert [event.step for event in resumed.of(Evaluated)] == [4, 9][at - 1 :], "and scored when it goes on"
+    assert resumed.files == whole.files and resumed.progress == whole.progress
+    assert resumed.best == whole.best
+
+
+def test_a_complete_run_has_nothing_left_to_do(run: Run) -> None:
+    before = run("a").files
+    again = run("a", resume=True)
+    assert [type(event) for event in again.events] == [Started, Finished]
+    assert again.finished == (9, "complete") and again.files == before
+
+
+def test_too_little_text_is_said(corpus: PreparedCorpus) -> None:
+    counts = corpus.manifest.splits["train"]
+    tokens = counts.body_tokens + counts.header_tokens
+    assert too_small(corpus, tokens) is None
+    assert too_small(corpus, tokens + 1) == (
+        f"the training text has {tokens:,} tokens and a window {tokens + 1:,}; "
+        "give more text or a shorter model.context_length"
+    )
+
+
+@pytest.mark.slow
+def test_a_compiled_run_resumes_bit_for_bit(run: Run) -> None:
+    overrides = ["training.compile=on", "training.dropout=0.1", "training.steps=4", "training.evaluations=1"]
+    whole = run("whole", *overrides)
+    run("stopped", *overrides, stop=stop_after(2))
+    resumed = run("stopped", *overrides, resume=True)
+    assert resumed.files == whole.files
+    eager = run("eager", *overrides[1:])
+    assert whole.losses[0] == pytest.approx(eager.losses[0], rel=1e-3)
+
+
+class FakeChoice:
+    """Hardware with the compiler there or not."""
+
+    compiler = False
+
+    def __call__(self, settings: object) -> Hardware:
+        return Hardware(torch.device("cpu"), torch.float32, self.compiler, ())
+
+
+def test_a_run_keeps_the_compile_mode_it_chose(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[bool] = []
+
+    def fake(loss: Callable[[Tensor, Tensor], Tensor], dynamic: bool) -> Callable[[Tensor, Tensor], Tensor]:
+        compiled.append(True)
+        return loss
+
+    monkeypatch.setattr(torch, "compile", fake)
+    monkeypatch.setattr(module, "choose_hardware", choose := FakeChoice())
+    run("a", "training.compile=auto", stop=stop_after(2))
+    choose.compiler = True  # a compiler has been installed meanwhile
+    run("a", "training.compile=auto", resume=True)
+    assert compiled == []

@@ -26,7 +26,7 @@ def generate(
     model: str = "plots-bpe",
     n: Annotated[int, Parameter(name=["--n", "-n"])] = 1,
     max_tokens: int | None = None,
-    temperature: float = 0.8,
+    temperature: float = 0.9,
     top_k: int | None = None,
     top_p: float | None = None,
     min_p: float | None = 0.05,

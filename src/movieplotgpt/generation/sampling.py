@@ -23,7 +23,7 @@ from movieplotgpt.errors import CheckpointError
 class SamplingConfig(Settings):
     """How the next token is chosen and when a text ends; a rule that is None is off."""
 
-    temperature: float = Field(0.8, ge=0, description="Below 1 bolder, above 1 wilder; 0 takes the likeliest token.")
+    temperature: float = Field(0.9, ge=0, description="Below 1 bolder, above 1 wilder; 0 takes the likeliest token.")
     top_k: int | None = Field(None, ge=1, description="Draw from the k likeliest tokens.")
     top_p: float | None = Field(None, gt=0, le=1, description="Draw from the fewest tokens that together reach p.")
     min_p: float | None = Field(

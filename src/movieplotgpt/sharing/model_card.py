@@ -142,7 +142,7 @@ tokenizer = AutoTokenizer.from_pretrained("weights/{name}")
 model = AutoModelForCausalLM.from_pretrained("weights/{name}")
 prompt = {_python_string(prompt)}
 inputs = tokenizer(prompt, return_tensors="pt")
-ids = model.generate(**inputs, max_new_tokens=300, do_sample=True, temperature=0.8, top_p=0.95)
+ids = model.generate(**inputs, max_new_tokens=300, do_sample=True, temperature=0.9, top_p=0.95)
 print(tokenizer.decode(ids[0]))
 ```"""
 
