@@ -139,3 +139,13 @@ def test_transformers_writes_the_same_60_greedy_tokens(name: str) -> None:
         assert writing.body[begun:] == written, prompt.header + prompt.begun
         total += len(written)
     assert total > 30, "they end at once: nothing was tested"
+
+
+def test_the_readme_shows_the_numbers_of_the_published_models(repository: Path) -> None:
+    readme = (repository / "README.md").read_text(encoding="utf-8")
+    manifest = json.loads((repository / "weights" / "manifest.json").read_text(encoding="utf-8"))
+    for name, entry in manifest["models"].items():
+        assert entry["bits_per_character"], f"{name} is published without its number"
+        row = next(line for line in readme.splitlines() if line.startswith(f"| [{name}]"))
+        assert f"| **{entry['bits_per_character']:.3f}** |" in row
+        assert f"| {entry['parameters'] / 1e6:.1f} M | {entry['size'] / 1e6:.1f} MB |" in row

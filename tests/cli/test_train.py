@@ -424,7 +424,10 @@ def test_a_damaged_checkpoint_is_not_gone_on_with(train: Run) -> None:
         (["films.toml", "--source", "plots.csv", "model.n_layers=3"], "did you mean model.n_layer?"),
         (["films.toml", "--source", "plots.csv", "n_layer=3"], "unknown setting n_layer; did you mean model.n_layer?"),
         (["films.toml", "--source", "plots.csv", "--size", "huge"], "'medium' or 'large', not 'huge'"),
-        (["films.toml", "--source", "plots.csv", "--minutes", "2"], "--minutes and --steps exclude each other; give on"),
+        (
+            ["films.toml", "--source", "plots.csv", "--minutes", "2"],
+            "--minutes and --steps exclude each other; give on",
+        ),
         (["films.toml", "--source", "plots.csv", "nonsense"], "'nonsense' is not an override; write section.key=value"),
         (["long.txt", "training.sed=3"], "unknown setting training.sed; did you mean training.seed?"),
         (["films.toml", "--source", "plots.csv", "--from", "nowhere"], "there is no model 'nowhere'"),
