@@ -124,7 +124,7 @@ def test_a_model_that_hears_the_title_is_lifted(corpus_of: CorpusOf, untrained_o
     told = replace(held_out, titles=titles)
     lift = title_lift(echo, told, told.score(echo, titles, None), others=2)
     assert lift.bits_per_character > 0.02 and lift.interval and lift.interval[0] > 0
-    assert lift.against_empty > 0.02 and lift.share_helped > 0.8
+    assert lift.against_empty > 0.02 and lift.share_helped > 0.6
     assert lift.others == 2
 
 
