@@ -234,26 +234,23 @@ def _run(
                 monitors.append(MetricsFile(folder.metrics, resume_at=getattr(event, "step", 0) if resume else None))
             tell(event, monitors)
             last = event
-    return _close(
-        folder, tokens_per_character, console, interrupted=isinstance(last, Finished) and last.reason == "interrupted"
-    )
+    if isinstance(last, Finished) and last.reason == "interrupted":
+        console.print(f"saved in {folder.last}; go on with --resume", markup=False, highlight=False)
+        return INTERRUPTED
+    prompt = "--title" if corpus.format.header else "--input"
+    _close(folder, tokens_per_character, console, f'movieplotgpt generate --model {folder.path} {prompt} "..."')
+    return 0
 
 
-def _close(folder: RunFolder, tokens_per_character: float, console: Console, *, interrupted: bool) -> int:
+def _close(folder: RunFolder, tokens_per_character: float, console: Console, next_command: str) -> None:
     from movieplotgpt.errors import MissingExtraError
     from movieplotgpt.training.monitors import draw_loss
 
-    if interrupted:
-        console.print(f"saved in {folder.last}; go on with --resume", markup=False, highlight=False)
-        return INTERRUPTED
     try:
         draw_loss(folder, tokens_per_character)
     except MissingExtraError as error:
         console.print(f"no loss figure: {error}", markup=False, highlight=False)
-    console.print(
-        f'done; try: movieplotgpt generate --model {folder.path} --title "..."', markup=False, highlight=False
-    )
-    return 0
+    console.print(f"done; try: {next_command}", markup=False, highlight=False)
 
 
 def _sampler(corpus: PreparedCorpus) -> Callable[..., str]:

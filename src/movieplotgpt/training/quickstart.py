@@ -17,6 +17,7 @@ from movieplotgpt.training.hardware import choose_hardware
 from movieplotgpt.training.run import RunConfig, TrainingSettings
 
 MEMORISED_AFTER = 12  # epochs after which a small text is known by heart rather than learnt from
+COMPILING_PAYS_FROM = 3  # minutes: compiling takes up to one of them
 TOKENS_PER_PARAMETER = 10.5  # compute-optimal ratio of nanochat's scaling runs, embeddings left out
 
 
@@ -58,6 +59,7 @@ def suggest(
             "dropout": dropout,
             "patience": 3 if epochs > 4 else None,
             "evaluations": 10,
+            "compile": "auto" if minutes >= COMPILING_PAYS_FROM else "off",
         },
     }
     return Suggestion(
