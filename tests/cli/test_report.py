@@ -11,25 +11,10 @@ import pytest
 from movieplotgpt.cli import main
 from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
 
-TOML = """
-[corpus]
-kind = "table"
-text = "Plot"
-
-[format]
-header = "The plot summary of the movie named '{Title}' is:"
-
-[split]
-kind = "group"
-test = 0.2
-
-[tokenizer]
-kind = "byte"
-"""
-
 
 @pytest.fixture
 def results(
+    films_toml: Path,
     tmp_path: Path,
     plots_csv: Path,
     tiny_checkpoint: Callable[..., Checkpoint],
@@ -38,12 +23,11 @@ def results(
 ) -> Path:
     """A results folder in the working folder, with the evaluation of one model; its run is beside it."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "films.toml").write_text(TOML, encoding="utf-8")
     save_checkpoint(tmp_path / "films" / "best", tiny_checkpoint())
     lines = [{"event": "step", "step": 1, "loss": 5.5}, {"event": "evaluated", "step": 1, "bits_per_character": 2.5}]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (tmp_path / "films" / "metrics.jsonl").write_text(text, encoding="utf-8")
-    assert main(["prepare", "films.toml", "--source", str(plots_csv), "--out", "data"]) == 0
+    assert main(["prepare", str(films_toml), "--source", str(plots_csv), "--out", "data"]) == 0
     flags = ["--documents", "4", "--no-compressors", "--out", "results/runs/films.json"]
     assert main(["evaluate", "films", "--data", "data", *flags]) == 0
     capsys.readouterr()

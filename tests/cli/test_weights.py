@@ -20,21 +20,6 @@ data = "Invented."
 limits = "It has learned nothing."
 example = "The Hollow Piano"
 """
-TOML = """
-[corpus]
-kind = "table"
-text = "Plot"
-
-[format]
-header = "The plot summary of the movie named '{Title}' is:"
-
-[split]
-kind = "group"
-test = 0.2
-
-[tokenizer]
-kind = "byte"
-"""
 
 
 @pytest.fixture
@@ -109,10 +94,9 @@ def test_verify_fails_on_one_changed_byte(weights: Path, capsys: pytest.CaptureF
 
 
 def test_the_numbers_of_published_weights_get_onto_their_card(
-    weights: Path, tmp_path: Path, plots_csv: Path, capsys: pytest.CaptureFixture[str]
+    films_toml: Path, weights: Path, tmp_path: Path, plots_csv: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "films.toml").write_text(TOML, encoding="utf-8")
-    assert main(["prepare", "films.toml", "--source", str(plots_csv), "--out", "data"]) == 0
+    assert main(["prepare", str(films_toml), "--source", str(plots_csv), "--out", "data"]) == 0
     main(["weights", "publish", "run", "films"])
     first = (weights / "films" / "model.safetensors").read_bytes()
     flags = ["--documents", "2", "--no-compressors", "--no-title-lift"]

@@ -112,10 +112,6 @@ class DocumentFormat(Settings):
         before, after = self._around_title
         return header.splitlines()[-1][len(before) :].removesuffix(after)
 
-    def document_text(self, document: Document) -> str:
-        """The whole document as it is trained on, end marker included."""
-        return self.header_text(document.title, document.hints) + document.body + self.end
-
     def split_prompt(self, prompt: str) -> tuple[str, str]:
         """Split a free prompt into (header, begin of the body), the header in its trained form.
 

@@ -111,16 +111,6 @@ class PreparedSplit:
         return self.tokens[self.offsets[i, 0] : self.offsets[i, -2]]
 
     @cached_property
-    def header_lengths(self) -> I64:
-        """Tokens of each document's header, all its hint lines counted."""
-        return np.asarray(self.offsets[:, -2] - self.offsets[:, 0])
-
-    @cached_property
-    def body_lengths(self) -> I64:
-        """Tokens of each document's body."""
-        return np.asarray(self.offsets[:, -1] - self.offsets[:, -2])
-
-    @cached_property
     def n_characters(self) -> I64:
         """Unicode code points of each document's cleaned body."""
         return self._documents["n_characters"].to_numpy()
