@@ -11,7 +11,7 @@ Source: Qwen3 technical report (arXiv 2505.09388); Hugging Face transformers ``Q
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from pydantic import Field, model_validator
@@ -193,8 +193,13 @@ class GPT(nn.Module):
                     spread = 0.02 if "embed_tokens" in name or "lm_head" in name else 1 / math.sqrt(weight.shape[1])
                     weight.copy_(torch.randn(weight.shape, generator=generator) * spread)
 
-    def hidden(self, ids_BT: Tensor, cache: KVCache | None = None) -> Tensor:
-        """The last hidden state, normed: what the head reads. With a cache, ``ids_BT`` follows what the cache holds."""
+    def hidden(
+        self, ids_BT: Tensor, cache: KVCache | None = None, call: Callable[..., Tensor] = nn.Module.__call__
+    ) -> Tensor:
+        """The last hidden state, normed: what the head reads. With a cache, ``ids_BT`` follows what the cache holds.
+
+        ``call`` runs a layer on its inputs: what compiles one layer for all of them has its place here.
+        """
         new = ids_BT.shape[1]
         start = cache.length if cache is not None else 0
         stop = start + new
@@ -210,11 +215,10 @@ class GPT(nn.Module):
             mask = torch.arange(stop, device=x_BTC.device) <= ends_B11[:, None]
         rotary = (self.cos_TD[positions].to(x_BTC.dtype), self.sin_TD[positions].to(x_BTC.dtype))  # type: ignore[index]
         for block in self.model.layers:
-            x_BTC = block(x_BTC, rotary, mask, cache, self.dropout)
+            x_BTC = call(block, x_BTC, rotary, mask, cache, self.dropout)
         if cache is not None:
             cache.advance(new)
-        normed_BTC: Tensor = self.model.norm(x_BTC)
-        return normed_BTC
+        return call(self.model.norm, x_BTC)
 
     def forward(self, ids_BT: Tensor, cache: KVCache | None = None) -> Tensor:
         """Return ``logits_BTV`` (float32) for ``ids_BT``; with a cache, for the tokens that follow what it holds."""
@@ -222,8 +226,12 @@ class GPT(nn.Module):
         return logits_BTV
 
     def loss(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
-        """Mean cross-entropy (nats per token) over the targets that are not negative."""
-        logits_BTV = self(ids_BT)
+        """Mean cross-entropy (nats per token) over the targets that are not -100."""
+        return self.cross_entropy(self.hidden(ids_BT), targets_BT)
+
+    def cross_entropy(self, hidden_BTC: Tensor, targets_BT: Tensor) -> Tensor:
+        """What ``loss`` makes of the last hidden state."""
+        logits_BTV = self.lm_head(hidden_BTC).float()
         return F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), ignore_index=-100)
 
     def matrices(self) -> Iterator[tuple[str, nn.Parameter]]:
@@ -234,18 +242,21 @@ class GPT(nn.Module):
 def rotary_table(config: ModelConfig) -> tuple[Tensor, Tensor]:
     """Cosines and sines of the rotary angles, each (context_length, head_dim), float32.
 
+    The first half of the sines is negated, so that ``rotate`` has no sign to turn.
+
     Source: RoFormer (arXiv 2104.09864), in the half-rotation order of transformers.
     """
     frequency_D = config.rope_theta ** (-torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim)
-    angle_TD = torch.outer(torch.arange(config.context_length, dtype=torch.float32), frequency_D).repeat(1, 2)
-    return angle_TD.cos(), angle_TD.sin()
+    angle_TD = torch.outer(torch.arange(config.context_length, dtype=torch.float32), frequency_D)
+    sin_TD = angle_TD.sin()
+    return angle_TD.cos().repeat(1, 2), torch.cat((-sin_TD, sin_TD), dim=-1)
 
 
 def rotate(x_BHTD: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn each pair (d, d + D/2) of a head by its position's angle."""
+    """Turn each pair (d, d + D/2) of a head by its position's angle; halves change places without a copy."""
     cos_TD, sin_TD = rotary
-    first, second = x_BHTD.chunk(2, dim=-1)
-    return x_BHTD * cos_TD + torch.cat((-second, first), dim=-1) * sin_TD
+    turned: Tensor = x_BHTD.unflatten(-1, (2, -1)).flip(-2).flatten(-2)
+    return x_BHTD * cos_TD + turned * sin_TD
 
 
 def causal_mask(new: int, seen: int, device: torch.device) -> Tensor:

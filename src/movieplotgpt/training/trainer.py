@@ -17,6 +17,7 @@ from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_che
 from movieplotgpt.model.gpt import GPT
 from movieplotgpt.model.sizes import parameters, training_flops_per_token
 from movieplotgpt.text.token_files import PreparedCorpus
+from movieplotgpt.training.compiling import CompiledLoss
 from movieplotgpt.training.hardware import Hardware, choose_hardware, keep_freed_memory
 from movieplotgpt.training.resuming import Progress, read_state, write_state
 from movieplotgpt.training.run import RunConfig, RunFolder
@@ -160,7 +161,7 @@ class _Trainer:
         self.progress = Progress(
             total_steps=self._steps_asked(), compiled=self.hardware.compile, threads=torch.get_num_threads()
         )
-        self.loss = self.model.loss
+        self.loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = self.model.loss
         self.notes: list[str] = []
 
     def resume(self) -> None:
@@ -180,7 +181,7 @@ class _Trainer:
         yield self._started()
         yield from map(Noted, self.notes)
         if self.hardware.compile:
-            self.loss = torch.compile(self.model.loss, dynamic=False)
+            self.loss = CompiledLoss(self.model)
         if progress.step in self._evaluation_steps() and progress.evaluated < progress.step:
             yield from self._score(progress, began)  # the run was killed while scoring
         timed: list[float] = []
