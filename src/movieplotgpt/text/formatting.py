@@ -140,7 +140,7 @@ def one_line(text: str) -> str:
 class Piece:
     """A part of a document's body (end token counted in) that goes into one window behind the header.
 
-    Tokens ``[start, new)`` are the overlap, seen but not predicted; ``[new, stop)`` are predicted.
+    Tokens ``[start, new)`` are the overlap, which scoring does not count again; ``[new, stop)`` are new.
     """
 
     start: int

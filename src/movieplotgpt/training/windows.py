@@ -1,8 +1,8 @@
 """Documents -> training windows; the batch of a step is a pure function of (seed, step, rank).
 
 A window is one row of a batch: the begin token, then one or more pieces of documents, each behind its own header. Long
-documents go on in continuation windows (header again, overlap, new tokens) with no loss on what is repeated; short ones
-share a window. Which header a document wears (hints, title or empty title) is drawn anew each epoch.
+documents go on in continuation windows (header again, overlap, new tokens), where all but the header is learnt; short
+ones share a window. Which header a document wears (hints, title or empty title) is drawn anew each epoch.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class TrainingWindows:
             stop = at_body + piece.stop - piece.start
             ids[at:at_body] = header
             ids[at_body : at_body + min(piece.stop, len(body)) - piece.start] = body[piece.start : piece.stop]
-            learn_from = at if piece.new == 0 else at_body + piece.new - piece.start
+            learn_from = at if piece.new == 0 else at_body  # a header once, an overlap each time it is read
             targets[learn_from:stop] = ids[learn_from:stop]  # the end token is there already: rows come filled with it
             at = stop
 
@@ -177,6 +177,6 @@ def share_with_title(split: PreparedSplit, context_length: int) -> float:
         header_len = len(sentence) + sum(len(split.hint(document, k)) for k in range(len(split.hint_names)))
         kept = len(fit_header(np.empty(header_len), context_length))
         for piece in cut_pieces(kept, len(body) + 1, context_length, overlap_for(context_length)):
-            total += piece.stop - piece.new
-            seen += (piece.stop - piece.new) * (kept >= len(sentence) > 0)
+            total += piece.stop - piece.start
+            seen += (piece.stop - piece.start) * (kept >= len(sentence) > 0)
     return seen / max(total, 1)
