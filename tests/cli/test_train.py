@@ -19,6 +19,7 @@ import pytest
 from movieplotgpt.cli import main
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from movieplotgpt.text.token_files import PreparedCorpus
+from movieplotgpt.training.run import RunFolder
 
 Run = Callable[..., tuple[int, str, str]]
 TOML = """
@@ -57,7 +58,6 @@ TINY = [
     *("model.context_length=192", "training.compile=off", "training.precision=float32"),
 ]
 FAST = ["training.compile=off", "training.precision=float32"]  # where the dimensions are another model's
-MEMORISED = "a text this small will be memorised after about 12"
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +76,7 @@ def run(tmp_path: Path, plots_csv: Path, capsys: pytest.CaptureFixture[str], mon
     assert plots_csv.parent == tmp_path
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "400")
-    monkeypatch.setattr("movieplotgpt.training.quickstart.matmul_flops", lambda: 1e11)
+    monkeypatch.setattr("movieplotgpt.training.sizing.training_speed", lambda *_: 5e10)
 
     def call(*arguments: str) -> tuple[int, str, str]:
         code = main(list(arguments))
@@ -205,10 +205,13 @@ def test_a_size_by_name_is_the_network_s(train: Run) -> None:
 
 def test_a_text_alone_is_enough(run: Run, text_of: Callable[[int], str]) -> None:
     Path("mytext.txt").write_text(text_of(20_000), encoding="utf-8")
-    code, out, err = run("train", "mytext.txt", "--steps", "3", *TINY)
+    code, out, err = run("train", "mytext.txt", "--epochs", "13", *TINY)
     assert (code, out) == (0, "")
     assert "characters of text: single characters" in err
-    assert "size " in err and MEMORISED in err
+    assert "three timed steps promise 0.05 TFLOP/s: size tiny" in err
+    assert "about 13 passes over the text fit the budget: a text this small will be memorised after about 12" in err
+    settings = load_checkpoint("runs/mytext/last").info["settings"]
+    assert (settings["model"]["size"], settings["training"]["dropout"]) == ("tiny", 0.2), "what was chosen is kept"
     code, text, _ = run("generate", "--model", "runs/mytext", "--input", "Ada finds", "--max-tokens", "9")
     assert code == 0 and text.startswith("Ada finds")
     assert run("evaluate", "runs/mytext", "--data", "runs/mytext/data", "--no-compressors")[0] == 0
@@ -233,6 +236,56 @@ def test_the_minutes_choose_what_a_text_is_trained_with(
     assert "0.01 minutes are " in err
     settings = load_checkpoint("runs/mytext/last").info["settings"]["training"]
     assert (settings["minutes"], settings["steps"]) == (0.01, None)
+
+
+def test_two_runs_do_not_share_a_folder(train: Run) -> None:
+    with RunFolder(Path("runs/films")).taken():
+        code, out, err = train("--steps", "2")
+        assert (code, out) == (1, "")
+        assert err == (
+            "movieplotgpt: another process is training in runs/films; wait for it to end, or name another folder with "
+            "--out\n"
+        )
+        assert not Path("runs/films").exists()
+        assert train("--steps", "2", out="runs/other")[0] == 0
+    assert train("--steps", "2")[0] == 0
+
+
+def test_a_student_learns_from_its_teachers(run: Run, train: Run) -> None:
+    fixed = ["--steps", "4", "training.evaluations=1"]
+    for seed in (1, 2):
+        train(*fixed, f"training.seed={seed}", out=f"teacher{seed}")
+    train(*fixed, out="alone")
+    code, _, err = train(*fixed, "--teacher", "teacher1", "--teacher", "teacher2", out="student")
+    assert code == 0, err
+    settings = load_checkpoint("student/last").info["settings"]["distillation"]
+    assert settings == {"teachers": ["teacher1", "teacher2"], "weight": 0.5, "temperature": 1.0}
+    assert weights("student/last") != weights("alone/last")
+    run("train", "films.toml", "--resume", "--out", "student")
+
+
+def test_a_teacher_of_another_tokenizer_is_refused(train: Run) -> None:
+    train("--steps", "1", "tokenizer={kind='char'}", out="chars")
+    code, _, err = train("--steps", "1", "--teacher", "chars", out="student")
+    assert code == 1
+    assert "the teacher chars has another tokenizer than the prepared text" in err
+
+
+def test_a_teacher_must_read_as_much_as_the_student(train: Run) -> None:
+    train("--steps", "1", out="short")
+    code, _, err = train("--steps", "1", "--teacher", "short", "model.context_length=256", out="student")
+    assert code == 1
+    assert "the teacher short reads 192 tokens at once and the student 256; set model.context_length=192" in err
+
+
+def test_weights_go_on_with_text_of_their_own_tokenizer(run: Run, train: Run) -> None:
+    train("--steps", "1", "tokenizer={kind='char'}", out="chars")
+    train("--steps", "1", out="bytes")
+    code, _, err = run(
+        "train", "films.toml", "--data", "bytes/data", "--from", "chars", "--steps", "1", "--out", "tuned", *FAST
+    )
+    assert code == 1
+    assert "bytes/data was prepared with another tokenizer than the model to start from has" in err
 
 
 def test_a_text_of_turkish_and_japanese_is_not_folded(run: Run) -> None:
@@ -423,7 +476,7 @@ def test_a_damaged_checkpoint_is_not_gone_on_with(train: Run) -> None:
         (["films.toml", "--source", "plots.csv", "training.step=3"], "unknown setting training.step; did you mean tr"),
         (["films.toml", "--source", "plots.csv", "model.n_layers=3"], "did you mean model.n_layer?"),
         (["films.toml", "--source", "plots.csv", "n_layer=3"], "unknown setting n_layer; did you mean model.n_layer?"),
-        (["films.toml", "--source", "plots.csv", "--size", "huge"], "'medium' or 'large', not 'huge'"),
+        (["films.toml", "--source", "plots.csv", "--size", "huge"], "'medium', 'large' or 'auto', not 'huge'"),
         (
             ["films.toml", "--source", "plots.csv", "--minutes", "2"],
             "--minutes and --steps exclude each other; give on",

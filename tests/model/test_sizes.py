@@ -98,7 +98,7 @@ def test_each_dimension_can_be_set_apart_from_its_size() -> None:
 
 
 def test_a_size_nobody_knows_names_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="'tiny', 'mini', 'small', 'base', 'medium' or 'large', not 'huge'"):
+    with pytest.raises(ConfigError, match="'tiny', 'mini', 'small', 'base', 'medium', 'large' or 'auto', not 'huge'"):
         build_settings(SizeSettings, {"size": "huge"})
 
 

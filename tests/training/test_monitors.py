@@ -17,6 +17,7 @@ from rich.console import Console
 
 from movieplotgpt.errors import MissingExtraError
 from movieplotgpt.training import monitors as module
+from movieplotgpt.training.events import Evaluated, Event, Finished, Noted, Sampled, Saved, Started, StepDone
 from movieplotgpt.training.hardware import Hardware
 from movieplotgpt.training.monitors import (
     ConsoleProgress,
@@ -28,7 +29,6 @@ from movieplotgpt.training.monitors import (
     tell,
 )
 from movieplotgpt.training.run import RunFolder
-from movieplotgpt.training.trainer import Evaluated, Event, Finished, Noted, Sampled, Saved, Started, StepDone
 
 HARDWARE = Hardware(
     torch.device("cpu"), torch.float32, False, ("device cpu: it is [here]", "precision float32: so be it")

@@ -21,20 +21,11 @@ from movieplotgpt.model.sizes import parameters
 from movieplotgpt.text.prepare import prepare
 from movieplotgpt.text.token_files import PreparedCorpus
 from movieplotgpt.training import trainer as module
+from movieplotgpt.training.distributed import Workers
+from movieplotgpt.training.events import Evaluated, Event, Finished, Noted, Sampled, Saved, Skipped, Started, StepDone
 from movieplotgpt.training.hardware import Hardware
 from movieplotgpt.training.run import RunConfig, RunFolder
-from movieplotgpt.training.trainer import (
-    Evaluated,
-    Event,
-    Finished,
-    Noted,
-    Sampled,
-    Saved,
-    Started,
-    StepDone,
-    too_small,
-    train,
-)
+from movieplotgpt.training.trainer import too_small, train
 from movieplotgpt.training.windows import TrainingWindows
 
 VALUES: dict[str, Any] = {
@@ -276,7 +267,7 @@ def test_the_best_checkpoint_outlives_worse_scores(run: Run) -> None:
 
 
 def test_a_checkpoint_says_where_it_comes_from(run: Run, corpus: PreparedCorpus) -> None:
-    info = load_checkpoint(run("a").folder.best).info
+    info = load_checkpoint(run("a").folder.last).info
     assert info["corpus"]["hash"] == corpus.manifest.corpus_hash
     assert build_settings(RunConfig, info["settings"]) == config_of()
     assert (info["training"]["tokens"], info["training"]["total_steps"]) == (9 * 192, 9)
@@ -376,22 +367,87 @@ def test_a_run_must_say_how_long(run: Run) -> None:
         run("a", "training.steps=none")
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(
+def a_loss_that_fails(monkeypatch: pytest.MonkeyPatch, *, at: set[int]) -> None:
+    """From now on the loss of these calls, counted from 0, is not a number."""
+    calls, loss = itertools.count(), GPT.loss
+
+    def failing(self: GPT, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        return loss(self, ids_BT, targets_BT) * (float("nan") if next(calls) in at else 1.0)
+
+    monkeypatch.setattr(GPT, "loss", failing)
+
+
+def test_a_step_whose_loss_is_no_number_is_skipped_and_counted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run("whole", "schedule.warmup_steps=0", "schedule.decay=0")
+    a_loss_that_fails(monkeypatch, at={2, 5})
+    result = run("a", "schedule.warmup_steps=0", "schedule.decay=0")
+    assert [(event.step, event.total) for event in result.of(Skipped)] == [(2, 1), (5, 2)]
+    assert list(result.losses) == [0, 1, 3, 4, 6, 7, 8] and result.finished == (9, "complete")
+    assert result.losses[1] == whole.losses[1] and result.losses[3] != whole.losses[3]
+    assert (result.progress["skipped"], result.progress["skipped_in_a_row"]) == (2, 0)
+    assert all(weight.isfinite().all() for weight in load_checkpoint(result.folder.last).model.parameters())
+
+
+def test_too_many_in_a_row_end_the_run_with_the_last_good_weights_saved(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    overrides = ["optimizer.learning_rate=0.5", "training.checkpoint_every=1"]
-    stopped = run("a", *overrides, stop=stop_after(2))
-    before = stopped.files
-    monkeypatch.setattr(GPT, "loss", lambda self, ids, targets: self(ids).sum() * float("nan"))
-    words = r"the loss is nan at step 2; lower optimizer\.learning_rate \(it is 0\.5\) and train again"
+    monkeypatch.setattr(module, "MOST_SKIPPED", 3)
+    good = run("good", stop=stop_after(4))
+    a_loss_that_fails(monkeypatch, at={4, 5, 6})
+    words = (
+        r"the loss was no number in 3 steps in a row, the last of them step 6 \(nan\); the weights before them are saved "
+        r"in (.*last): lower optimizer\.learning_rate \(it is 0\.02\) and train --from \1, or anew"
+    )
     with pytest.raises(TrainingError, match=f"^{words}$"):
-        run("a", *overrides, resume=True)
-    assert stopped.files == before
+        run("a")
+    folder = RunFolder(good.folder.path.parent / "a")
+    assert (folder.last / "model.safetensors").read_bytes() == (good.folder.last / "model.safetensors").read_bytes()
 
 
 def test_a_rate_far_too_high_is_found_out(run: Run) -> None:
-    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step"):
+    with pytest.raises(TrainingError, match=r"the loss was no number in 10 steps in a row"):
         run("a", "optimizer.kind=adamw", "optimizer.learning_rate=1e30", "training.steps=50")
+
+
+def test_a_batch_that_memory_cannot_hold_is_halved_and_it_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run("whole")
+    loss = GPT.loss
+
+    def narrow(self: GPT, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        if len(ids_BT) > 1:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: not enough memory")
+        return loss(self, ids_BT, targets_BT)
+
+    monkeypatch.setattr(GPT, "loss", narrow)
+    result = run("a")
+    assert list(result.losses.values()) == pytest.approx(list(whole.losses.values()), rel=1e-5)
+    assert [event.message for event in result.of(Noted)] == [
+        "4 windows at once do not fit into memory: each step takes them in 4 parts and adds their gradients up"
+    ]
+    assert result.progress["parts"] == 4
+
+
+def test_gradients_in_parts_are_kept_when_a_run_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "parts_for", lambda *_: 2)
+    whole = run("whole")
+    run("a", stop=stop_after(3))
+    monkeypatch.setattr(module, "parts_for", lambda *_: 1)  # more memory now
+    assert run("a", resume=True).files == whole.files
+
+
+def test_more_workers_than_windows_is_said(run: Run) -> None:
+    words = "5 workers share a batch of 4 windows; start fewer, or raise training.tokens_per_step to 240 or more"
+    with pytest.raises(TrainingError, match=f"^{words}$"):
+        run("a", workers=Workers(0, 5))
+
+
+def test_the_wall_clock_may_jump(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run("whole")
+    jumps = itertools.cycle([2e9, 0.0, 1.7e9])
+    monkeypatch.setattr("time.time", lambda: next(jumps))
+    result = run("a")
+    assert result.files == whole.files
+    assert all(0 <= event.seconds < 60 for event in result.of(StepDone))
 
 
 def test_gradients_are_clipped_only_where_asked(run: Run) -> None:

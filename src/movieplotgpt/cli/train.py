@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from movieplotgpt.model.checkpoints import Checkpoint
     from movieplotgpt.text.token_files import PreparedCorpus
+    from movieplotgpt.training.distributed import Workers
     from movieplotgpt.training.run import RunConfig, RunFolder
 
 INTERRUPTED = 130
@@ -34,6 +37,7 @@ def train(
     out: Path | None = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
     from_: Annotated[str | None, Parameter(name="--from")] = None,
+    teacher: list[str] | None = None,
     title_column: str | None = None,
     text_column: str | None = None,
     tensorboard: Annotated[bool, Parameter(negative="")] = False,
@@ -45,13 +49,14 @@ def train(
         overrides: Settings to change, as section.key=value (optimizer.learning_rate=0.01).
         source: The corpus; it is prepared first when that was not done.
         data: A folder that `prepare` made, in place of --source.
-        size: tiny, mini, small, base, medium or large (1 M to 90 M parameters).
+        size: tiny, mini, small, base, medium or large (1 M to 90 M parameters), or auto: by the speed of three steps.
         minutes: How long to train, by the clock.
         steps: How long to train, in steps.
         epochs: How long to train, in passes over the text.
         out: The run's folder (default: runs/ and the name of the config or text).
         resume: Go on with the run in the folder.
         from_: Start from another model's weights, its tokenizer and format kept: fine-tuning.
+        teacher: Learn from this model beside the text (distillation); given again, from the mean of several.
         title_column: For a table: the column with titles.
         text_column: For a table: the column with texts.
         tensorboard: Also write TensorBoard logs (extra `track`).
@@ -59,33 +64,47 @@ def train(
     from rich.console import Console
 
     from movieplotgpt.model.checkpoints import load_checkpoint
+    from movieplotgpt.training.distributed import join_workers
     from movieplotgpt.training.run import RunFolder
 
     lengths = {"minutes": minutes, "steps": steps, "epochs": epochs}
     _refuse_contradictions(config, source, data, title_column or text_column)
     _refuse_unheard(lengths, from_, size)
-    console = Console(stderr=True)
     folder = RunFolder(out or Path("runs") / config.name.partition(".")[0])
     if not resume and folder.last.exists():  # before anything is written: its data may lie in it
         raise TrainingError(f"{folder.path} holds a run; go on with --resume, or name another folder with --out")
     overrides += tuple(f"training.{name}={value}" for name, value in lengths.items() if value is not None)
     overrides += (f"model.size={size}",) if size else ()
+    overrides += (f"distillation.teachers={json.dumps(teacher)}",) if teacher else ()
     start_from = load_checkpoint(from_) if from_ else None
     length_given = any(value is not None for value in lengths.values())
     source = source if config.suffix == ".toml" else config
-    if resume:
-        settings = _kept(folder, overrides)
-    elif config.suffix == ".toml":
-        settings = _read(config, overrides, length_given)
-    else:
-        settings = _suggested(config, overrides, lengths, title_column, text_column, console)
-    if start_from:
-        settings = _keep_form(settings, start_from)
-    if source is not None and not (resume and (folder.path / "data" / "manifest.json").exists()):
-        data = data or folder.path / "data"
-        _prepare(settings, source, data, start_from, console)
-    corpus = _prepared(data, folder)
-    return _run(settings, corpus, folder, console, resume=resume, start_from=start_from, tensorboard=tensorboard)
+    with join_workers() as workers:
+        console = Console(stderr=True, quiet=not workers.first)
+        if resume:
+            settings = _kept(folder, overrides)
+        elif config.suffix == ".toml":
+            settings = _read(config, overrides, length_given)
+        else:
+            settings = _suggested(config, overrides, lengths, title_column, text_column, console)
+        if start_from:
+            settings = _keep_form(settings, start_from)
+        with folder.taken() if workers.first else nullcontext():
+            if source is not None and not (resume and (folder.path / "data" / "manifest.json").exists()):
+                data = data or folder.path / "data"
+                with workers.first_alone():
+                    _prepare(settings, source, data, start_from, console)
+            corpus = _prepared(data, folder, start_from)
+            return _run(
+                settings,
+                corpus,
+                folder,
+                console,
+                resume=resume,
+                start_from=start_from,
+                tensorboard=tensorboard,
+                workers=workers,
+            )
 
 
 def _refuse_contradictions(config: Path, source: Path | None, data: Path | None, column: str | None) -> None:
@@ -155,9 +174,9 @@ def _suggested(
     suggestion = suggest(text, minutes=lengths["minutes"] or 5, title_column=title_column, text_column=text_column)
     for reason in suggestion.reasons:
         console.print(reason, markup=False, highlight=False)
-    values = suggestion.config.model_dump(mode="json")
+    values = suggestion.config.model_dump(mode="json", exclude_unset=True)
     if any(value is not None for value in lengths.values()):
-        values["training"]["minutes"] = None
+        del values["training"]["minutes"]
     return build_settings(RunConfig, override(values, overrides))
 
 
@@ -186,13 +205,19 @@ def _prepare(settings: RunConfig, source: Path, data: Path, start_from: Checkpoi
         prepare(settings, source, data, progress, tokenizer=start_from.tokenizer if start_from else None)
 
 
-def _prepared(data: Path | None, folder: RunFolder) -> PreparedCorpus:
+def _prepared(data: Path | None, folder: RunFolder, start_from: Checkpoint | None) -> PreparedCorpus:
     from movieplotgpt.text.token_files import PreparedCorpus
 
     own = folder.path / "data"
     if data is None and not own.exists():
         raise ConfigError("say what to train on: --source FILE, or --data FOLDER that `movieplotgpt prepare` made")
-    return PreparedCorpus.load(data or own)
+    corpus = PreparedCorpus.load(data or own)
+    if start_from and corpus.tokenizer.to_json() != start_from.tokenizer.to_json():
+        raise ConfigError(
+            f"{corpus.folder} was prepared with another tokenizer than the model to start from has; give the text itself "
+            "with --source, and it is prepared with the model's"
+        )
+    return corpus
 
 
 def _run(
@@ -204,15 +229,25 @@ def _run(
     resume: bool,
     start_from: Checkpoint | None,
     tensorboard: bool,
+    workers: Workers,
 ) -> int:
     from movieplotgpt.evaluation.likelihood import validation_scorer
+    from movieplotgpt.training.events import Event, Finished
     from movieplotgpt.training.monitors import ConsoleProgress, MetricsFile, SamplesFile, TensorBoard, tell
-    from movieplotgpt.training.trainer import Event, Finished, too_small, train
+    from movieplotgpt.training.sizing import settle, training_speed
+    from movieplotgpt.training.trainer import too_small, train
 
     problem = too_small(corpus, settings.model.context_length)
     if problem:
         raise TrainingError(problem)
     folder.path.mkdir(parents=True, exist_ok=True)
+    if settings.model.size == "auto":
+        speed = workers.world_size * workers.from_first(
+            training_speed(settings.training, settings.model.context_length)
+        )
+        settings, reasons = settle(settings, corpus, speed)
+        for reason in reasons:
+            console.print(reason, markup=False, highlight=False)
     train_counts = corpus.manifest.splits["train"]
     tokens_per_character = train_counts.body_tokens / train_counts.characters
     events = train(
@@ -224,7 +259,11 @@ def _run(
         resume=resume,
         start_from=start_from,
         stop=_stop_on_signal(),
+        workers=workers,
     )
+    if not workers.first:
+        *_, end = events
+        return INTERRUPTED if isinstance(end, Finished) and end.reason == "interrupted" else 0
     with ConsoleProgress(console, tokens_per_character) as progress:
         monitors: list[Callable[[Event], None]] = [progress, SamplesFile(folder.samples)]
         monitors += [TensorBoard(folder.path)] if tensorboard else []

@@ -27,7 +27,7 @@ VOCABULARY_MULTIPLE = 64  # rows of the embedding are padded to this: kernels an
 class SizeSettings(Settings):
     """A named size, with any dimension set apart from it."""
 
-    size: SizeName = Field("base", description="A step of the ladder.")
+    size: Literal[SizeName, "auto"] = Field("base", description="A step of the ladder; auto: by three timed steps.")
     context_length: int = Field(512, ge=32, description="Tokens the model reads at once.")
     n_layer: int | None = Field(None, ge=1)
     n_embd: int | None = Field(None, ge=8)
@@ -40,6 +40,7 @@ class SizeSettings(Settings):
 
     def model_config_for(self, vocab_size: int) -> ModelConfig:
         """The network's dimensions for a tokenizer of ``vocab_size`` ids."""
+        assert self.size != "auto", "the training's sizing.py settles that before a model is made"
         n_layer, n_embd, n_head, head_dim, n_ff = LADDER[self.size]
         heads = self.n_head or n_head
         return ModelConfig(

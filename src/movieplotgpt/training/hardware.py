@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,12 +84,24 @@ def _compiler(wanted: str, device: torch.device) -> tuple[bool, str]:
     return True, "compile on: the first step takes longer, each later one less"
 
 
+def device_memory(device: torch.device) -> int:
+    """Bytes of memory ``device`` has; 0 where nobody tells."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return physical_memory()
+
+
 def physical_memory() -> int:
-    """Bytes of memory this machine has; 0 where the system does not tell."""
+    """Bytes of memory this process may use: the machine's, or less where a container sets a limit; 0 if not told."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return 0
+    limits = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory/memory.limit_in_bytes"))
+    for limit in limits:
+        with suppress(OSError, ValueError):
+            return min(installed, int(limit.read_text(encoding="ascii")))
+    return installed
 
 
 def keep_freed_memory() -> bool:

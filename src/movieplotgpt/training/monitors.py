@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from movieplotgpt import atomic
 from movieplotgpt.errors import MissingExtraError
+from movieplotgpt.training.events import Evaluated, Event, Finished, Noted, Sampled, Skipped, Started, StepDone
 from movieplotgpt.training.run import RunFolder
-from movieplotgpt.training.trainer import Evaluated, Event, Finished, Noted, Sampled, Started, StepDone
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -119,6 +119,8 @@ class ConsoleProgress:
             self._say(f"step {event.step:,}: validation {event.bits_per_character:.4f} bits per character{best}")
         elif isinstance(event, Sampled):
             self._say(event.text.strip()[:600])
+        elif isinstance(event, Skipped):
+            self._say(f"step {event.step + 1:,} skipped: its loss was {event.loss}; {event.total} skipped so far")
         elif isinstance(event, Noted):
             self._say(event.message)
         elif isinstance(event, Finished):

@@ -31,6 +31,10 @@ class Progress:
     seconds: float = 0.0
     compiled: bool = False
     threads: int = 0
+    workers: int = 1
+    parts: int = 1  # in how many a batch is taken, for want of memory
+    skipped: int = 0  # steps whose loss was no number
+    skipped_in_a_row: int = 0
 
 
 def write_state(folder: Path, progress: Progress, model: GPT, optimizers: list[torch.optim.Optimizer]) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from filelock import FileLock, Timeout
 from pydantic import Field, model_validator
 
 from movieplotgpt.config import Settings
+from movieplotgpt.errors import TrainingError
 from movieplotgpt.model.sizes import SizeSettings
 from movieplotgpt.text.prepare import PrepareSettings
+from movieplotgpt.training.distillation import DistillationSettings
 from movieplotgpt.training.optimizers import MuonSettings, OptimizerSettings
 from movieplotgpt.training.schedules import ScheduleSettings
 from movieplotgpt.training.windows import WindowSettings
@@ -53,6 +60,7 @@ class RunConfig(PrepareSettings):
     windows: WindowSettings = Field(WindowSettings(), description="How documents are shown.")
     optimizer: OptimizerSettings = Field(MuonSettings(), description="Muon or AdamW.")
     schedule: ScheduleSettings = Field(ScheduleSettings(), description="The learning rate's course.")
+    distillation: DistillationSettings = Field(DistillationSettings(), description="Teachers beside the text.")
     training: TrainingSettings = Field(TrainingSettings(), description="How long and on what.")
 
 
@@ -86,3 +94,23 @@ class RunFolder:
     def figure(self) -> Path:
         """The loss figure."""
         return self.path / "loss.svg"
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Keep other processes of this machine from training into the folder; a killed one leaves it free.
+
+        Raises:
+            TrainingError: another process is training into it.
+        """
+        name = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:16]
+        lock = FileLock(Path(tempfile.gettempdir()) / f"movieplotgpt-{name}.lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise TrainingError(
+                f"another process is training in {self.path}; wait for it to end, or name another folder with --out"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,84 +17,18 @@ from movieplotgpt.model.gpt import GPT
 from movieplotgpt.model.sizes import parameters, training_flops_per_token
 from movieplotgpt.text.token_files import PreparedCorpus
 from movieplotgpt.training.compiling import CompiledLoss
-from movieplotgpt.training.hardware import Hardware, choose_hardware, keep_freed_memory
+from movieplotgpt.training.distillation import DistilledLoss, load_teachers
+from movieplotgpt.training.distributed import Workers
+from movieplotgpt.training.events import Evaluated, Event, Finished, Noted, Sampled, Saved, Skipped, Started, StepDone
+from movieplotgpt.training.gradients import BatchGradients, Loss, parts_for
+from movieplotgpt.training.hardware import choose_hardware, device_memory, keep_freed_memory
 from movieplotgpt.training.resuming import Progress, read_state, write_state
 from movieplotgpt.training.run import RunConfig, RunFolder
 from movieplotgpt.training.windows import Batch, TrainingWindows
 
 TIMED_STEPS = range(2, 8)  # the first two carry compilation; these tell how long a step takes
+MOST_SKIPPED = 10  # steps in a row whose loss is no number, before a run gives up
 
-
-@dataclass(frozen=True)
-class Started:
-    """The run begins, or goes on, at ``step``."""
-
-    step: int
-    total_steps: int | None
-    parameters: int
-    flops_per_token: int
-    tokens_per_step: int
-    windows_per_epoch: int
-    hardware: Hardware
-
-
-@dataclass(frozen=True)
-class StepDone:
-    """One step; ``loss`` in nats per token, ``seconds`` of this step alone."""
-
-    step: int
-    total_steps: int | None
-    loss: float
-    learning_rate: float
-    gradient_norm: float
-    tokens: int
-    seconds: float
-    epoch: int
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """The validation split was scored, in bits per character."""
-
-    step: int
-    bits_per_character: float
-    best: bool
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """A text the model writes at this point."""
-
-    step: int
-    text: str
-
-
-@dataclass(frozen=True)
-class Saved:
-    """A checkpoint is on disk, whole."""
-
-    step: int
-    folder: Path
-
-
-@dataclass(frozen=True)
-class Noted:
-    """Something a person should know."""
-
-    message: str
-
-
-@dataclass(frozen=True)
-class Finished:
-    """The run is over: complete, stopped early for lack of progress, or interrupted and saved."""
-
-    step: int
-    reason: str
-    seconds: float
-
-
-Event = Started | StepDone | Evaluated | Sampled | Saved | Noted | Finished
 Evaluate = Callable[[GPT], float]
 Sample = Callable[[GPT], str]
 
@@ -110,17 +43,21 @@ def train(
     resume: bool = False,
     start_from: Checkpoint | None = None,
     stop: Callable[[], bool] = lambda: False,
+    workers: Workers | None = None,
 ) -> Iterator[Event]:
     """Train and tell what happens. ``stop`` is asked after each step; when true the run is saved and ends.
 
+    Of several ``workers`` each goes through the same steps; only the first evaluates, samples and writes.
+
     Raises:
-        TrainingError: the loss is no longer a number, or the run to resume began on another corpus.
+        TrainingError: the loss is no longer a number, memory does not suffice, or the run to resume began on another
+            corpus.
         CheckpointError: there is nothing to resume from.
         StorageError: the disk refused a checkpoint; the one before is untouched.
     """
     if resume:
         start_from = _last_checkpoint(corpus, folder)
-    trainer = _Trainer(config, corpus, folder, evaluate, sample, start_from)
+    trainer = _Trainer(config, corpus, folder, evaluate, sample, start_from, workers or Workers())
     if resume:
         trainer.resume()
     yield from trainer.run(stop)
@@ -137,15 +74,17 @@ class _Trainer:
         evaluate: Evaluate,
         sample: Sample | None,
         start_from: Checkpoint | None,
+        workers: Workers,
     ) -> None:
         self.config, self.corpus, self.folder = config, corpus, folder
-        self.evaluate, self.sample = evaluate, sample
+        self.evaluate, self.sample, self.workers = evaluate, sample, workers
         self.settings = config.training
         self.hardware = choose_hardware(config.training)
         if self.hardware.device.type == "cpu":
             keep_freed_memory()
         self.model = self._model(start_from).to(self.hardware.device)
         self.model.dropout, self.model.compute_dtype = config.training.dropout, self.hardware.dtype
+        self.teachers = load_teachers(config.distillation, self.model, corpus.tokenizer)
         self.optimizers = config.optimizer.build(self.model)
         self.rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         context_length = self.model.config.context_length
@@ -158,10 +97,21 @@ class _Trainer:
             seed=config.training.seed,
         )
         self.batch_size = max(1, config.training.tokens_per_step // context_length)
+        if self.batch_size < workers.world_size:
+            raise TrainingError(
+                f"{workers.world_size} workers share a batch of {self.batch_size} windows; start fewer, or raise "
+                f"training.tokens_per_step to {workers.world_size * context_length} or more"
+            )
+        rows = -(-self.batch_size // workers.world_size)
+        parts = parts_for(self.model, rows, device_memory(self.hardware.device), self.hardware.dtype.itemsize)
+        self.gradients = BatchGradients(self.model, self.model.loss, workers, parts)
         self.progress = Progress(
-            total_steps=self._steps_asked(), compiled=self.hardware.compile, threads=torch.get_num_threads()
+            total_steps=self._steps_asked(),
+            compiled=self.hardware.compile,
+            threads=torch.get_num_threads(),
+            workers=workers.world_size,
+            parts=parts,
         )
-        self.loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = self.model.loss
         self.notes: list[str] = []
 
     def resume(self) -> None:
@@ -169,19 +119,25 @@ class _Trainer:
         self.progress = read_state(self.folder.last, self.model, self.optimizers)
         if self.settings.compile == "auto" and self.progress.compiled != self.hardware.compile:
             self.hardware = replace(self.hardware, compile=self.progress.compiled)
-        if self.progress.threads != torch.get_num_threads():
-            self.notes.append(
-                f"the run began with {self.progress.threads} threads and goes on with {torch.get_num_threads()}: "
-                "the weights will be as good, but not the same bits"
-            )
+        self.gradients.parts = self.progress.parts
+        for what, then, now in (
+            ("threads", self.progress.threads, torch.get_num_threads()),
+            ("workers", self.progress.workers, self.workers.world_size),
+        ):
+            if then != now:
+                self.notes.append(
+                    f"the run began with {then} {what} and goes on with {now}: the weights will be as good, but not the "
+                    "same bits"
+                )
 
     def run(self, stop: Callable[[], bool]) -> Iterator[Event]:
         """All steps that are left."""
         progress, began = self.progress, time.monotonic() - self.progress.seconds
         yield self._started()
         yield from map(Noted, self.notes)
-        if self.hardware.compile:
-            self.loss = CompiledLoss(self.model)
+        if self.gradients.parts > 1:
+            yield self._divided()
+        self.gradients.loss = self._loss()
         if progress.step in self._evaluation_steps() and progress.evaluated < progress.step:
             yield from self._score(progress, began)  # the run was killed while scoring
         timed: list[float] = []
@@ -190,12 +146,18 @@ class _Trainer:
             done = self._step(progress.step)
             yield done
             progress.step += 1
+            if self.gradients.parts != progress.parts:
+                progress.parts = self.gradients.parts
+                yield self._divided()
+            if isinstance(done, Skipped) and progress.skipped_in_a_row >= MOST_SKIPPED:
+                yield from self._save_last()
+                raise TrainingError(self._why_given_up(done))
             progress.seconds = time.monotonic() - began
             timed.append(done.seconds)
             if progress.total_steps is None and len(timed) == TIMED_STEPS.stop:
-                progress.total_steps = self._steps_in_budget(timed, progress)
+                progress.total_steps = int(self.workers.from_first(self._steps_in_budget(timed, progress)))
                 yield Noted(f"{self.settings.minutes:g} minutes are {progress.total_steps:,} steps at this speed")
-            interrupted = stop()
+            interrupted = self.workers.any(stop())
             yield from self._look(progress, began, interrupted)
             if interrupted:
                 break
@@ -203,12 +165,19 @@ class _Trainer:
         reason = "interrupted" if interrupted else "no progress" if self._out_of_patience() else "complete"
         yield Finished(progress.step, reason, progress.seconds)
 
+    def _loss(self) -> Loss:
+        """The network's own, compiled where that is chosen, or the one that listens to teachers."""
+        compiled = self.hardware.compile
+        if self.teachers:
+            return DistilledLoss(self.model, self.teachers, self.config.distillation, compiled=compiled)
+        return CompiledLoss(self.model) if compiled else self.model.loss
+
     def _look(self, progress: Progress, began: float, interrupted: bool) -> Iterator[Event]:
         """Save and score where this step calls for it: saved before scored, so that nothing can be lost."""
         due = progress.step in self._evaluation_steps()
         every = self.settings.checkpoint_every
         if interrupted or due or (every and progress.step % every == 0):
-            yield self._save_last()
+            yield from self._save_last()
         if due:
             yield from self._score(progress, began)
 
@@ -216,47 +185,55 @@ class _Trainer:
         """Evaluate, keep what is best, and sample."""
         yield self._evaluated()
         progress.seconds = time.monotonic() - began
-        if progress.evaluations_since_best == 0:
+        if progress.evaluations_since_best == 0 and self.workers.first:
             save_checkpoint(self.folder.best, self._checkpoint())
             yield Saved(progress.step, self.folder.best)
-        yield self._save_last()
-        if self.sample:
+        yield from self._save_last()
+        if self.sample and self.workers.first:
             yield Sampled(progress.step, self.sample(self.model))
 
-    def _step(self, step: int) -> StepDone:
+    def _step(self, step: int) -> StepDone | Skipped:
         began = time.monotonic()
-        torch.manual_seed(self.settings.seed + step)  # dropout is a function of the step
-        batch = self._batch(step)
-        ids_BT, targets_BT = (
-            torch.from_numpy(ids).to(self.hardware.device) for ids in (batch.ids_BT, batch.targets_BT)
-        )
+        torch.manual_seed(self.settings.seed + step + 1_000_003 * self.workers.rank)  # dropout is a function of these
         multiplier = self._set_rates(step)
-        loss = self._loss_and_gradients(ids_BT, targets_BT)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip or math.inf)
+        self.model.train()
+        loss = self.gradients(self._batch(step))
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip or math.inf).item()
+        sound = math.isfinite(loss) and math.isfinite(norm)
         for optimizer in self.optimizers:
-            optimizer.step()
+            if sound:
+                optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"the loss is {value} at step {step}; lower optimizer.learning_rate (it is "
-                f"{self.config.optimizer.learning_rate}) and train again"
-            )
+        seconds = time.monotonic() - began
+        self.progress.skipped_in_a_row = 0 if sound else self.progress.skipped_in_a_row + 1
+        if not sound:
+            self.progress.skipped += 1
+            return Skipped(step, loss, self.progress.skipped, seconds)
         epoch, _ = self.windows.epoch_of(step * self.batch_size)
         rate = multiplier * self.config.optimizer.learning_rate
-        seconds = time.monotonic() - began
-        return StepDone(step, self.progress.total_steps, value, rate, norm.item(), batch.ids_BT.size, seconds, epoch)
+        tokens = self.batch_size * self.model.config.context_length
+        return StepDone(step, self.progress.total_steps, loss, rate, norm, tokens, seconds, epoch)
 
-    def _loss_and_gradients(self, ids_BT: torch.Tensor, targets_BT: torch.Tensor) -> torch.Tensor:
-        self.model.train()
-        loss = self.loss(ids_BT, targets_BT)
-        loss.backward()
-        return loss
+    def _why_given_up(self, last: Skipped) -> str:
+        return (
+            f"the loss was no number in {MOST_SKIPPED} steps in a row, the last of them step {last.step} ({last.loss}); "
+            f"the weights before them are saved in {self.folder.last}: lower optimizer.learning_rate (it is "
+            f"{self.config.optimizer.learning_rate:g}) and train --from {self.folder.last}, or anew"
+        )
+
+    def _divided(self) -> Noted:
+        rows = -(-self.batch_size // self.workers.world_size)
+        return Noted(
+            f"{rows} windows at once do not fit into memory: each step takes them in {self.gradients.parts} parts and "
+            "adds their gradients up"
+        )
 
     def _batch(self, step: int) -> Batch:
         total = self.progress.total_steps
         plain = total is not None and step >= total * (1 - self.settings.plain_tail)
-        return self.windows.batch(step, self.batch_size, plain=plain)
+        return self.windows.batch(
+            step, self.batch_size, plain=plain, rank=self.workers.rank, world_size=self.workers.world_size
+        )
 
     def _set_rates(self, step: int) -> float:
         multiplier = self.config.schedule.multiplier(step, self.progress.total_steps)
@@ -267,7 +244,7 @@ class _Trainer:
 
     def _evaluated(self) -> Evaluated:
         began = time.monotonic()
-        bits = self.evaluate(self.model)
+        bits = self.workers.from_first(self.evaluate(self.model) if self.workers.first else 0.0)
         progress = self.progress
         better = progress.best_bits is None or bits < progress.best_bits
         if better:
@@ -308,11 +285,12 @@ class _Trainer:
         left = self.settings.minutes * 60 - progress.seconds - evaluating
         return progress.step + max(1, int(left / per_step))
 
-    def _save_last(self) -> Saved:
-        with replacing_folder(self.folder.last) as partial:
-            write_model_files(partial, self._checkpoint())
-            write_state(partial, self.progress, self.model, self.optimizers)
-        return Saved(self.progress.step, self.folder.last)
+    def _save_last(self) -> Iterator[Saved]:
+        if self.workers.first:
+            with replacing_folder(self.folder.last) as partial:
+                write_model_files(partial, self._checkpoint())
+                write_state(partial, self.progress, self.model, self.optimizers)
+            yield Saved(self.progress.step, self.folder.last)
 
     def _checkpoint(self) -> Checkpoint:
         manifest = self.corpus.manifest
@@ -334,6 +312,7 @@ class _Trainer:
                 "device": str(self.hardware.device),
                 "precision": str(self.hardware.dtype).removeprefix("torch."),
                 "threads": self.progress.threads,
+                "workers": self.progress.workers,
                 "torch": torch.__version__.partition("+")[0],
             },
         }

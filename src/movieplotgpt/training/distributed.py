@@ -1,0 +1,93 @@
+"""More than one worker, as ``torchrun`` starts them: the one file that calls torch.distributed.
+
+Every worker holds the whole model and takes its rows of each batch; gradients are added up before the step, so that all
+make the same step. The first worker alone evaluates, writes and speaks; what it decides the others are told.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, distributed
+
+from movieplotgpt.errors import TrainingError
+
+
+class Workers:
+    """This process among the others; alone, every question is answered without asking anyone."""
+
+    def __init__(self, rank: int = 0, world_size: int = 1, device: torch.device | None = None) -> None:
+        self.rank, self.world_size = rank, world_size
+        self._device = device or torch.device("cpu")
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the worker that evaluates, writes and speaks."""
+        return self.rank == 0
+
+    def sum(self, *values: float) -> list[float]:
+        """Add each value up over the workers."""
+        if self.world_size == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64, device=self._device)
+        distributed.all_reduce(total)
+        added: list[float] = total.tolist()
+        return added
+
+    def any(self, value: bool) -> bool:
+        """Whether it is true for one of the workers."""
+        return self.sum(value)[0] > 0
+
+    def sum_gradients(self, weights: Iterable[Tensor]) -> None:
+        """Add the gradients of ``weights`` up over the workers, all in one message."""
+        if self.world_size == 1:
+            return
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        distributed.all_reduce(flat)
+        for gradient, added in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(added.view_as(gradient))
+
+    def from_first(self, value: float) -> float:
+        """The first worker's value."""
+        return value if self.world_size == 1 else self.sum(value if self.first else 0.0)[0]
+
+    @contextmanager
+    def first_alone(self) -> Iterator[None]:
+        """Let the first worker through its block, then the others: they find on disk what it made."""
+        if not self.first:
+            distributed.barrier()
+        yield
+        if self.first and self.world_size > 1:
+            distributed.barrier()
+
+
+@contextmanager
+def join_workers() -> Iterator[Workers]:
+    """Meet the other workers ``torchrun`` started, and take leave of them at the end.
+
+    Raises:
+        TrainingError: the environment names workers that cannot be met.
+    """
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size == 1:
+        yield Workers()
+        return
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    try:
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    except (ValueError, RuntimeError) as error:
+        raise TrainingError(
+            f"WORLD_SIZE is {world_size}, but the other workers cannot be met ({error}); start them with "
+            "`torchrun --nproc-per-node N -m movieplotgpt train ...`, or unset WORLD_SIZE"
+        ) from None
+    try:
+        yield Workers(distributed.get_rank(), world_size, device)
+    finally:
+        distributed.destroy_process_group()

@@ -1,0 +1,90 @@
+"""The gradients of one batch: in as many parts as memory asks for, added up over the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from movieplotgpt.errors import TrainingError
+from movieplotgpt.model.gpt import GPT
+from movieplotgpt.model.sizes import training_bytes
+from movieplotgpt.training.distributed import Workers
+from movieplotgpt.training.windows import NO_TARGET, Batch
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+SHARE_OF_MEMORY = 0.8  # what a step may take of the machine's
+
+
+class BatchGradients:
+    """Leaves in the model the gradients of the mean loss over all targets of a batch, however it was divided.
+
+    ``parts``: how many parts a batch is taken in, one after the other, gradients added up. It doubles when memory does
+    not suffice.
+    """
+
+    def __init__(self, model: GPT, loss: Loss, workers: Workers, parts: int = 1) -> None:
+        self.model, self.loss, self.workers, self.parts = model, loss, workers, parts
+
+    def __call__(self, batch: Batch) -> float:
+        """Return the mean loss in nats per target, over all workers. ``batch``: the rows of this one.
+
+        Raises:
+            TrainingError: a single window does not fit into memory.
+        """
+        device = next(self.model.parameters()).device
+        ids_BT, targets_BT = (torch.from_numpy(ids).to(device) for ids in (batch.ids_BT, batch.targets_BT))
+        count = int((batch.targets_BT != NO_TARGET).sum())
+        total = int(self.workers.sum(count)[0])
+        while True:
+            try:
+                nats, full = self._add_up(ids_BT, targets_BT, total), False
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                nats, full = 0.0, True
+            if not self.workers.any(full):
+                break
+            self.model.zero_grad(set_to_none=True)
+            self._halve(len(ids_BT))
+        self.workers.sum_gradients(self.model.parameters())
+        return self.workers.sum(nats)[0]
+
+    def _add_up(self, ids_BT: Tensor, targets_BT: Tensor, total: int) -> float:
+        """Add up gradients part by part; each counts by its share of all targets."""
+        size = -(-len(ids_BT) // self.parts)
+        nats = 0.0
+        for ids_PT, targets_PT in zip(ids_BT.split(size), targets_BT.split(size), strict=True):
+            share = int((targets_PT != NO_TARGET).sum()) / total
+            if share:
+                loss = self.loss(ids_PT, targets_PT) * share
+                loss.backward()
+                nats += loss.item()
+        return nats
+
+    def _halve(self, rows: int) -> None:
+        if self.parts >= rows:
+            raise TrainingError(
+                f"one window of {self.model.config.context_length} tokens does not fit into memory; take a smaller "
+                "--size or model.context_length"
+            )
+        self.parts *= 2
+
+
+def parts_for(model: GPT, rows: int, memory: int, bytes_per_value: int) -> int:
+    """In how many parts to take ``rows`` windows where ``memory`` bytes are there (0: not known)."""
+    parts = 1
+    while memory and parts < rows:
+        tokens = -(-rows // parts) * model.config.context_length
+        if training_bytes(model.config, tokens_per_step=tokens, bytes_per_value=bytes_per_value) <= (
+            SHARE_OF_MEMORY * memory
+        ):
+            break
+        parts *= 2
+    return parts
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether PyTorch found no memory: a GPU's error has a type, a CPU's only its words."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -1,0 +1,137 @@
+"""``size = "auto"``: from the speed of three training steps to the size, batch and regularisation of a run."""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+from typing import Any
+
+import torch
+
+from movieplotgpt.model.gpt import GPT
+from movieplotgpt.model.sizes import (
+    LADDER,
+    SizeName,
+    SizeSettings,
+    matrix_parameters,
+    parameters,
+    training_flops_per_token,
+)
+from movieplotgpt.text.token_files import PreparedCorpus
+from movieplotgpt.training.hardware import choose_hardware, keep_freed_memory
+from movieplotgpt.training.run import RunConfig, TrainingSettings
+
+TOKENS_PER_PARAMETER = 10.5  # seen in training, per weight of the matrices: nanochat's scaling runs
+SEEN_OFTEN = 4  # epochs from which repeats count for less, and regularisation pays (arXiv 2305.16264)
+MEMORISED_AFTER = 12  # epochs after which a small text is known by heart rather than learnt from
+STEPS_WANTED = 600  # fewer, larger steps than these learn less from the same tokens
+COMPILING_PAYS_FROM = 3  # minutes: compiling for the first time takes up to one of them
+COMPILED = 1.6  # how much faster a compiled step is than the timed ones (0.30 -> 0.55 TFLOP/s on two cores)
+TIMED_SIZE: SizeName = "small"
+TIMED_TOKENS = 2048
+
+
+def training_speed(settings: TrainingSettings, context_length: int) -> float:
+    """Floating-point operations a second in training: the median of three steps of a small model after one to warm up.
+
+    In the precision and on the device of the run, not compiled.
+    """
+    hardware = choose_hardware(settings)
+    if hardware.device.type == "cpu":
+        keep_freed_memory()
+    config = SizeSettings(size=TIMED_SIZE, context_length=context_length).model_config_for(4096)
+    model = GPT(config).to(hardware.device)
+    model.initialize(0)
+    model.compute_dtype = hardware.dtype
+    ids_BT = torch.zeros(
+        max(1, TIMED_TOKENS // context_length), context_length, dtype=torch.long, device=hardware.device
+    )
+    seconds = []
+    for _ in range(4):
+        began = time.perf_counter()
+        loss = model.loss(ids_BT, ids_BT)
+        loss.backward()
+        sum(float(weight.grad.sum()) for weight in model.parameters() if weight.grad is not None)  # waits for a GPU
+        model.zero_grad()
+        seconds.append(time.perf_counter() - began)
+    return training_flops_per_token(config) * ids_BT.numel() / median(seconds[1:])
+
+
+def settle(config: RunConfig, corpus: PreparedCorpus, flops: float) -> tuple[RunConfig, tuple[str, ...]]:
+    """Choose what ``config`` leaves to us, and say why; whatever it sets itself stays.
+
+    ``flops``: operations a second, as ``training_speed`` measures them. A size that is set leaves the config as it is.
+    """
+    if config.model.size != "auto":
+        return config, ()
+    chosen: dict[str, Any] = {}
+    minutes = config.training.minutes
+    if minutes is not None and minutes < COMPILING_PAYS_FROM:
+        chosen["compile"] = "off"
+    elif choose_hardware(config.training).compile:
+        flops *= COMPILED
+    counts = corpus.manifest.splits["train"]
+    text_tokens = counts.body_tokens + counts.header_tokens
+    size = _size(config, corpus.tokenizer.vocab_size, text_tokens, flops)
+    model = config.model.model_copy(update={"size": size})
+    tokens = _tokens(config, model, corpus.tokenizer.vocab_size, text_tokens, flops)
+    epochs = tokens / text_tokens
+    chosen["tokens_per_step"] = _tokens_per_step(tokens, model.context_length)
+    if epochs > SEEN_OFTEN:
+        chosen |= {"dropout": 0.2, "patience": 3, "evaluations": 10}
+    chosen = {name: value for name, value in chosen.items() if name not in config.training.model_fields_set}
+    training = config.training.model_copy(update=chosen)
+    settled = config.model_copy(update={"model": model, "training": training})
+    return settled, _reasons(settled, corpus.tokenizer.vocab_size, tokens, epochs, flops)
+
+
+def _size(config: RunConfig, vocab_size: int, text_tokens: int, flops: float) -> SizeName:
+    """The size that comes nearest to the right number of tokens per weight, among those the text can feed."""
+
+    def off(size: SizeName) -> float:
+        model = config.model.model_copy(update={"size": size})
+        per_weight = _tokens(config, model, vocab_size, text_tokens, flops) / matrix_parameters(
+            model.model_config_for(vocab_size)
+        )
+        return max(per_weight / TOKENS_PER_PARAMETER, TOKENS_PER_PARAMETER / per_weight)
+
+    fed = [name for name in LADDER if _weights(config, name, vocab_size) <= 4 * text_tokens]
+    return min(fed or [next(iter(LADDER))], key=off)
+
+
+def _weights(config: RunConfig, size: SizeName, vocab_size: int) -> int:
+    return parameters(config.model.model_copy(update={"size": size}).model_config_for(vocab_size))
+
+
+def _tokens(config: RunConfig, model: SizeSettings, vocab_size: int, text_tokens: int, flops: float) -> float:
+    """How many tokens the run trains on."""
+    training = config.training
+    if training.epochs is not None:
+        return training.epochs * text_tokens
+    if training.steps is not None:
+        return float(training.steps * training.tokens_per_step)
+    seconds = 60 * (training.minutes or 0)
+    return max(1.0, seconds * flops / training_flops_per_token(model.model_config_for(vocab_size)))
+
+
+def _tokens_per_step(tokens: float, context_length: int) -> int:
+    """A power of two that leaves enough steps, within what is known to train well."""
+    least = max(2048, context_length)
+    return int(min(16_384, max(least, 2 ** (int(tokens / STEPS_WANTED).bit_length() - 1))))
+
+
+def _reasons(config: RunConfig, vocab_size: int, tokens: float, epochs: float, flops: float) -> tuple[str, ...]:
+    model, training = config.model, config.training
+    reasons = [
+        f"three timed steps promise {flops / 1e12:.2g} TFLOP/s: size {model.size} "
+        f"({parameters(model.model_config_for(vocab_size)) / 1e6:.1f} M parameters) sees about {tokens / 1e6:,.1f} M "
+        f"tokens, {epochs:,.1f} times the text, {training.tokens_per_step:,} a step"
+    ]
+    if epochs > MEMORISED_AFTER:
+        reasons.append(
+            f"about {epochs:,.0f} passes over the text fit the budget: a text this small will be memorised after about "
+            f"{MEMORISED_AFTER}, so expect verbatim passages; training stops when unseen text gets no better"
+        )
+    if training.dropout:
+        reasons.append(f"dropout {training.dropout:g}: the text is seen about {epochs:,.0f} times")
+    return tuple(reasons)
