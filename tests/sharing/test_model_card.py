@@ -107,6 +107,18 @@ def front_matter(text: str) -> dict[str, Any]:
     return values
 
 
+def test_the_card_tells_how_the_score_fell(tiny_checkpoint: Make) -> None:
+    info = {**INFO, "training": {**TRAINING, "curve": [[600, 1.51], [1200, 1.3014]]}}
+    text = model_card("films", card(), replace(tiny_checkpoint(), info=info), None)
+    assert "| validation, bits per character | step 600: 1.510; step 1,200: 1.301 |" in text
+
+
+def test_samples_cannot_be_taken_for_the_card_s_own_words(tiny_checkpoint: Make) -> None:
+    text = model_card("films", card(), tiny_checkpoint(), None, samples={"A\n## Title": "One.\n\n## Licence <b>\nTwo."})
+    assert "**A ## Title**\n\n> One.\n>\n> ## Licence &lt;b&gt;\n> Two.\n" in text
+    assert "## Samples" not in model_card("films", card(), tiny_checkpoint(), None)
+
+
 @pytest.mark.parametrize("licence_name", [None, "none-stated"])
 def test_hugging_face_reads_the_front_matter(tiny_checkpoint: Make, licence_name: str | None) -> None:
     made = card(licence="other", licence_name=licence_name, tags=("movie-plots", "invented"), language="de")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,9 +18,11 @@ from movieplotgpt.config import build_settings
 from movieplotgpt.errors import CheckpointError, ConfigError, DataError
 from movieplotgpt.evaluation.likelihood import evaluate
 from movieplotgpt.evaluation.report import describe, read_evaluation
+from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from movieplotgpt.model.sizes import parameters
 from movieplotgpt.sharing import publishing
+from movieplotgpt.sharing.model_card import SAMPLE_TOKENS
 from movieplotgpt.sharing.publishing import WeightsManifest, publish, read_manifest, verify, weights_readme
 from movieplotgpt.text.prepare import PrepareSettings, prepare
 from movieplotgpt.text.token_files import PreparedCorpus
@@ -33,6 +36,7 @@ licence = "cc-by-sa-4.0"
 data = "Trained on 60 invented films."
 limits = "It has learned nothing."
 example = "The Hollow Piano"
+samples = ["The Hollow Piano", "Mars *and* <Venus>"]
 
 [cards.talk]
 models = ["talk"]
@@ -125,6 +129,18 @@ def test_the_manifest_names_every_byte(weights: Path, run: Path) -> None:
     assert entry.size == sum(map(len, files.values()))
     assert (entry.corpus_hash, entry.bits_per_character, entry.split) == ("c" * 64, None, None)
     assert verify(weights) == ["films-bpe"]
+
+
+def test_the_card_shows_what_the_published_weights_write(weights: Path, run: Path) -> None:
+    publish(run, "films-bpe", weights)
+    text = (weights / "films-bpe" / "README.md").read_text(encoding="utf-8")
+    section = text.partition("## Samples\n")[2].partition("\n## ")[0]
+    assert "**Mars *and* &lt;Venus&gt;**" in section
+    written = PlotGenerator.load(weights / "films-bpe").plot("The Hollow Piano", seed=1, max_tokens=SAMPLE_TOKENS).text
+    quoted = "\n".join(line.removeprefix(">").removeprefix(" ") for line in section.split("\n") if line.startswith(">"))
+    first_lines = [" ".join(html.unescape(line).split()) for line in quoted.split("\n")]
+    expected = [" ".join(line.split()) for line in written.strip().split("\n")]
+    assert first_lines[: len(expected)] == expected
 
 
 def test_publishing_twice_gives_the_same_bytes(weights: Path, run: Path) -> None:

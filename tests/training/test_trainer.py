@@ -274,6 +274,14 @@ def test_a_checkpoint_says_where_it_comes_from(run: Run, corpus: PreparedCorpus)
     assert (info["training"]["device"], info["training"]["precision"]) == ("cpu", "float32")
 
 
+def test_the_curve_is_kept_with_the_weights_however_often_a_run_goes_on(run: Run) -> None:
+    run("a", "training.evaluations=3", evaluate=scores([5.0]), stop=stop_after(4))
+    result = run("a", "training.evaluations=3", evaluate=scores([4.0, 4.5]), resume=True)
+    training = load_checkpoint(result.folder.last).info["training"]
+    assert training["curve"] == [[3, 5.0], [6, 4.0], [9, 4.5]]
+    assert load_checkpoint(result.folder.best).info["training"]["curve"] == [[3, 5.0], [6, 4.0]]
+
+
 @pytest.mark.parametrize("after", [1, 2, 3])
 def test_patience_ends_a_run_that_gets_no_better(run: Run, after: int) -> None:
     overrides = ["training.evaluations=9", f"training.patience={after}"]

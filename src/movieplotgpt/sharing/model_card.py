@@ -6,8 +6,10 @@ the weights, one table for each corpus.
 
 from __future__ import annotations
 
+import html
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from movieplotgpt.errors import ConfigError
 from movieplotgpt.evaluation.report import Evaluation, show_interval
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.sizes import parameters
+
+SAMPLE_TOKENS = 200
 
 
 class CardSettings(Settings):
@@ -32,6 +36,7 @@ class CardSettings(Settings):
     limits: str = Field(description="What the model is not good for.")
     tags: tuple[str, ...] = ()
     example: str = Field(description="A title, or for a text without titles the begin of one.")
+    samples: tuple[str, ...] = Field((), description="Titles, or begins of texts, that every card shows a sample for.")
 
 
 class Cards(Settings):
@@ -53,15 +58,25 @@ def card_for(name: str, path: Path) -> CardSettings:
 
 
 def model_card(
-    name: str, card: CardSettings, checkpoint: Checkpoint, measured: Evaluation | None, *, rounded: bool = False
+    name: str,
+    card: CardSettings,
+    checkpoint: Checkpoint,
+    measured: Evaluation | None,
+    *,
+    samples: Mapping[str, str] | None = None,
+    rounded: bool = False,
 ) -> str:
-    """The card's text; ``rounded`` says that the numbers are of the weights before they were rounded to bfloat16."""
+    """The card's text; ``rounded`` says that the numbers are of the weights before they were rounded to bfloat16.
+
+    ``samples``: what the model writes for each of the card's titles, by title.
+    """
     parts = [
         _front_matter(card),
         f"# {name}\n\n{card.summary} {_network(checkpoint)}",
         f"## Text and licence\n\n{card.data.strip()}",
         f"## Training\n\n{_training(checkpoint.info)}",
         f"## How well it does\n\n{_scorecard(measured, rounded)}",
+        *([f"## Samples\n\n{_samples(samples)}"] if samples else []),
         f"## How to use it\n\n{_usage(name, card, checkpoint)}",
         f"## Limits\n\n{card.limits.strip()}",
     ]
@@ -100,6 +115,9 @@ def _training(info: dict[str, Any]) -> str:
         "steps": f"{training['step']:,}",
         "tokens": f"{training['tokens']:,}",
         "optimizer": ", ".join(f"{key} {value}" for key, value in optimizer.items()),
+        "validation, bits per character": "; ".join(
+            f"step {step:,.0f}: {bits:.3f}" for step, bits in training.get("curve", [])
+        ),
         "time": f"{training['seconds'] / 60:.1f} minutes on {training['device']}, {training['precision']}, threads "
         f"{training['threads']}, torch {training['torch']}",
     }
@@ -125,6 +143,22 @@ def _scorecard(measured: Evaluation | None, rounded: bool) -> str:
         said += " Measured on the float32 weights, before they were rounded to bfloat16."
     table = "\n".join(["| | |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in rows)])
     return "\n\n".join([said, table, *likelihood.notes])
+
+
+def _samples(samples: Mapping[str, str]) -> str:
+    """Quoted, so that nothing a model writes is read as Markdown of the card's own."""
+    parts = [
+        f"**{_one_line(begin)}**\n\n"
+        + "\n".join(f"> {line}".rstrip() for line in html.escape(text, quote=False).split("\n"))
+        for begin, text in samples.items()
+    ]
+    return "\n\n".join(
+        [f"The first draw for each (seed 1, the default sampling, {SAMPLE_TOKENS} tokens at most), unpicked.", *parts]
+    )
+
+
+def _one_line(text: str) -> str:
+    return " ".join(html.escape(text, quote=False).split())
 
 
 def _usage(name: str, card: CardSettings, checkpoint: Checkpoint) -> str:

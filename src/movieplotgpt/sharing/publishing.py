@@ -14,9 +14,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from movieplotgpt import atomic
 from movieplotgpt.errors import CheckpointError, ConfigError
 from movieplotgpt.evaluation.report import Evaluation, file_sha256, read_evaluation
+from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, resolve, write_model_files
 from movieplotgpt.model.sizes import parameters
-from movieplotgpt.sharing.model_card import CardSettings, card_for, model_card
+from movieplotgpt.sharing.model_card import SAMPLE_TOKENS, CardSettings, card_for, model_card
 
 MANIFEST, CARDS, README = "manifest.json", "cards.toml", "README.md"
 FORMAT_VERSION = 1
@@ -79,7 +80,10 @@ def publish(source: str | Path, name: str, weights: Path, *, evaluation: Path | 
     with atomic.replacing_folder(folder) as partial:
         write_model_files(partial, checkpoint, dtype=torch.bfloat16)
         rounded = measured is not None and _before_rounding(measured, source_sha256, partial, evaluation)
-        atomic.write_text(partial / README, model_card(name, card, checkpoint, measured, rounded=rounded))
+        samples = _samples(partial, card)
+        atomic.write_text(
+            partial / README, model_card(name, card, checkpoint, measured, samples=samples, rounded=rounded)
+        )
         entry = _entry(partial, card, checkpoint, measured)
         if entry.size > LARGEST:
             raise CheckpointError(
@@ -147,6 +151,18 @@ def weights_readme(manifest: WeightsManifest) -> str:
             f"| {entry.size / 1e6:.1f} MB | {bits} | {entry.licence} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _samples(folder: Path, card: CardSettings) -> dict[str, str]:
+    """What the published weights write, one text at a time: what anyone gets who asks for the same."""
+    generator = PlotGenerator.load(folder)
+    titled = bool(generator.checkpoint.format.header)
+    return {
+        begin: generator.plot(
+            title=begin if titled else "", prompt=None if titled else begin, seed=1, max_tokens=SAMPLE_TOKENS
+        ).text.strip()
+        for begin in card.samples
+    }
 
 
 def _with_numbers(info: dict[str, Any], measured: Evaluation | None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class Progress:
     total_steps: int | None = None  # None until a budget in minutes has been turned into steps
     best_bits: float | None = None  # bits per character
     evaluated: int = 0  # the step that was scored last
+    curve: list[list[float]] = field(default_factory=list)  # step and bits per character of each evaluation
     evaluations_since_best: int = 0
     seconds: float = 0.0
     compiled: bool = False

@@ -250,6 +250,7 @@ class _Trainer:
         if better:
             progress.best_bits = bits
         progress.evaluations_since_best = 0 if better else progress.evaluations_since_best + 1
+        progress.curve = [*(point for point in progress.curve if point[0] < progress.step), [progress.step, bits]]
         progress.evaluated = progress.step
         return Evaluated(progress.step, bits, better, time.monotonic() - began)
 
@@ -309,6 +310,7 @@ class _Trainer:
                 "tokens": self.progress.step * self.batch_size * self.model.config.context_length,
                 "seconds": round(self.progress.seconds, 1),
                 "validation_bits_per_character": self.progress.best_bits,
+                "curve": self.progress.curve,
                 "device": str(self.hardware.device),
                 "precision": str(self.hardware.dtype).removeprefix("torch."),
                 "threads": self.progress.threads,
