@@ -244,3 +244,41 @@ def test_a_file_that_is_no_toml(tmp_path: Path, content: bytes | None, sentence:
     path.mkdir() if content is None else path.write_bytes(content)
     with pytest.raises(ConfigError, match=sentence):
         read_settings(Kitchen, path)
+
+
+def kitchen_of(folder: Path, **files: str) -> Kitchen:
+    """The settings of the last of these files."""
+    for name, text in files.items():
+        (folder / f"{name}.toml").write_text(text, encoding="utf-8")
+    return read_settings(Kitchen, folder / f"{[*files][-1]}.toml")
+
+
+def test_a_file_that_extends_another_changes_what_it_names(tmp_path: Path) -> None:
+    base = 'cook = "Bruno"\n[oven]\ndegrees = 120\nminutes = 5\n[bake]\nflour = 3\nyeast = 2\n'
+    assert kitchen_of(tmp_path, a=base, b='extends = "a.toml"\n[oven]\nminutes = 7\n[bake]\nflour = 4\n') == Kitchen(
+        cook="Bruno", oven=Oven(degrees=120, minutes=7), bake=Bread(flour=4, yeast=2)
+    )
+
+
+def test_files_extend_each_other_in_a_row(tmp_path: Path) -> None:
+    files = {"a": 'cook = "A"\n[oven]\nminutes = 1', "b": 'extends = "a.toml"\ncook = "B"', "c": 'extends = "b.toml"'}
+    assert kitchen_of(tmp_path, **files) == Kitchen(cook="B", oven=Oven(minutes=1))
+
+
+def test_a_section_of_another_kind_takes_the_place_of_the_extended_one(tmp_path: Path) -> None:
+    assert kitchen_of(tmp_path, a="[bake]\nyeast = 2", b='extends = "a.toml"\n[bake]\nkind = "cake"\n') == Kitchen(
+        bake=Cake()
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('extends = "none.toml"', "there is no settings file .*none.toml"),
+        ("extends = 3", "b.toml: extends names one settings file, as text, not 3"),
+        ('extends = "a.toml"', "a.toml extends b.toml, which extends it in turn; take one of the two lines out"),
+    ],
+)
+def test_what_cannot_be_extended_is_said(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        kitchen_of(tmp_path, a='extends = "b.toml"', b=text)

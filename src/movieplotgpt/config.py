@@ -46,12 +46,40 @@ Members: TypeAlias = list[type[Settings]]  # the settings a section may be: one,
 def read_settings(cls: type[S], path: Path, overrides: Iterable[str] = ()) -> S:
     """Read ``path`` (TOML) as ``cls``, with ``section.key=value`` overrides on top.
 
+    A file that says ``extends = "other.toml"`` has the other's settings but for those it sets itself.
+
     Raises:
         ConfigError: the file is missing or no TOML, or a key or value does not fit.
     """
     overrides = list(overrides)
     where = f"{path} with {' '.join(overrides)}" if overrides else str(path)
-    return build_settings(cls, override(read_toml(path), overrides), where=where)
+    return build_settings(cls, override(_read_extended(path), overrides), where=where)
+
+
+def _read_extended(path: Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:
+    values = read_toml(path)
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: extends names one settings file, as text, not {base!r}")
+    extending = (*extending, path.resolve())
+    other = path.parent / base
+    if other.resolve() in extending:
+        raise ConfigError(f"{path} extends {base}, which extends it in turn; take one of the two lines out")
+    return _merge(_read_extended(other, extending), values)
+
+
+def _merge(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """``values`` laid over ``base``, section by section; a section of another kind takes the other's place whole."""
+    merged = _copy(base)
+    for key, value in values.items():
+        below = merged.get(key)
+        if isinstance(below, dict) and isinstance(value, dict) and value.get("kind") in (None, below.get("kind")):
+            merged[key] = _merge(below, value)
+        else:
+            merged[key] = value
+    return merged
 
 
 def read_toml(path: Path) -> dict[str, Any]:
