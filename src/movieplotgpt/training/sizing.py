@@ -24,7 +24,8 @@ from movieplotgpt.training.run import RunConfig, TrainingSettings
 TOKENS_PER_PARAMETER = 10.5  # seen in training, per weight of the matrices: nanochat's scaling runs
 SEEN_OFTEN = 4  # epochs from which repeats count for less, and regularisation pays (arXiv 2305.16264)
 MEMORISED_AFTER = 12  # epochs after which a small text is known by heart rather than learnt from
-STEPS_WANTED = 600  # fewer, larger steps than these learn less from the same tokens
+STEPS_WANTED = 1000  # fewer, larger steps learn less from the same tokens (results/LOG.md)
+LARGEST_STEP, LARGEST_STEP_OF_A_GPU = 8192, 65_536  # tokens; a GPU needs many at once to be busy
 COMPILING_PAYS_FROM = 3  # minutes: compiling for the first time takes up to one of them
 COMPILED = 1.6  # how much faster a compiled step is than the timed ones (0.30 -> 0.55 TFLOP/s on two cores)
 TIMED_SIZE: SizeName = "small"
@@ -68,7 +69,8 @@ def settle(config: RunConfig, corpus: PreparedCorpus, flops: float) -> tuple[Run
     minutes = config.training.minutes
     if minutes is not None and minutes < COMPILING_PAYS_FROM:
         chosen["compile"] = "off"
-    elif choose_hardware(config.training).compile:
+    hardware = choose_hardware(config.training)
+    if hardware.compile and "compile" not in chosen:
         flops *= COMPILED
     counts = corpus.manifest.splits["train"]
     text_tokens = counts.body_tokens + counts.header_tokens
@@ -76,7 +78,7 @@ def settle(config: RunConfig, corpus: PreparedCorpus, flops: float) -> tuple[Run
     model = config.model.model_copy(update={"size": size})
     tokens = _tokens(config, model, corpus.tokenizer.vocab_size, text_tokens, flops)
     epochs = tokens / text_tokens
-    chosen["tokens_per_step"] = _tokens_per_step(tokens, model.context_length)
+    chosen["tokens_per_step"] = _tokens_per_step(tokens, model.context_length, hardware.device.type)
     if epochs > SEEN_OFTEN:
         chosen |= {"dropout": 0.2, "patience": 3, "evaluations": 10}
     chosen = {name: value for name, value in chosen.items() if name not in config.training.model_fields_set}
@@ -114,10 +116,10 @@ def _tokens(config: RunConfig, model: SizeSettings, vocab_size: int, text_tokens
     return max(1.0, seconds * flops / training_flops_per_token(model.model_config_for(vocab_size)))
 
 
-def _tokens_per_step(tokens: float, context_length: int) -> int:
+def _tokens_per_step(tokens: float, context_length: int, device: str) -> int:
     """A power of two that leaves enough steps, within what is known to train well."""
-    least = max(2048, context_length)
-    return int(min(16_384, max(least, 2 ** (int(tokens / STEPS_WANTED).bit_length() - 1))))
+    least, most = max(2048, context_length), LARGEST_STEP_OF_A_GPU if device == "cuda" else LARGEST_STEP
+    return int(max(least, min(most, 2 ** (int(tokens / STEPS_WANTED).bit_length() - 1))))
 
 
 def _reasons(config: RunConfig, vocab_size: int, tokens: float, epochs: float, flops: float) -> tuple[str, ...]:

@@ -1,0 +1,58 @@
+"""What every benchmark says of the machine it ran on, and how it measures."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from movieplotgpt import atomic
+from movieplotgpt.training.hardware import cpu_flags
+
+FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+
+
+def machine() -> dict[str, Any]:
+    """Processor, its units, threads, versions."""
+    model = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    return {
+        "processor": model,
+        "units": [flag for flag in FLAGS if flag in cpu_flags()],
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__.partition("+")[0],
+        "python": platform.python_version(),
+        "date": date.today().isoformat(),
+    }
+
+
+def seconds_of(work: Callable[[], object], *, repeats: int = 7, least: float = 0.05) -> float:
+    """The median time of one call; each repeat calls often enough to last ``least`` seconds."""
+    work()
+    began = time.perf_counter()
+    work()
+    calls = max(1, int(least / max(time.perf_counter() - began, 1e-9)))
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        for _ in range(calls):
+            work()
+        times.append((time.perf_counter() - began) / calls)
+    return median(times)
+
+
+def keep(out: Path | None, values: dict[str, Any]) -> None:
+    """Write what was measured, with the machine, where ``--out`` says."""
+    if out:
+        atomic.write_text(out, json.dumps({"machine": machine(), **values}, indent=2) + "\n")
+        print(f"kept in {out}")

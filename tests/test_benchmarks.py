@@ -1,0 +1,100 @@
+"""The benchmarks run, and count what they compare."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+def run(script: str, *arguments: str) -> str:
+    command = [sys.executable, str(BENCHMARKS / f"{script}.py"), *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def peers(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import peers
+
+    return peers
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["limits", "train_step", "time_to_loss"])
+def test_help_tells_how_to_use_it(script: str) -> None:
+    assert f"python benchmarks/{script}.py" in run(script, "--help")
+
+
+def test_the_original_has_the_weights_of_its_description(peers: Any) -> None:
+    """Per layer: three projections and one that joins (with bias), a layer four times as wide, two norms."""
+    for name in ("tiny", "original"):
+        shape = peers.SHAPES[name]
+        c, v = shape.n_embd, shape.vocab_size
+        layer = 3 * c * c + c * c + c + 8 * c * c + 5 * c + 4 * c
+        expected = (v + shape.context_length) * c + shape.n_layer * layer + 2 * c + c * v + v
+        assert peers.original(shape, None).parameters == expected
+
+
+def test_ours_is_no_smaller_than_the_peers_by_more_than_a_twentieth(peers: Any) -> None:
+    for name in ("10M", "original"):
+        shape = peers.SHAPES[name]
+        assert peers.ours(shape, None).parameters > 0.95 * peers.CONTENDERS["gpt2"](shape, None).parameters
+
+
+def test_flops_are_those_of_the_project(peers: Any) -> None:
+    from movieplotgpt.model.sizes import training_flops_per_token
+
+    model = peers.ours(peers.SHAPES["10M"], None)
+    ours = training_flops_per_token(model.model.config)
+    assert peers.flops_per_token(peers.SHAPES["10M"], model.parameters) == pytest.approx(ours, rel=0.01)
+
+
+def test_who_cannot_take_part_is_told_why(peers: Any) -> None:
+    assert peers.missing("nanogpt", None) == "no clone of nanoGPT was named (--nanogpt PATH)"
+    assert peers.missing("ours", None) is None
+
+
+@pytest.mark.slow
+def test_a_small_comparison(tmp_path: Path) -> None:
+    out = tmp_path / "steps.json"
+    arguments = [
+        "--shape",
+        "tiny",
+        "--contenders",
+        "ours",
+        "original",
+        "--rounds",
+        "2",
+        "--steps",
+        "2",
+        "--out",
+        str(out),
+    ]
+    assert "ours is" in run("train_step", *arguments)
+    kept = json.loads(out.read_text(encoding="utf-8"))
+    assert {"processor", "threads", "torch"} <= kept["machine"].keys()
+    for row in kept["contenders"].values():
+        assert row["tokens_per_second"] > 0 and row["loss"] < 5 and row["seconds_to_first_step"] > 0
+
+
+@pytest.mark.slow
+def test_limits_are_positive(tmp_path: Path) -> None:
+    out = tmp_path / "limits.json"
+    run("limits", "--sizes", "tiny", "--tokens", "64", "--out", str(out))
+    kept = json.loads(out.read_text(encoding="utf-8"))
+    assert len(kept["matmul_tflops"]) == 8
+    assert all(
+        row[kind] > 0 for row in kept["matmul_tflops"] for kind in ("forward", "input gradient", "weight gradient")
+    )
+    assert kept["bandwidth_gb_s"]["copy"] > 0
