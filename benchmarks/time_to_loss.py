@@ -46,6 +46,15 @@ def scenes(corpus: PreparedCorpus, split: str) -> str:
     return "\n\n".join(corpus.tokenizer.decode(part.body(i)) for i in range(part.n_documents))
 
 
+def without_dropout(model: torch.nn.Module) -> None:
+    """As nanoGPT's guide for a CPU has it."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        elif isinstance(getattr(module, "dropout", None), float):
+            setattr(module, "dropout", 0.0)  # noqa: B010 - what the fused attention is called with
+
+
 def train_peer(pipe: Connection, name: str, clone: Path | None, texts: tuple[str, str], steps: int) -> None:
     """The child: train on the first text, tell the nats per character of the second."""
     shape = SHAPES["original-cpu"]
@@ -54,11 +63,7 @@ def train_peer(pipe: Connection, name: str, clone: Path | None, texts: tuple[str
     train, validation = (torch.tensor([alphabet[character] for character in text]) for text in texts)
     made = CONTENDERS[name](shape, clone)
     if name == "nanogpt":
-        for module in made.model.modules():  # its guide for a CPU: no dropout
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
-            elif hasattr(module, "dropout") and isinstance(module.dropout, float):
-                module.dropout = 0.0
+        without_dropout(made.model)
     random = np.random.default_rng(0)
     for step in range(steps):
         rate = RATES[name]

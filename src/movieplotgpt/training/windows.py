@@ -7,6 +7,7 @@ ones share a window. Which header a document wears (hints, title or empty title)
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -106,23 +107,34 @@ class TrainingWindows:
 
     def _make_rows(self, epoch: int) -> list[Row]:
         random = np.random.default_rng([self.seed, epoch])
-        parts = [part for document in range(self.split.n_documents) for part in self._parts(document, random)]
-        lengths = [self._length(part) for part in parts]
+        parts: list[Part] = []
+        lengths: list[int] = []
+        for part, length in self._parts(random):
+            parts.append(part)
+            lengths.append(length)
         rows = [[parts[i] for i in row] for row in pack(lengths, self.context_length)]
         return [rows[i] for i in random.permutation(len(rows))]
 
-    def _parts(self, document: int, random: np.random.Generator) -> list[Part]:
-        with_title = bool(random.random() >= self.settings.no_title)
-        no_hints = random.random() < self.settings.no_hints
-        kept = random.random(len(self.split.hint_names)) < self.settings.keep_hint
-        hints = tuple(k for k, keep in enumerate(kept) if keep and not no_hints and len(self.split.hint(document, k)))
-        header_len = len(self._header(document, hints, with_title))
-        body_len = len(self.split.body(document)) + 1
-        pieces = cut_pieces(header_len, body_len, self.context_length, overlap_for(self.context_length))
-        return [Part(document, piece, hints, with_title) for piece in pieces]
-
-    def _length(self, part: Part) -> int:
-        return len(self._header(part.document, part.hints, part.with_title)) + part.piece.stop - part.piece.start
+    def _parts(self, random: np.random.Generator) -> Iterator[tuple[Part, int]]:
+        """The pieces of every document, each with the tokens it takes behind the begin token."""
+        settings, n_hints = self.settings, len(self.split.hint_names)
+        segments_NS = np.diff(self.split.offsets, axis=1)  # tokens of each hint line, of the sentence, of the body
+        drawn = random.random((self.split.n_documents, 2 + n_hints))
+        titled = drawn[:, 0] >= settings.no_title
+        kept_NH = (
+            (drawn[:, 2:] < settings.keep_hint) & (drawn[:, 1:2] >= settings.no_hints) & (segments_NS[:, :n_hints] > 0)
+        )
+        overlap, longest = (
+            overlap_for(self.context_length),
+            len(fit_header(np.empty(self.context_length), self.context_length)),
+        )
+        columns = (titled.tolist(), kept_NH.tolist(), segments_NS.tolist())
+        for document, (with_title, kept, segments) in enumerate(zip(*columns, strict=True)):
+            hints = tuple(k for k, keep in enumerate(kept) if keep)
+            sentence = segments[n_hints] if with_title else len(self.empty_sentence)
+            header = min(longest, sentence + sum(segments[k] for k in hints))
+            for piece in cut_pieces(header, segments[-1] + 1, self.context_length, overlap):
+                yield Part(document, piece, hints, with_title), header + piece.stop - piece.start
 
     def _header(self, document: int, hints: tuple[int, ...], with_title: bool) -> Ids:
         lines = [self.split.hint(document, k) for k in hints]
