@@ -2,7 +2,7 @@
 
     python benchmarks/train_step.py --shape 10M --nanogpt ../nanoGPT --text tinyshakespeare.txt.gz
 
-Each contender lives in a process of its own; they take turns, all others idle, so that the machine's drift meets all
+Ours and one peer after the other take turns, each in a process of its own, so that the machine's drift meets both
 alike. The time to the first step (imports, compilation) is told apart.
 """
 
@@ -76,30 +76,59 @@ def commit(clone: Path | None) -> str | None:
     return done.stdout.strip() or None
 
 
+class Child:
+    """A contender in a process of its own."""
+
+    def __init__(self, name: str, arguments: argparse.Namespace, ids: np.ndarray[Any, Any]) -> None:
+        self.name, self._steps, self._slow = name, arguments.steps, arguments.slow
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        given = (theirs, name, SHAPES[arguments.shape], arguments.nanogpt, ids, torch.get_num_threads())
+        self._process = context.Process(target=contender, args=given, daemon=True)
+        self._process.start()
+        theirs.close()
+        parameters, precision, first = self._told()
+        self.facts = {"parameters": parameters, "precision": precision, "seconds_to_first_step": first}
+        print(f"{name}: {parameters / 1e6:.1f} M parameters, {precision}, first step after {first:.1f} s", flush=True)
+
+    def round(self) -> list[float]:
+        """Seconds of each step of a turn; the first of several warms up and is left out."""
+        steps = 1 if self.facts["seconds_to_first_step"] > self._slow else 1 + self._steps
+        self._pipe.send(steps)
+        seconds: list[float] = self._told()[0]
+        return seconds[-self._steps :]
+
+    def end(self) -> None:
+        """Give its memory back."""
+        self._pipe.send(0)
+        self._process.join()
+
+    def _told(self) -> Any:
+        try:
+            return self._pipe.recv()
+        except EOFError:
+            raise SystemExit(f"{self.name} was killed; it may need more memory than there is") from None
+
+
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All contenders, round by round."""
-    shape, clone, threads = SHAPES[arguments.shape], arguments.nanogpt, torch.get_num_threads()
+    """Ours and each peer in turn, pair by pair, so that only two are in memory at once."""
+    shape = SHAPES[arguments.shape]
     ids = characters(arguments.text, shape)
-    context = multiprocessing.get_context("spawn")
-    pipes: dict[str, Connection] = {}
-    rows: dict[str, dict[str, Any]] = {}
-    for name in arguments.contenders:
-        if why := missing(name, clone):
+    ours = Child("ours", arguments, ids)
+    rows: dict[str, dict[str, Any]] = {"ours": {**ours.facts, "seconds": []}}
+    for name in arguments.peers:
+        if why := missing(name, arguments.nanogpt):
             print(f"{name} is left out: {why}")
             continue
-        pipes[name], theirs = context.Pipe()
-        context.Process(target=contender, args=(theirs, name, shape, clone, ids, threads), daemon=True).start()
-        parameters, precision, first = pipes[name].recv()  # the others idle meanwhile
-        rows[name] = {"parameters": parameters, "precision": precision, "seconds_to_first_step": first, "seconds": []}
-        print(f"{name}: {parameters / 1e6:.1f} M parameters, {precision}, first step after {first:.1f} s", flush=True)
-    for number in range(arguments.rounds):
-        for name, pipe in pipes.items():
-            slow = median(rows[name]["seconds"] or [0]) > arguments.slow
-            pipe.send(1 if slow else arguments.steps)
-            seconds, rows[name]["loss"] = pipe.recv()
-            rows[name]["seconds"] += seconds if number or len(seconds) == 1 else seconds[1:]
-    for pipe in pipes.values():
-        pipe.send(0)
+        peer = Child(name, arguments, ids)
+        rows[name] = {**peer.facts, "seconds": [], "ours_is_faster": []}
+        for _ in range(arguments.rounds):
+            pair = ours.round(), peer.round()
+            rows["ours"]["seconds"] += pair[0]
+            rows[name]["seconds"] += pair[1]
+            rows[name]["ours_is_faster"].append(median(pair[1]) / median(pair[0]))
+        peer.end()
+    ours.end()
     rate = matmul_tflops(shape)
     for row in rows.values():
         row["tokens_per_second"] = shape.tokens / median(row["seconds"])
@@ -107,21 +136,25 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         used = row["tokens_per_second"] * flops_per_token(shape, row["parameters"])
         row["share_of_matmul_rate"] = used / rate / 1e12
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(arguments).items()}
-    return {"settings": settings, "nanogpt_commit": commit(clone), "matmul_tflops": rate, "contenders": rows}
+    return {
+        "settings": settings,
+        "shape": vars(shape),
+        "nanogpt_commit": commit(arguments.nanogpt),
+        "matmul_tflops": rate,
+        "contenders": rows,
+    }
 
 
 def show(measured: dict[str, Any]) -> None:
     """The table."""
-    rows = measured["contenders"]
-    best = rows.get("ours", {}).get("tokens_per_second")
     print(f"bfloat16 forward product: {measured['matmul_tflops']:.2f} TFLOP/s")
-    print(f"{'':<16}{'params':>8}{'first step':>12}{'tokens/s':>10}{'from - to':>20}{'of matmul':>11}{'ours is':>9}")
-    for name, row in rows.items():
+    print(f"{'':<16}{'params':>8}{'first step':>12}{'tokens/s':>10}{'from - to':>18}{'of matmul':>11}{'ours is':>9}")
+    for name, row in measured["contenders"].items():
         low, high = row["slowest_fastest"]
-        ratio = f"{best / row['tokens_per_second']:.1f} x" if best else ""
+        ratio = f"{median(row['ours_is_faster']):.1f} x" if name != "ours" else ""
         print(
             f"{name:<16}{row['parameters'] / 1e6:>6.1f} M{row['seconds_to_first_step']:>10.1f} s"
-            f"{row['tokens_per_second']:>10,.0f}{f'{low:,.0f} - {high:,.0f}':>20}"
+            f"{row['tokens_per_second']:>10,.0f}{f'{low:,.0f} - {high:,.0f}':>18}"
             f"{row['share_of_matmul_rate']:>10.0%} {ratio:>8}"
         )
 
@@ -130,10 +163,11 @@ def main() -> None:
     """Measure, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=list(SHAPES), default="10M")
-    parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS))
-    parser.add_argument("--steps", type=int, default=4, help="steps of a contender in each round (default 4)")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of all contenders (default 5)")
-    parser.add_argument("--slow", type=float, default=4.0, help="seconds of a step from which a round has one only")
+    peers = [name for name in CONTENDERS if name != "ours"]
+    parser.add_argument("--peers", nargs="+", choices=peers, default=peers)
+    parser.add_argument("--steps", type=int, default=3, help="counted steps in each turn (default 3)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of ours and of each peer (default 5)")
+    parser.add_argument("--slow", type=float, default=30, help="a first step this long: one step a turn (seconds)")
     parser.add_argument("--nanogpt", type=Path, help="a clone of github.com/karpathy/nanoGPT")
     parser.add_argument("--text", type=Path, help="characters to train on, .gz or not (default: seeded noise)")
     parser.add_argument("--out", type=Path, help="a JSON file to keep the numbers in")

@@ -71,8 +71,7 @@ def test_a_small_comparison(tmp_path: Path) -> None:
     arguments = [
         "--shape",
         "tiny",
-        "--contenders",
-        "ours",
+        "--peers",
         "original",
         "--rounds",
         "2",

@@ -135,7 +135,9 @@ class ConsoleProgress:
             f"{event.tokens_per_step:,} tokens a step"
         )
         if event.hardware.compile:
-            self._say("compiling the training step: half a minute or so, a few seconds where an earlier run left its code")
+            self._say(
+                "compiling the training step: half a minute or so, a few seconds where an earlier run left its code"
+            )
 
     def _step(self, event: StepDone) -> None:
         old = self.seconds_per_step
