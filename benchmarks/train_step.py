@@ -22,9 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from movieplotgpt.training.hardware import keep_freed_memory
-
 from machine import keep, machine, seconds_of
+from movieplotgpt.training.hardware import keep_freed_memory
 from peers import CONTENDERS, SHAPES, Shape, flops_per_token, missing
 
 
