@@ -46,18 +46,27 @@ Members: TypeAlias = list[type[Settings]]  # the settings a section may be: one,
 def read_settings(cls: type[S], path: Path, overrides: Iterable[str] = ()) -> S:
     """Read ``path`` (TOML) as ``cls``, with ``section.key=value`` overrides on top.
 
-    A file that says ``extends = "other.toml"`` has the other's settings but for those it sets itself.
-
     Raises:
         ConfigError: the file is missing or no TOML, or a key or value does not fit.
     """
     overrides = list(overrides)
     where = f"{path} with {' '.join(overrides)}" if overrides else str(path)
-    return build_settings(cls, override(_read_extended(path), overrides), where=where)
+    return build_settings(cls, override(read_toml(path), overrides), where=where)
 
 
-def _read_extended(path: Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:
-    values = read_toml(path)
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    A file that says ``extends = "other.toml"`` has the other's settings but for those it sets itself.
+
+    Raises:
+        ConfigError: the file, or one it extends, is missing, not readable, no TOML, or extends itself.
+    """
+    return _read_extended(path, ())
+
+
+def _read_extended(path: Path, extending: tuple[Path, ...]) -> dict[str, Any]:
+    values = _read_alone(path)
     base = values.pop("extends", None)
     if base is None:
         return values
@@ -70,24 +79,7 @@ def _read_extended(path: Path, extending: tuple[Path, ...] = ()) -> dict[str, An
     return _merge(_read_extended(other, extending), values)
 
 
-def _merge(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """``values`` laid over ``base``, section by section; a section of another kind takes the other's place whole."""
-    merged = _copy(base)
-    for key, value in values.items():
-        below = merged.get(key)
-        if isinstance(below, dict) and isinstance(value, dict) and value.get("kind") in (None, below.get("kind")):
-            merged[key] = _merge(below, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file.
-
-    Raises:
-        ConfigError: the file is missing, not readable, or no TOML.
-    """
+def _read_alone(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -103,6 +95,18 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not UTF-8 text; a settings file is TOML in UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
+
+
+def _merge(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """``values`` laid over ``base``, section by section; a section of another kind takes the other's place whole."""
+    merged = _copy(base)
+    for key, value in values.items():
+        below = merged.get(key)
+        if isinstance(below, dict) and isinstance(value, dict) and value.get("kind") in (None, below.get("kind")):
+            merged[key] = _merge(below, value)
+        else:
+            merged[key] = value
+    return merged
 
 
 def build_settings(cls: type[S], values: dict[str, Any], *, where: str = "the settings") -> S:

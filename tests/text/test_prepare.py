@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from movieplotgpt.config import build_settings
+from movieplotgpt.config import build_settings, read_toml
 from movieplotgpt.errors import DataError, StorageError
 from movieplotgpt.text import prepare as module
 from movieplotgpt.text.cleaning import clean_text
@@ -40,7 +39,7 @@ SMALL = {"tokenizer": {"kind": "bpe", "vocab_size": 400}}
 
 def _settings(repository: Path, name: str, **changes: Any) -> PrepareSettings:
     """The sections of a published configuration that prepare a corpus."""
-    values = tomllib.loads((repository / "configs" / f"{name}.toml").read_text(encoding="utf-8"))
+    values = read_toml(repository / "configs" / f"{name}.toml")
     known = {section: values[section] for section in PrepareSettings.model_fields if section in values}
     return build_settings(PrepareSettings, known | changes)
 

@@ -28,7 +28,7 @@ def info(model: str = "plots-bpe", *, json: Annotated[bool, Parameter(negative="
         "tokenizer": {"kind": checkpoint.tokenizer.kind, "ids": checkpoint.tokenizer.vocab_size},
         "document format": checkpoint.format.model_dump(mode="json"),
         "cleaning": checkpoint.cleaning.model_dump(mode="json", exclude_defaults=True),
-        **{name: checkpoint.info[name] for name in ("corpus", "training") if name in checkpoint.info},
+        **{name: checkpoint.info[name] for name in ("corpus", "training", "average") if name in checkpoint.info},
     }
     if json:
         from json import dumps
