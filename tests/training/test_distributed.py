@@ -52,7 +52,7 @@ device = "cpu"
 def test_alone_nobody_is_asked() -> None:
     with join_workers() as workers:
         assert workers.first and workers.sum(1.5, 2.0) == [1.5, 2.0] and workers.from_first(3.0) == 3.0
-        assert workers.any(True) and not workers.any(False)
+        assert workers.any(True) and not workers.any(False) and workers.leave(3) == 3
         with workers.first_alone():
             pass
 

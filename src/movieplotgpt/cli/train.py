@@ -95,7 +95,7 @@ def train(
                 with workers.first_alone():
                     _prepare(settings, source, data, start_from, console)
             corpus = _prepared(data, folder, start_from)
-            return _run(
+            code = _run(
                 settings,
                 corpus,
                 folder,
@@ -105,6 +105,7 @@ def train(
                 tensorboard=tensorboard,
                 workers=workers,
             )
+        return workers.leave(code)
 
 
 def _refuse_contradictions(config: Path, source: Path | None, data: Path | None, column: str | None) -> None:

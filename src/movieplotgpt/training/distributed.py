@@ -7,6 +7,7 @@ make the same step. The first worker alone evaluates, writes and speaks; what it
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -54,6 +55,18 @@ class Workers:
     def from_first(self, value: float) -> float:
         """The first worker's value."""
         return value if self.world_size == 1 else self.sum(value if self.first else 0.0)[0]
+
+    def leave(self, code: int) -> int:
+        """Return ``code`` where this worker is alone; of several, end the process with it once all have come here.
+
+        Without the interpreter's own way out: on it, threads of PyTorch's process group now and then abort.
+        """
+        if self.world_size > 1:
+            distributed.barrier()  # who leaves early breaks the connections of the others
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        return code
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
