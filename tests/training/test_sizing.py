@@ -120,6 +120,12 @@ def test_epochs_and_steps_are_budgets_too(corpus: PreparedCorpus) -> None:
     assert epochs[0].model == steps[0].model
 
 
+def test_steps_are_of_the_batch_they_were_told_with(corpus: PreparedCorpus) -> None:
+    config, reasons = settle(config_of(minutes=None, steps=100), large(corpus, 1_000_000), FAST)
+    assert config.training.tokens_per_step == TrainingSettings().tokens_per_step == 8192
+    assert "sees about 0.8 M tokens, 0.8 times the text, 8,192 a step" in reasons[0]
+
+
 def test_compiling_must_pay(corpus: PreparedCorpus) -> None:
     config = build_settings(RunConfig, {**config_of().model_dump(mode="json"), "training": {"minutes": 1}})
     assert settle(config, corpus, USUAL)[0].training.compile == "off"

@@ -78,7 +78,8 @@ def settle(config: RunConfig, corpus: PreparedCorpus, flops: float) -> tuple[Run
     model = config.model.model_copy(update={"size": size})
     tokens = _tokens(config, model, corpus.tokenizer.vocab_size, text_tokens, flops)
     epochs = tokens / text_tokens
-    chosen["tokens_per_step"] = _tokens_per_step(tokens, model.context_length, hardware.device.type)
+    if config.training.steps is None:  # steps of another batch would be another number of tokens
+        chosen["tokens_per_step"] = _tokens_per_step(tokens, model.context_length, hardware.device.type)
     if epochs > SEEN_OFTEN:
         chosen |= {"dropout": 0.2, "patience": 3, "evaluations": 10}
     chosen = {name: value for name, value in chosen.items() if name not in config.training.model_fields_set}
