@@ -120,6 +120,17 @@ def test_epochs_and_steps_are_budgets_too(corpus: PreparedCorpus) -> None:
     assert epochs[0].model == steps[0].model
 
 
+@pytest.mark.parametrize(
+    "dimension", [{"n_layer": 8}, {"n_embd": 8}, {"n_head": 8}, {"n_kv_head": 1}, {"head_dim": 8}, {"n_ff": 8}]
+)
+def test_a_network_given_is_not_called_by_the_name_of_a_size(corpus: PreparedCorpus, dimension: dict[str, int]) -> None:
+    config = config_of()
+    given = config.model_copy(update={"model": config.model.model_copy(update=dimension)})
+    assert "TFLOP/s: size tiny (0.9 M parameters) sees" in settle(config, corpus, FAST)[1][0]
+    told = settle(given, corpus, FAST)[1][0]
+    assert "TFLOP/s: the network given (" in told and "size" not in told
+
+
 def test_steps_are_of_the_batch_they_were_told_with(corpus: PreparedCorpus) -> None:
     config, reasons = settle(config_of(minutes=None, steps=100), large(corpus, 1_000_000), FAST)
     assert config.training.tokens_per_step == TrainingSettings().tokens_per_step == 8192

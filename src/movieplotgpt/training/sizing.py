@@ -28,6 +28,7 @@ STEPS_WANTED = 1000  # fewer, larger steps learn less from the same tokens (resu
 LARGEST_STEP, LARGEST_STEP_OF_A_GPU = 8192, 65_536  # tokens; a GPU needs many at once to be busy
 COMPILING_PAYS_FROM = 3  # minutes: compiling for the first time takes up to one of them
 COMPILED = 1.6  # how much faster a compiled step is than the timed ones (0.30 -> 0.55 TFLOP/s on two cores)
+DIMENSIONS = ("n_layer", "n_embd", "n_head", "n_kv_head", "head_dim", "n_ff")  # set by hand, or by --from
 TIMED_SIZE: SizeName = "small"
 TIMED_TOKENS = 2048
 
@@ -125,8 +126,10 @@ def _tokens_per_step(tokens: float, context_length: int, device: str) -> int:
 
 def _reasons(config: RunConfig, vocab_size: int, tokens: float, epochs: float, flops: float) -> tuple[str, ...]:
     model, training = config.model, config.training
+    given = any(getattr(model, name) is not None for name in DIMENSIONS)
+    network = "the network given" if given else f"size {model.size}"
     reasons = [
-        f"three timed steps promise {flops / 1e12:.2g} TFLOP/s: size {model.size} "
+        f"three timed steps promise {flops / 1e12:.2g} TFLOP/s: {network} "
         f"({parameters(model.model_config_for(vocab_size)) / 1e6:.1f} M parameters) sees about {tokens / 1e6:,.1f} M "
         f"tokens, {epochs:,.1f} times the text, {training.tokens_per_step:,} a step"
     ]
