@@ -126,3 +126,25 @@ def test_processor_flags_are_words_of_its_line(monkeypatch: pytest.MonkeyPatch) 
     text = "processor : 0\nmodel name : amx_bf16 in name only\nflags\t\t: fpu avx2 fma\nprocessor : 1\nflags : fpu\n"
     monkeypatch.setattr(Path, "read_text", lambda path, encoding: text)
     assert cpu_flags() == {"fpu", "avx2", "fma"}
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "memory"),
+    [
+        ("memory.max", "3000000", 3_000_000),
+        ("memory.max", "9000000", 8_000_000),
+        ("memory.max", "max", 8_000_000),
+        ("memory/memory.limit_in_bytes", "3000000", 3_000_000),
+        ("memory/memory.limit_in_bytes", "9223372036854771712", 8_000_000),
+        ("of another system", "3000000", 8_000_000),
+    ],
+)
+def test_a_container_has_the_memory_of_its_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, limit: str, memory: int
+) -> None:
+    file = tmp_path / "sys/fs/cgroup" / name
+    file.parent.mkdir(parents=True)
+    file.write_text(f"{limit}\n", encoding="ascii")
+    monkeypatch.setattr(hardware, "Path", lambda path: tmp_path / path.removeprefix("/"))
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4000, "SC_PHYS_PAGES": 2000}.__getitem__)
+    assert physical_memory() == memory
