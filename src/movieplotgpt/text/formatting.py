@@ -153,9 +153,14 @@ def overlap_for(context_length: int) -> int:
     return context_length // 4
 
 
+def longest_header(context_length: int) -> int:
+    """How many tokens of a header a window holds: half the context."""
+    return context_length // 2
+
+
 def fit_header(header_ids: IdsT, context_length: int) -> IdsT:
-    """``header_ids``, or its last tokens where it would take more than half the context."""
-    return header_ids[-(context_length // 2) :]
+    """``header_ids``, or its last tokens where it is longer than the longest."""
+    return header_ids[-longest_header(context_length) :]
 
 
 def cut_pieces(header_len: int, body_len: int, context_length: int, overlap: int) -> list[Piece]:

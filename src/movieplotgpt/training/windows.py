@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from movieplotgpt.config import Settings
-from movieplotgpt.text.formatting import Piece, cut_pieces, fit_header, overlap_for
+from movieplotgpt.text.formatting import Piece, cut_pieces, fit_header, longest_header, overlap_for
 from movieplotgpt.text.token_files import PreparedSplit
 
 Ids = np.ndarray[Any, Any]
@@ -124,10 +124,7 @@ class TrainingWindows:
         kept_NH = (
             (drawn[:, 2:] < settings.keep_hint) & (drawn[:, 1:2] >= settings.no_hints) & (segments_NS[:, :n_hints] > 0)
         )
-        overlap, longest = (
-            overlap_for(self.context_length),
-            len(fit_header(np.empty(self.context_length), self.context_length)),
-        )
+        overlap, longest = overlap_for(self.context_length), longest_header(self.context_length)
         columns = (titled.tolist(), kept_NH.tolist(), segments_NS.tolist())
         for document, (with_title, kept, segments) in enumerate(zip(*columns, strict=True)):
             hints = tuple(k for k, keep in enumerate(kept) if keep)
@@ -187,7 +184,7 @@ def share_with_title(split: PreparedSplit, context_length: int) -> float:
     for document in range(split.n_documents):
         sentence, body = split.sentence(document), split.body(document)
         header_len = len(sentence) + sum(len(split.hint(document, k)) for k in range(len(split.hint_names)))
-        kept = len(fit_header(np.empty(header_len), context_length))
+        kept = min(longest_header(context_length), header_len)
         for piece in cut_pieces(kept, len(body) + 1, context_length, overlap_for(context_length)):
             total += piece.stop - piece.start
             seen += (piece.stop - piece.start) * (kept >= len(sentence) > 0)
