@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -263,7 +264,7 @@ def _run(
         workers=workers,
     )
     if not workers.first:
-        *_, end = events
+        end = deque(events, maxlen=1).pop()
         return INTERRUPTED if isinstance(end, Finished) and end.reason == "interrupted" else 0
     with ConsoleProgress(console, tokens_per_character) as progress:
         monitors: list[Callable[[Event], None]] = [progress, SamplesFile(folder.samples)]
