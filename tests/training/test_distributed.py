@@ -64,8 +64,8 @@ def test_workers_that_cannot_be_met(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
-def test_a_worker_takes_its_rows(tmp_path: Path) -> None:
-    assert not Workers(1, 2).first and Workers(0, 2).first
+def test_the_first_worker_is_rank_0() -> None:
+    assert Workers(0, 2).first and not Workers(1, 2).first
 
 
 def losses(run: Path) -> list[float]:
