@@ -49,6 +49,25 @@ PATTERNS = (
 )
 PLOT_COLUMNS = ("Release Year", "Title", "Origin/Ethnicity", "Director", "Cast", "Genre", "Wiki Page", "Plot")
 OFFICE_COLUMNS = ("id", "season", "episode", "scene", "line_text", "speaker", "deleted")
+TABLE = """
+[corpus]
+kind = "table"
+text = "Plot"
+
+[cleaning]
+ascii = true
+
+[format]
+header = "The plot summary of the movie named '{Title}' is:"
+
+[split]
+kind = "group"
+validation = 0.1
+test = 0.2
+
+[tokenizer]
+kind = "byte"
+"""
 
 
 def invented_sentence(rng: random.Random) -> str:
@@ -160,6 +179,26 @@ def films() -> list[dict[str, str]]:
 def plots_csv(tmp_path: Path, films: list[dict[str, str]]) -> Path:
     """A CSV of 60 invented films in the columns of the public movie plots."""
     return write_csv(tmp_path / "plots.csv", films, PLOT_COLUMNS)
+
+
+def write_films_toml(folder: Path, more: str = "") -> Path:
+    """Write ``films.toml``: settings for a table of films, byte by byte, and ``more`` laid over them."""
+    (folder / "table.toml").write_text(TABLE, encoding="utf-8")
+    path = folder / "films.toml"
+    path.write_text(f'extends = "table.toml"\n{more}', encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def films_toml_in() -> Callable[..., Path]:
+    """``films_toml_in(folder, more="")``: settings for a table of films, a fifth of them in the test split."""
+    return write_films_toml
+
+
+@pytest.fixture
+def films_toml(tmp_path: Path) -> Path:
+    """``films.toml``: settings for ``plots_csv``."""
+    return write_films_toml(tmp_path)
 
 
 @pytest.fixture

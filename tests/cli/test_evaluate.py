@@ -18,31 +18,13 @@ from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_che
 from movieplotgpt.text.token_files import PreparedCorpus
 
 Run = Callable[..., tuple[int, str, str]]
-TOML = """
-[corpus]
-kind = "table"
-text = "Plot"
-
-[cleaning]
-ascii = true
-
-[format]
-header = "The plot summary of the movie named '{Title}' is:"
-
-[split]
-kind = "group"
-validation = 0.1
-test = 0.2
-
-[tokenizer]
-kind = "byte"
-"""
 PRINTED = ("xz -9e", "PPMd order 12")
 
 
 @pytest.fixture
 def run(
     tmp_path: Path,
+    films_toml: Path,
     plots_csv: Path,
     tiny_checkpoint: Callable[..., Checkpoint],
     capsys: pytest.CaptureFixture[str],
@@ -52,8 +34,7 @@ def run(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "400")
     save_checkpoint(Path("model"), tiny_checkpoint(context_length=192))
-    Path("films.toml").write_text(TOML, encoding="utf-8")
-    assert main(["prepare", "films.toml", "--source", str(plots_csv), "--out", "data"]) == 0
+    assert main(["prepare", str(films_toml), "--source", str(plots_csv), "--out", "data"]) == 0
     capsys.readouterr()
 
     def call(*arguments: str, model: str = "model", data: str = "data") -> tuple[int, str, str]:

@@ -22,28 +22,12 @@ from movieplotgpt.text.token_files import PreparedCorpus
 from movieplotgpt.training.run import RunFolder
 
 Run = Callable[..., tuple[int, str, str]]
-TOML = """
-[corpus]
-kind = "table"
-text = "Plot"
-
+WITH_DECADES = """
 [corpus.hints]
 Decade = { kind = "decade", column = "Release Year" }
 
-[cleaning]
-ascii = true
-
 [format]
-header = "The plot summary of the movie named '{Title}' is:"
 hints = ["Decade"]
-
-[split]
-kind = "group"
-validation = 0.1
-test = 0.1
-
-[tokenizer]
-kind = "byte"
 
 [model]
 size = "tiny"
@@ -70,9 +54,15 @@ def _handlers() -> Iterator[None]:
 
 
 @pytest.fixture
-def run(tmp_path: Path, plots_csv: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(
+    tmp_path: Path,
+    films_toml_in: Callable[..., Path],
+    plots_csv: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Run:
     """``run(command, ...)`` in a folder with films.toml and plots.csv: exit code, stdout, stderr."""
-    (tmp_path / "films.toml").write_text(TOML, encoding="utf-8")
+    films_toml_in(tmp_path, WITH_DECADES)
     assert plots_csv.parent == tmp_path
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "400")
@@ -506,7 +496,7 @@ def test_what_is_wrong_is_one_sentence_and_no_run_begins(
         "short.txt": b"Ada finds it. Bruno hides it. " * 4,
         "empty.txt": b"",
         "latin.txt": b"caf\xe9 " * 100,
-        "typo.toml": TOML.replace("[training]", "[trainin]").encode(),
+        "typo.toml": WITH_DECADES.replace("[training]", "[trainin]").encode(),
         "broken.toml": b"[corpus\n",
     }.items():
         Path(name).write_bytes(data)
@@ -519,8 +509,8 @@ def test_what_is_wrong_is_one_sentence_and_no_run_begins(
     assert {name: data for name, data in files(".").items() if not name.startswith("run/data/")} == before
 
 
-def test_no_length_is_said(run: Run) -> None:
-    Path("films.toml").write_text(TOML.replace("minutes = 30\n", ""), encoding="utf-8")
+def test_no_length_is_said(run: Run, films_toml_in: Callable[..., Path]) -> None:
+    films_toml_in(Path(), WITH_DECADES.replace("minutes = 30\n", ""))
     code, _, err = run("train", "films.toml", "--source", "plots.csv", *TINY)
     assert code == 1
     assert err.endswith("movieplotgpt: say how long to train: --minutes 30, --steps 1000 or --epochs 4\n")
@@ -613,10 +603,10 @@ def test_a_terminal_sees_a_bar(train: Run, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared(tmp_path_factory: pytest.TempPathFactory, films_toml_in: Callable[..., Path]) -> Path:
     """A prepared text, and the last weights of a run of ``STEPS`` steps that nobody has interrupted."""
     folder = tmp_path_factory.mktemp("prepared")
-    (folder / "films.toml").write_text(TOML.replace("byte", "char"), encoding="utf-8")
+    films_toml_in(folder, WITH_DECADES + '[tokenizer]\nkind = "char"\n')
     rows = "".join(f"{1950 + i % 50},Film {i},{'The keeper of light ' * 9}{i * i}\n" for i in range(60))
     (folder / "films.csv").write_text("Release Year,Title,Plot\n" + rows, encoding="utf-8")
     assert process("prepare", "films.toml", "--source", "films.csv", "--out", "data", cwd=folder).wait() == 0

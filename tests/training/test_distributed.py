@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,22 +15,7 @@ from movieplotgpt.errors import TrainingError
 from movieplotgpt.model.checkpoints import load_checkpoint
 from movieplotgpt.training.distributed import Workers, join_workers
 
-TOML = """
-[corpus]
-kind = "table"
-text = "Plot"
-
-[format]
-header = "The plot summary of the movie named '{Title}' is:"
-
-[split]
-kind = "group"
-validation = 0.1
-test = 0.1
-
-[tokenizer]
-kind = "byte"
-
+SIX_STEPS = """
 [model]
 size = "tiny"
 n_layer = 1
@@ -74,8 +60,10 @@ def losses(run: Path) -> list[float]:
 
 
 @pytest.mark.slow
-def test_two_workers_give_the_losses_of_one(tmp_path: Path, plots_csv: Path) -> None:
-    (tmp_path / "films.toml").write_text(TOML, encoding="utf-8")
+def test_two_workers_give_the_losses_of_one(
+    tmp_path: Path, plots_csv: Path, films_toml_in: Callable[..., Path]
+) -> None:
+    films_toml_in(tmp_path, SIX_STEPS)
     train = ["-m", "movieplotgpt", "train", "films.toml", "--source", str(plots_csv)]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

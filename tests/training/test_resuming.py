@@ -148,19 +148,7 @@ def test_settings_are_those_of_the_checkpoint(tmp_path: Path) -> None:
     assert read_settings(folder) == {"training": {"steps": 3}}
 
 
-TOML = """
-[corpus]
-kind = "table"
-text = "Plot"
-
-[format]
-header = "The plot summary of the movie named '{Title}' is:"
-
-[split]
-kind = "group"
-validation = 0.1
-test = 0.1
-
+SMALL = """
 [tokenizer]
 kind = "bpe"
 vocab_size = 300
@@ -190,12 +178,12 @@ WORDS = (
 class Training:
     """``movieplotgpt train`` in a process of its own, on an invented table."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, films_toml_in: Callable[..., Path]) -> None:
         self.folder = folder
         rng = random.Random(5)
         rows = [f"Film {i},{' '.join(rng.choices(WORDS, k=60)).capitalize()}." for i in range(60)]
         (folder / "films.csv").write_text("\n".join(["Title,Plot", *rows]) + "\n", encoding="utf-8")
-        (folder / "films.toml").write_text(TOML, encoding="utf-8")
+        films_toml_in(folder, SMALL)
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "movieplotgpt", "train", "films.toml", *arguments, "--out", name]
@@ -226,9 +214,9 @@ class Training:
 
 
 @pytest.fixture(scope="module")
-def training(tmp_path_factory: pytest.TempPathFactory) -> Training:
+def training(tmp_path_factory: pytest.TempPathFactory, films_toml_in: Callable[..., Path]) -> Training:
     """A folder with a run that was never interrupted: ``whole``."""
-    training = Training(tmp_path_factory.mktemp("training"))
+    training = Training(tmp_path_factory.mktemp("training"), films_toml_in)
     process = training.begin("whole")
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
