@@ -17,7 +17,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from movieplotgpt.model.checkpoints import Checkpoint
+    from movieplotgpt.model.gpt import GPT
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -245,8 +248,6 @@ def make_tiny_checkpoint(
     n_kv_head: int = 1,
     dropout: float = 0.0,
 ) -> Checkpoint:
-    import torch
-
     from movieplotgpt.model.checkpoints import Checkpoint
     from movieplotgpt.model.gpt import GPT, ModelConfig
     from movieplotgpt.text.cleaning import CleaningSettings
@@ -266,10 +267,53 @@ def make_tiny_checkpoint(
         n_ff=64,
     )
     model = GPT(config, dropout=dropout)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for weight in model.parameters():  # not ``initialize``: its blocks begin as the identity
-            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.2 + (weight.ndim == 1))
-        model.model.embed_tokens.weight[tokenizer.vocab_size :] = 0  # padding: training teaches it to be unlikely
+    draw_weights(model, seed)
+    model.model.embed_tokens.weight.data[tokenizer.vocab_size :] = 0  # padding: training teaches it to be unlikely
     document_format = DocumentFormat(header=header, hints=hints)
     return Checkpoint(model.eval(), tokenizer, document_format, CleaningSettings(ascii=fold), {"made": "for tests"})
+
+
+def draw_weights(model: GPT, seed: int) -> None:
+    """Draw every weight, norms as well; not ``initialize``: its blocks begin as the identity."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.2 + (weight.ndim == 1))
+
+
+@pytest.fixture
+def long_model() -> Callable[[], GPT]:
+    """``long_model()``: random weights, always the same, and a context that attention takes in two blocks of queries."""
+    return make_long_model
+
+
+def make_long_model() -> GPT:
+    from movieplotgpt.model.attention import QUERIES_AT_ONCE
+    from movieplotgpt.model.gpt import GPT, ModelConfig
+
+    config = ModelConfig(
+        vocab_size=64,
+        context_length=QUERIES_AT_ONCE + 32,
+        n_layer=3,
+        n_embd=32,
+        n_head=2,
+        n_kv_head=1,
+        head_dim=16,
+        n_ff=48,
+    )
+    model = GPT(config)
+    draw_weights(model, seed=0)
+    return model
+
+
+@pytest.fixture
+def long_batch(long_model: Callable[[], GPT]) -> tuple[Tensor, Tensor]:
+    """Ids and targets that fill the context of ``long_model``; some targets are left out."""
+    import torch
+
+    config = long_model().config
+    generator = torch.Generator().manual_seed(1)
+    ids_BT = torch.randint(config.vocab_size, (2, config.context_length + 1), generator=generator)
+    return ids_BT[:, :-1], ids_BT[:, 1:].masked_fill(ids_BT[:, 1:] == 7, -100)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from movieplotgpt.model import attention
 from movieplotgpt.model.attention import QUERIES_AT_ONCE, blocked_attention, causal_attention
-from movieplotgpt.model.gpt import GPT, ModelConfig
+from movieplotgpt.model.gpt import GPT
 
 LENGTHS = [1, 2, 37, *(QUERIES_AT_ONCE + more for more in (-1, 0, 1)), 2 * QUERIES_AT_ONCE, 2 * QUERIES_AT_ONCE + 37]
 TWO_BLOCKS = QUERIES_AT_ONCE + 32
@@ -69,39 +69,24 @@ def test_large_scores_stay_numbers() -> None:
     assert all(x.isfinite().all() for x in (y_BHTD, *gradients))
 
 
-def test_eager_attention_is_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eager_attention_is_the_kernel(long_model: Callable[[], GPT], monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Tensor) -> Tensor:
         raise AssertionError("blocks are for the compiler")
 
     monkeypatch.setattr(attention, "blocked_attention", refuse)
     inputs = heads(50)
     assert torch.equal(causal_attention(*inputs), the_kernel(*inputs))
-    tiny_model()(torch.zeros(1, 9, dtype=torch.long))
+    long_model()(torch.zeros(1, 9, dtype=torch.long))
 
 
-def tiny_model(**dimensions: int) -> GPT:
-    defaults = {"n_layer": 1, "n_embd": 32, "n_head": 2, "n_kv_head": 1, "head_dim": 16, "n_ff": 48}
-    model = GPT(ModelConfig(vocab_size=64, context_length=TWO_BLOCKS, **defaults | dimensions))
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.2 + (weight.ndim == 1))
-    return model
-
-
-def a_batch() -> tuple[Tensor, Tensor]:
-    ids_BT = torch.randint(64, (2, TWO_BLOCKS + 1), generator=torch.Generator().manual_seed(1))
-    return ids_BT[:, :-1], ids_BT[:, 1:]
-
-
-def test_the_compiler_is_given_blocks() -> None:
+def test_the_compiler_is_given_blocks(long_model: Callable[[], GPT], long_batch: tuple[Tensor, Tensor]) -> None:
     functions: set[object] = set()
 
     def note(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., object]:
         functions.update(node.target for node in graph.graph.nodes)
         return graph.forward
 
-    torch.compile(tiny_model().loss, backend=note, dynamic=False)(*a_batch())
+    torch.compile(long_model().loss, backend=note, dynamic=False)(*long_batch)
     torch._dynamo.reset()
     assert torch.bmm in functions
     assert F.scaled_dot_product_attention not in functions

@@ -4,33 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from movieplotgpt.model.attention import QUERIES_AT_ONCE
-from movieplotgpt.model.gpt import GPT, ModelConfig
+from movieplotgpt.model.gpt import GPT
 from movieplotgpt.training.compiling import CompiledLoss, keep_compiled_code
 
-CONTEXT = QUERIES_AT_ONCE + 32
-
-
-def a_model(**dimensions: int) -> GPT:
-    defaults = {"n_layer": 3, "n_embd": 32, "n_head": 2, "n_kv_head": 1, "head_dim": 16, "n_ff": 48}
-    model = GPT(ModelConfig(vocab_size=64, context_length=CONTEXT, **defaults | dimensions))
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.2 + (weight.ndim == 1))
-    return model
-
-
-def a_batch() -> tuple[Tensor, Tensor]:
-    ids_BT = torch.randint(64, (2, CONTEXT + 1), generator=torch.Generator().manual_seed(1))
-    return ids_BT[:, :-1], ids_BT[:, 1:].masked_fill(ids_BT[:, 1:] == 7, -100)
+LongModel = Callable[[], GPT]
+LongBatch = tuple[Tensor, Tensor]
 
 
 @pytest.fixture(autouse=True)
@@ -45,12 +30,14 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="needs a C++ compiler")
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
-def test_compiled_loss_and_gradients_are_the_eager_ones(dtype: torch.dtype, tolerance: float) -> None:
+def test_compiled_loss_and_gradients_are_the_eager_ones(
+    long_model: LongModel, long_batch: LongBatch, dtype: torch.dtype, tolerance: float
+) -> None:
     """The tolerance is a share of the norm of each gradient, and of the loss; bfloat16 rounds to 0.4 % at every step."""
-    eager, compiled = a_model(), a_model()
+    eager, compiled = long_model(), long_model()
     eager.compute_dtype = compiled.compute_dtype = dtype
-    loss = eager.loss(*a_batch())
-    compiled_loss = CompiledLoss(compiled)(*a_batch())
+    loss = eager.loss(*long_batch)
+    compiled_loss = CompiledLoss(compiled)(*long_batch)
     loss.backward()
     compiled_loss.backward()
     assert compiled_loss.item() == pytest.approx(loss.item(), rel=tolerance)
@@ -59,7 +46,9 @@ def test_compiled_loss_and_gradients_are_the_eager_ones(dtype: torch.dtype, tole
         assert (ours.grad - theirs.grad).norm() < tolerance * theirs.grad.norm(), name
 
 
-def test_one_compiled_block_serves_every_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_compiled_block_serves_every_layer(
+    long_model: LongModel, long_batch: LongBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compiled = 0
     real = torch.compile
 
@@ -72,7 +61,7 @@ def test_one_compiled_block_serves_every_layer(monkeypatch: pytest.MonkeyPatch) 
         return real(function, backend=count, **settings)  # type: ignore[call-overload]
 
     monkeypatch.setattr(torch, "compile", with_counter)
-    CompiledLoss(a_model())(*a_batch())
+    CompiledLoss(long_model())(*long_batch)
     assert compiled == 3  # block, last norm, head
 
 
