@@ -50,7 +50,7 @@ def test_parts_add_up_to_the_whole(model: GPT, batch: Batch, parts: int) -> None
     loss.backward()
     expected = gradients(model)
     value = BatchGradients(model, model.loss, Workers(), parts)(batch)
-    assert value == pytest.approx(loss.item(), rel=1e-6)
+    assert value.item() == pytest.approx(loss.item(), rel=1e-6)
     for ours, theirs in zip(gradients(model), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
 
@@ -59,7 +59,7 @@ def test_a_part_without_targets_counts_for_nothing(model: GPT, batch: Batch) -> 
     batch.targets_BT[3:] = NO_TARGET
     half = Batch(batch.ids_BT[:3], batch.targets_BT[:3])
     whole = BatchGradients(model, model.loss, Workers())
-    assert BatchGradients(model, model.loss, Workers(), 2)(batch) == pytest.approx(whole(half), rel=1e-6)
+    assert BatchGradients(model, model.loss, Workers(), 2)(batch).item() == pytest.approx(whole(half).item(), rel=1e-6)
 
 
 def test_parts_double_until_they_fit(model: GPT, batch: Batch) -> None:
@@ -68,10 +68,10 @@ def test_parts_double_until_they_fit(model: GPT, batch: Batch) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return model.loss(ids_BT, targets_BT)
 
-    expected = BatchGradients(model, model.loss, Workers())(batch)
+    expected = BatchGradients(model, model.loss, Workers())(batch).item()
     model.zero_grad()
     halving = BatchGradients(model, narrow, Workers())
-    assert halving(batch) == pytest.approx(expected, rel=1e-6)
+    assert halving(batch).item() == pytest.approx(expected, rel=1e-6)
     assert halving.parts == 4
 
 

@@ -1,7 +1,8 @@
 """More than one worker, as ``torchrun`` starts them: the one file that calls torch.distributed.
 
 Every worker holds the whole model and takes its rows of each batch; gradients are added up before the step, so that all
-make the same step. The first worker alone evaluates, writes and speaks; what it decides the others are told.
+make the same step. The first worker alone evaluates, writes and speaks; what it decides the others are told. Gradients
+travel from where they are (a GPU's by NCCL), everything else by gloo, so that asking a question waits for no GPU.
 """
 
 from __future__ import annotations
@@ -20,9 +21,8 @@ from movieplotgpt.errors import TrainingError
 class Workers:
     """This process among the others; alone, every question is answered without asking anyone."""
 
-    def __init__(self, rank: int = 0, world_size: int = 1, device: torch.device | None = None) -> None:
+    def __init__(self, rank: int = 0, world_size: int = 1) -> None:
         self.rank, self.world_size = rank, world_size
-        self._device = device or torch.device("cpu")
 
     @property
     def first(self) -> bool:
@@ -33,7 +33,7 @@ class Workers:
         """Add each value up over the workers."""
         if self.world_size == 1:
             return list(values)
-        total = torch.tensor(values, dtype=torch.float64, device=self._device)
+        total = torch.tensor(values, dtype=torch.float64)
         distributed.all_reduce(total)
         added: list[float] = total.tolist()
         return added
@@ -42,15 +42,21 @@ class Workers:
         """Whether it is true for one of the workers."""
         return self.sum(value)[0] > 0
 
-    def sum_gradients(self, weights: Iterable[Tensor]) -> None:
-        """Add the gradients of ``weights`` up over the workers, all in one message."""
+    def sum_gradients(self, weights: Iterable[Tensor], loss: Tensor) -> Tensor:
+        """Add the gradients of ``weights`` up over the workers, and the losses, which are returned: in one message."""
         if self.world_size == 1:
-            return
-        gradients = [weight.grad for weight in weights if weight.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
+            return loss
+        tensors = [weight.grad for weight in weights if weight.grad is not None]
+        tensors.append(loss)
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
         distributed.all_reduce(flat)
-        for gradient, added in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(added.view_as(gradient))
+        for tensor, added in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(added.view_as(tensor))
+        return loss
+
+    def meet(self) -> None:
+        """Wait until all have come here."""
+        self.sum(0.0)
 
     def from_first(self, value: float) -> float:
         """The first worker's value."""
@@ -62,7 +68,7 @@ class Workers:
         Without the interpreter's own way out: on it, threads of PyTorch's process group now and then abort.
         """
         if self.world_size > 1:
-            distributed.barrier()  # who leaves early breaks the connections of the others
+            self.meet()  # who leaves early breaks the connections of the others
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
@@ -72,10 +78,10 @@ class Workers:
     def first_alone(self) -> Iterator[None]:
         """Let the first worker through its block, then the others: they find on disk what it made."""
         if not self.first:
-            distributed.barrier()
+            self.meet()
         yield
-        if self.first and self.world_size > 1:
-            distributed.barrier()
+        if self.first:
+            self.meet()
 
 
 @contextmanager
@@ -89,18 +95,17 @@ def join_workers() -> Iterator[Workers]:
     if world_size == 1:
         yield Workers()
         return
-    device = torch.device("cpu")
-    if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(device)
+    gpu = torch.cuda.is_available()
+    if gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     try:
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
     except (ValueError, RuntimeError) as error:
         raise TrainingError(
             f"WORLD_SIZE is {world_size}, but the other workers cannot be met ({error}); start them with "
             "`torchrun --nproc-per-node N -m movieplotgpt train ...`, or unset WORLD_SIZE"
         ) from None
     try:
-        yield Workers(distributed.get_rank(), world_size, device)
+        yield Workers(distributed.get_rank(), world_size)
     finally:
         distributed.destroy_process_group()

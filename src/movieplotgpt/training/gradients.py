@@ -11,7 +11,7 @@ from movieplotgpt.errors import TrainingError
 from movieplotgpt.model.gpt import GPT
 from movieplotgpt.model.sizes import training_bytes
 from movieplotgpt.training.distributed import Workers
-from movieplotgpt.training.windows import NO_TARGET, Batch
+from movieplotgpt.training.windows import NO_TARGET, Batch, Ids
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 SHARE_OF_MEMORY = 0.8  # what a step may take of the machine's
@@ -27,41 +27,42 @@ class BatchGradients:
     def __init__(self, model: GPT, loss: Loss, workers: Workers, parts: int = 1) -> None:
         self.model, self.loss, self.workers, self.parts = model, loss, workers, parts
 
-    def __call__(self, batch: Batch) -> float:
-        """Return the mean loss in nats per target, over all workers. ``batch``: the rows of this one.
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return the mean loss in nats per target, over all workers, on the model's device: nobody waits for it here.
+
+        ``batch``: the rows of this worker.
 
         Raises:
             TrainingError: a single window does not fit into memory.
         """
         device = next(self.model.parameters()).device
-        ids_BT, targets_BT = (torch.from_numpy(ids).to(device) for ids in (batch.ids_BT, batch.targets_BT))
-        count = int((batch.targets_BT != NO_TARGET).sum())
-        total = int(self.workers.sum(count)[0])
+        ids_BT, targets_BT = (on_device(ids, device) for ids in (batch.ids_BT, batch.targets_BT))
+        counts_B = (batch.targets_BT != NO_TARGET).sum(1)
+        total = int(self.workers.sum(int(counts_B.sum()))[0])
         while True:
+            nats = torch.zeros((), device=device)
             try:
-                nats, full = self._add_up(ids_BT, targets_BT, total), False
+                self._add_up(ids_BT, targets_BT, counts_B, total, nats)
+                full = False
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
-                nats, full = 0.0, True
+                full = True
             if not self.workers.any(full):
                 break
             self.model.zero_grad(set_to_none=True)
             self._halve(len(ids_BT))
-        self.workers.sum_gradients(self.model.parameters())
-        return self.workers.sum(nats)[0]
+        return self.workers.sum_gradients(self.model.parameters(), nats)
 
-    def _add_up(self, ids_BT: Tensor, targets_BT: Tensor, total: int) -> float:
-        """Add up gradients part by part; each counts by its share of all targets."""
+    def _add_up(self, ids_BT: Tensor, targets_BT: Tensor, counts_B: Ids, total: int, nats: Tensor) -> None:
+        """Add up gradients, and the loss in ``nats``, part by part; each counts by its share of all targets."""
         size = -(-len(ids_BT) // self.parts)
-        nats = 0.0
-        for ids_PT, targets_PT in zip(ids_BT.split(size), targets_BT.split(size), strict=True):
-            share = int((targets_PT != NO_TARGET).sum()) / total
+        for start in range(0, len(ids_BT), size):
+            share = int(counts_B[start : start + size].sum()) / total
             if share:
-                loss = self.loss(ids_PT, targets_PT) * share
+                loss = self.loss(ids_BT[start : start + size], targets_BT[start : start + size]) * share
                 loss.backward()
-                nats += loss.item()
-        return nats
+                nats += loss.detach()
 
     def _halve(self, rows: int) -> None:
         if self.parts >= rows:
@@ -70,6 +71,12 @@ class BatchGradients:
                 "--size or model.context_length"
             )
         self.parts *= 2
+
+
+def on_device(ids: Ids, device: torch.device) -> Tensor:
+    """``ids`` where the model is; on their way to a GPU nobody waits for them."""
+    tensor = torch.from_numpy(ids)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def parts_for(model: GPT, rows: int, memory: int, bytes_per_value: int) -> int:
