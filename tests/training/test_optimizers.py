@@ -182,3 +182,39 @@ def test_muon_leaves_a_weight_without_gradient_alone() -> None:
 )
 def test_the_kind_tells_which(given: dict[str, Any], kind: type) -> None:
     assert type(TypeAdapter(OptimizerSettings).validate_python(given)) is kind
+
+
+@pytest.mark.parametrize("on_host", [True, False])
+def test_a_gradient_that_is_no_number_moves_nothing(on_host: bool) -> None:
+    """On the host Muon looks at ``found_inf``; on a GPU it reckons with it, as here through the inner step."""
+    model = small_model()
+    muon = Muon([weight for _, weight in model.matrices()], 0.02, 0.95, 0.1, torch.float32)
+    fill_gradients(model, seed=0)
+    muon.step()
+    before = values(model)
+    momenta = [state["momentum"].clone() for state in muon.state.values()]
+    for weight in model.parameters():
+        weight.grad = torch.full_like(weight, torch.nan)
+    if on_host:
+        muon.found_inf = torch.tensor(1.0)  # type: ignore[attr-defined]
+        muon.step()
+    else:
+        for matrix in list(muon.state):
+            with torch.no_grad():
+                muon._step_alike([matrix], muon.param_groups[0], torch.tensor(1.0))
+    assert all(np.array_equal(before[name], value) for name, value in values(model).items())
+    for state, momentum in zip(muon.state.values(), momenta, strict=True):
+        assert torch.equal(state["momentum"], momentum)
+
+
+def test_a_sound_gradient_is_the_same_step_wherever_it_is_asked() -> None:
+    stepped = []
+    for unsound in (None, torch.tensor(0.0)):
+        model = small_model()
+        muon = Muon([weight for _, weight in model.matrices()], 0.02, 0.95, 0.1, torch.float32)
+        fill_gradients(model, seed=0)
+        for _, matrix in model.matrices():
+            with torch.no_grad():
+                muon._step_alike([matrix], muon.param_groups[0], unsound)
+        stepped.append(values(model))
+    assert all(np.allclose(stepped[0][name], stepped[1][name], atol=1e-7) for name in stepped[0])

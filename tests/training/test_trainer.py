@@ -307,7 +307,7 @@ def test_patience_is_kept_when_a_run_goes_on(run: Run) -> None:
 
 @dataclass
 class Clock:
-    """A clock that stands still between batches."""
+    """A clock that stands still between steps."""
 
     now: float = 0.0
 
@@ -318,16 +318,16 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Clock]:
     """``clock(seconds)``: from now on a step takes so long, the first two ten times that."""
-    batch = TrainingWindows.batch
+    launch = module._Trainer._launch
 
     def ticking(seconds: float) -> Clock:
         clock = Clock()
 
-        def slow(self: TrainingWindows, step: int, *arguments: Any, **options: Any) -> Any:
+        def slow(self: Any, step: int) -> Any:
             clock.now += seconds * (10 if step < 2 else 1)
-            return batch(self, step, *arguments, **options)
+            return launch(self, step)
 
-        monkeypatch.setattr(TrainingWindows, "batch", slow)
+        monkeypatch.setattr(module._Trainer, "_launch", slow)
         monkeypatch.setattr(module, "time", clock)
         return clock
 

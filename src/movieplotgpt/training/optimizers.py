@@ -42,7 +42,7 @@ class MuonSettings(Settings):
     learning_rate: float = Field(0.02, gt=0, description="Of the matrices.")
     momentum: float = Field(0.95, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0, description="Of the matrices, times their learning rate.")
-    adamw_learning_rate: float = Field(3e-3, gt=0, description="Of embeddings, head and norms.")
+    adamw_learning_rate: float = Field(0.01, gt=0, description="Of embeddings, head and norms.")
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.95, ge=0, lt=1)
 
@@ -77,30 +77,40 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Update every matrix that has a gradient."""
+        """Update every matrix that has a gradient; where ``found_inf`` is 1, none."""
         assert closure is None
+        unsound: Tensor | None = getattr(self, "found_inf", None)
+        if unsound is not None and unsound.device.type == "cpu":
+            if unsound:
+                return
+            unsound = None
         for group in self.param_groups:
             alike: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for weight in group["params"]:
                 if weight.grad is not None:
                     alike[weight.shape].append(weight)
             for weights in alike.values():
-                self._step_alike(weights, group)
+                self._step_alike(weights, group, unsound)
 
-    def _step_alike(self, weights: list[Tensor], group: dict[str, Any]) -> None:
-        updates = []
+    def _step_alike(self, weights: list[Tensor], group: dict[str, Any], unsound: Tensor | None) -> None:
+        """``unsound``: whether the gradients are no numbers, on a GPU, where it would take time to ask."""
         for weight in weights:
-            state = self.state[weight]
-            if not state:
-                state["momentum"] = torch.zeros_like(weight)
-            assert weight.grad is not None
-            state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
-            updates.append(weight.grad.lerp(state["momentum"], group["momentum"]))  # Nesterov's look ahead
+            if not self.state[weight]:
+                self.state[weight]["momentum"] = torch.zeros_like(weight)
+        momenta = [self.state[weight]["momentum"] for weight in weights]
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        kept: Tensor | float = 1.0
+        if unsound is not None:
+            kept = 1 - unsound
+            gradients = [torch.where(unsound > 0, m, g) for m, g in zip(momenta, gradients, strict=True)]
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        updates = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov's look ahead
         rows, columns = weights[0].shape
-        scale = group["lr"] * max(1.0, rows / columns) ** 0.5
-        for weight, update in zip(weights, orthogonalize(torch.stack(updates), self.dtype), strict=True):
-            weight.mul_(1 - group["lr"] * group["weight_decay"])
-            weight.add_(update.to(weight.dtype), alpha=-scale)
+        steps_NRC = orthogonalize(torch.stack(updates), self.dtype).to(weights[0].dtype)
+        steps_NRC.mul_(-group["lr"] * max(1.0, rows / columns) ** 0.5 * kept)
+        if group["weight_decay"]:
+            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"] * kept)
+        torch._foreach_add_(weights, steps_NRC.unbind())
 
 
 def orthogonalize(matrices_NRC: Tensor, dtype: torch.dtype, iterations: int = 5) -> Tensor:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from movieplotgpt.atomic import recover_folder, replacing_folder
 from movieplotgpt.errors import TrainingError
@@ -24,8 +26,10 @@ from movieplotgpt.training.gradients import BatchGradients, Loss, parts_for
 from movieplotgpt.training.hardware import choose_hardware, device_memory, keep_freed_memory
 from movieplotgpt.training.resuming import Progress, read_state, write_state
 from movieplotgpt.training.run import RunConfig, RunFolder
+from movieplotgpt.training.step_ahead import StepAhead
 from movieplotgpt.training.windows import Batch, TrainingWindows
 
+STEPS_AHEAD_OF_A_GPU = 1  # handed over while the one before is being worked on
 TIMED_STEPS = range(2, 8)  # the first two carry compilation; these tell how long a step takes
 MOST_SKIPPED = 10  # steps in a row whose loss is no number, before a run gives up
 
@@ -61,6 +65,24 @@ def train(
     if resume:
         trainer.resume()
     yield from trainer.run(stop)
+
+
+@dataclass
+class _Launched:
+    """A step handed to the device, its loss and gradient norm still on their way back."""
+
+    step: int
+    learning_rate: float
+    epoch: int
+    loss_and_norm: Tensor
+    arrived: torch.cuda.Event | None
+
+    def numbers(self) -> tuple[float, float]:
+        """Loss in nats per token and norm of the gradient, once they are there."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        loss, norm = self.loss_and_norm.tolist()
+        return loss, norm
 
 
 class _Trainer:
@@ -102,6 +124,8 @@ class _Trainer:
                 f"{workers.world_size} workers share a batch of {self.batch_size} windows; start fewer, or raise "
                 f"training.tokens_per_step to {workers.world_size * context_length} or more"
             )
+        self.batches = StepAhead(self._batch)
+        self.steps_ahead = STEPS_AHEAD_OF_A_GPU if self.hardware.device.type == "cuda" else 0
         rows = -(-self.batch_size // workers.world_size)
         parts = parts_for(self.model, rows, device_memory(self.hardware.device), self.hardware.dtype.itemsize)
         self.gradients = BatchGradients(self.model, self.model.loss, workers, parts)
@@ -142,23 +166,31 @@ class _Trainer:
             yield from self._score(progress, began)  # the run was killed while scoring
         timed: list[float] = []
         interrupted = False
+        launched: deque[_Launched] = deque()
+        settled = time.monotonic()
         while not self._over():
-            done = self._step(progress.step)
-            yield done
+            launched.append(self._launch(progress.step))
             progress.step += 1
             if self.gradients.parts != progress.parts:
                 progress.parts = self.gradients.parts
                 yield self._divided()
-            if isinstance(done, Skipped) and progress.skipped_in_a_row >= MOST_SKIPPED:
-                yield from self._save_last()
-                raise TrainingError(self._why_given_up(done))
-            progress.seconds = time.monotonic() - began
-            timed.append(done.seconds)
+            interrupted = self.workers.any(stop())
+            look = self._looks(progress, interrupted)
+            while len(launched) > (0 if look or progress.total_steps is None else self.steps_ahead):
+                done, settled = self._settle(launched.popleft(), settled), time.monotonic()
+                yield done
+                progress.seconds = settled - began
+                timed.append(done.seconds)
+                if isinstance(done, Skipped) and progress.skipped_in_a_row >= MOST_SKIPPED:
+                    yield from self._save_last()
+                    raise TrainingError(self._why_given_up(done))
             if progress.total_steps is None and len(timed) == TIMED_STEPS.stop:
                 progress.total_steps = int(self.workers.from_first(self._steps_in_budget(timed, progress)))
                 yield Noted(f"{self.settings.minutes:g} minutes are {progress.total_steps:,} steps at this speed")
-            interrupted = self.workers.any(stop())
-            yield from self._look(progress, began, interrupted)
+                look = self._looks(progress, interrupted)
+            if look:
+                yield from self._look(progress, began)
+                settled = time.monotonic()
             if interrupted:
                 break
         progress.seconds = time.monotonic() - began
@@ -172,13 +204,19 @@ class _Trainer:
             return DistilledLoss(self.model, self.teachers, self.config.distillation, compiled=compiled)
         return CompiledLoss(self.model) if compiled else self.model.loss
 
-    def _look(self, progress: Progress, began: float, interrupted: bool) -> Iterator[Event]:
-        """Save and score where this step calls for it: saved before scored, so that nothing can be lost."""
-        due = progress.step in self._evaluation_steps()
+    def _looks(self, progress: Progress, interrupted: bool) -> bool:
+        """Whether the run is saved after this step."""
         every = self.settings.checkpoint_every
-        if interrupted or due or (every and progress.step % every == 0):
-            yield from self._save_last()
-        if due:
+        return (
+            interrupted
+            or progress.step in self._evaluation_steps()
+            or (every is not None and progress.step % every == 0)
+        )
+
+    def _look(self, progress: Progress, began: float) -> Iterator[Event]:
+        """Save, and score where that is due: saved before scored, so that nothing can be lost."""
+        yield from self._save_last()
+        if progress.step in self._evaluation_steps():
             yield from self._score(progress, began)
 
     def _score(self, progress: Progress, began: float) -> Iterator[Event]:
@@ -192,27 +230,40 @@ class _Trainer:
         if self.sample and self.workers.first:
             yield Sampled(progress.step, self.sample(self.model))
 
-    def _step(self, step: int) -> StepDone | Skipped:
-        began = time.monotonic()
+    def _launch(self, step: int) -> _Launched:
+        """Hand a step to the device. Where its gradient is no number, the device itself leaves the weights alone."""
         torch.manual_seed(self.settings.seed + step + 1_000_003 * self.workers.rank)  # dropout is a function of these
         multiplier = self._set_rates(step)
         self.model.train()
-        loss = self.gradients(self._batch(step))
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip or math.inf).item()
-        sound = math.isfinite(loss) and math.isfinite(norm)
+        batch, epoch = self.batches(step, self._plain(step))
+        if step + 1 != self.progress.total_steps:
+            self.batches.start(step + 1, self._plain(step + 1))
+        loss = self.gradients(batch)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip or math.inf)
+        unsound = (~torch.isfinite(loss + norm)).float()
         for optimizer in self.optimizers:
-            if sound:
-                optimizer.step()
+            optimizer.found_inf = unsound  # type: ignore[attr-defined]  # PyTorch's name for it, and Muon's
+            optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        seconds = time.monotonic() - began
-        self.progress.skipped_in_a_row = 0 if sound else self.progress.skipped_in_a_row + 1
-        if not sound:
-            self.progress.skipped += 1
-            return Skipped(step, loss, self.progress.skipped, seconds)
-        epoch, _ = self.windows.epoch_of(step * self.batch_size)
+        loss_and_norm, arrived = torch.stack((loss, norm)).to("cpu", non_blocking=True), None
+        if loss.device.type == "cuda":
+            arrived = torch.cuda.Event()
+            arrived.record()
         rate = multiplier * self.config.optimizer.learning_rate
+        return _Launched(step, rate, epoch, loss_and_norm, arrived)
+
+    def _settle(self, launched: _Launched, since: float) -> StepDone | Skipped:
+        """What became of a step; it is said to have taken the time ``since`` the one before."""
+        loss, norm = launched.numbers()
+        seconds = time.monotonic() - since
+        if not math.isfinite(loss + norm):
+            self.progress.skipped += 1
+            self.progress.skipped_in_a_row += 1
+            return Skipped(launched.step, loss, self.progress.skipped, seconds)
+        self.progress.skipped_in_a_row = 0
         tokens = self.batch_size * self.model.config.context_length
-        return StepDone(step, self.progress.total_steps, loss, rate, norm, tokens, seconds, epoch)
+        total, rate = self.progress.total_steps, launched.learning_rate
+        return StepDone(launched.step, total, loss, rate, norm, tokens, seconds, launched.epoch)
 
     def _why_given_up(self, last: Skipped) -> str:
         return (
@@ -228,12 +279,16 @@ class _Trainer:
             "adds their gradients up"
         )
 
-    def _batch(self, step: int) -> Batch:
+    def _plain(self, step: int) -> bool:
         total = self.progress.total_steps
-        plain = total is not None and step >= total * (1 - self.settings.plain_tail)
-        return self.windows.batch(
+        return total is not None and step >= total * (1 - self.settings.plain_tail)
+
+    def _batch(self, step: int, plain: bool) -> tuple[Batch, int]:
+        """This worker's rows of a step, and the epoch that the first is of."""
+        batch = self.windows.batch(
             step, self.batch_size, plain=plain, rank=self.workers.rank, world_size=self.workers.world_size
         )
+        return batch, self.windows.epoch_of(step * self.batch_size)[0]
 
     def _set_rates(self, step: int) -> float:
         multiplier = self.config.schedule.multiplier(step, self.progress.total_steps)
