@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from movieplotgpt.generation.decoding import new_cache
+from movieplotgpt.model import gpt as module
 from movieplotgpt.model.checkpoints import huggingface_config
 from movieplotgpt.model.gpt import GPT, ModelConfig, RMSNorm
 
@@ -330,3 +331,17 @@ def test_impossible_heads_are_refused() -> None:
         tiny_config(n_head=3, n_kv_head=2)
     with pytest.raises(ValueError, match="head_dim 15 must be even"):
         tiny_config(head_dim=15)
+
+
+def test_matrices_joined_in_one_product_are_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a GPU trains them: the same logits, the same gradients."""
+    found = []
+    for devices in ((), ("cpu",)):
+        monkeypatch.setattr(module, "ONE_PRODUCT_ON", devices)
+        model = tiny_model(n_kv_head=1)
+        ids_BT = some_ids(2, 12)
+        loss = model.loss(ids_BT, ids_BT)
+        loss.backward()
+        found.append([loss, *(weight.grad for weight in model.parameters())])
+    for alone, joined in zip(*found, strict=True):
+        torch.testing.assert_close(alone, joined, rtol=1e-4, atol=1e-6)

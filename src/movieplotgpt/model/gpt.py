@@ -11,7 +11,7 @@ Source: Qwen3 technical report (arXiv 2505.09388); Hugging Face transformers ``Q
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from pydantic import Field, model_validator
@@ -21,6 +21,8 @@ from torch.nn import functional as F
 from movieplotgpt.config import Settings
 from movieplotgpt.model.attention import causal_attention
 from movieplotgpt.model.kv_cache import KVCache
+
+ONE_PRODUCT_ON = ("cuda",)  # devices on which matrices that read the same are joined in training
 
 
 class ModelConfig(Settings):
@@ -57,6 +59,15 @@ class Linear(nn.Linear):
         return F.linear(x, self.weight.to(x.dtype))
 
 
+def products(x: Tensor, *matrices: Linear) -> Sequence[Tensor]:
+    """What each matrix makes of ``x``; training on a GPU makes one product of them, which is faster there."""
+    if x.device.type not in ONE_PRODUCT_ON or not torch.is_grad_enabled():
+        return [matrix(x) for matrix in matrices]
+    joined = torch.cat([matrix.weight.to(x.dtype) for matrix in matrices])
+    made: Sequence[Tensor] = F.linear(x, joined).split([len(matrix.weight) for matrix in matrices], dim=-1)
+    return made
+
+
 class RMSNorm(nn.Module):
     """Root mean square norm, computed in float32 whatever comes in."""
 
@@ -89,9 +100,10 @@ class Attention(nn.Module):
     def forward(
         self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None
     ) -> Tensor:
-        q_BHTD = rotate(self.q_norm(self._heads(self.q_proj(x_BTC))).transpose(1, 2), rotary)
-        k_BKTD = rotate(self.k_norm(self._heads(self.k_proj(x_BTC))).transpose(1, 2), rotary)
-        v_BKTD = self._heads(self.v_proj(x_BTC)).transpose(1, 2)
+        q, k, v = products(x_BTC, self.q_proj, self.k_proj, self.v_proj)
+        q_BHTD = rotate(self.q_norm(self._heads(q)).transpose(1, 2), rotary)
+        k_BKTD = rotate(self.k_norm(self._heads(k)).transpose(1, 2), rotary)
+        v_BKTD = self._heads(v).transpose(1, 2)
         if cache is not None:
             k_BKTD, v_BKTD = cache.extend(self.layer, k_BKTD, v_BKTD)
         if self.group > 1:
@@ -118,7 +130,8 @@ class MLP(nn.Module):
         self.down_proj = Linear(config.n_ff, config.n_embd)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
-        y_BTC: Tensor = self.down_proj(F.silu(self.gate_proj(x_BTC)) * self.up_proj(x_BTC))
+        gate, up = products(x_BTC, self.gate_proj, self.up_proj)
+        y_BTC: Tensor = self.down_proj(F.silu(gate) * up)
         return y_BTC
 
 
