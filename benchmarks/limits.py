@@ -29,16 +29,19 @@ def shapes(size: str) -> dict[str, tuple[int, int]]:
     }
 
 
-def matmul_rates(tokens: int, fan_in: int, fan_out: int, dtype: torch.dtype) -> dict[str, float]:
+def matmul_rates(tokens: int, fan_in: int, fan_out: int, dtype: torch.dtype, device: str) -> dict[str, float]:
     """TFLOP/s of y = x w, of the gradient of x and of that of w."""
-    x, w, dy = (torch.randn(shape).to(dtype) for shape in ((tokens, fan_in), (fan_out, fan_in), (tokens, fan_out)))
+    x, w, dy = (
+        torch.randn(shape, device=device).to(dtype)
+        for shape in ((tokens, fan_in), (fan_out, fan_in), (tokens, fan_out))
+    )
     work = {"forward": lambda: x @ w.T, "input gradient": lambda: dy @ w, "weight gradient": lambda: dy.T @ x}
     return {name: 2e-12 * tokens * fan_in * fan_out / seconds_of(product) for name, product in work.items()}
 
 
-def bandwidth(megabytes: int = 512) -> dict[str, float]:
+def bandwidth(device: str, megabytes: int = 512) -> dict[str, float]:
     """GB/s of reading an array far larger than the cache, and of copying it (read and written bytes counted)."""
-    source = torch.ones(megabytes * 2**18)
+    source = torch.ones(megabytes * 2**18, device=device)
     target = torch.empty_like(source)
     size = source.numel() * 4
     return {
@@ -52,6 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", default=["small", "base", "medium"], choices=list(LADDER))
     parser.add_argument("--tokens", type=int, default=8192, help="rows of the products (default 8192)")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, help="default: as many as PyTorch takes")
     parser.add_argument("--out", type=Path, help="a JSON file to keep the numbers in")
     arguments = parser.parse_args()
@@ -64,14 +68,17 @@ def main() -> None:
     for size in arguments.sizes:
         for name, (fan_in, fan_out) in shapes(size).items():
             for dtype in (torch.bfloat16, torch.float32):
-                rates = matmul_rates(arguments.tokens, fan_in, fan_out, dtype)
+                rates = matmul_rates(arguments.tokens, fan_in, fan_out, dtype, arguments.device)
                 precision = str(dtype).removeprefix("torch.")
                 rows.append({"size": size, "matrix": name, "shape": [fan_in, fan_out], "precision": precision, **rates})
                 label = f"{size} {name} {fan_in}x{fan_out}"
                 print(f"{label:<26}{precision:>10}" + "".join(f"{rate:>10.2f}" for rate in rates.values()))
-    memory = bandwidth()
+    memory = bandwidth(arguments.device)
     print(f"memory: {memory['read']:.1f} GB/s read, {memory['copy']:.1f} GB/s copied")
-    keep(arguments.out, {"tokens": arguments.tokens, "matmul_tflops": rows, "bandwidth_gb_s": memory})
+    keep(
+        arguments.out,
+        {"device": arguments.device, "tokens": arguments.tokens, "matmul_tflops": rows, "bandwidth_gb_s": memory},
+    )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import torch
 from movieplotgpt import atomic
 from movieplotgpt.training.hardware import cpu_flags
 
+GPU_PEAKS = {"H100 80GB HBM3": 989.4, "H200": 989.4, "A100": 312.0}
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
@@ -26,7 +27,9 @@ def machine() -> dict[str, Any]:
     if cpuinfo.exists():
         lines = cpuinfo.read_text(encoding="utf-8").splitlines()
         model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    gpu = {"gpu": torch.cuda.get_device_name(0)} if torch.cuda.is_available() else {}
     return {
+        **gpu,
         "processor": model,
         "units": [flag for flag in FLAGS if flag in cpu_flags()],
         "threads": torch.get_num_threads(),
@@ -36,19 +39,32 @@ def machine() -> dict[str, Any]:
     }
 
 
+def gpu_peak() -> float | None:
+    """Dense bfloat16 TFLOP/s by the datasheet, of GPUs known here."""
+    name = torch.cuda.get_device_name(0)
+    return next((peak for known, peak in GPU_PEAKS.items() if known in name), None)
+
+
 def seconds_of(work: Callable[[], object], *, repeats: int = 7, least: float = 0.05) -> float:
     """The median time of one call; each repeat calls often enough to last ``least`` seconds."""
-    work()
+    _seconds(work, 1)
+    calls = max(1, int(least / max(_seconds(work, 1), 1e-9)))
+    return median(_seconds(work, calls) / calls for _ in range(repeats))
+
+
+def _seconds(work: Callable[[], object], calls: int) -> float:
+    wait_for_gpu()
     began = time.perf_counter()
-    work()
-    calls = max(1, int(least / max(time.perf_counter() - began, 1e-9)))
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        for _ in range(calls):
-            work()
-        times.append((time.perf_counter() - began) / calls)
-    return median(times)
+    for _ in range(calls):
+        work()
+    wait_for_gpu()
+    return time.perf_counter() - began
+
+
+def wait_for_gpu() -> None:
+    """Until a GPU has done all it was handed."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def keep(out: Path | None, values: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """The networks and optimizers of the benchmarks: ours, and those it is measured against.
 
-A contender is made in a process of its own (``make``) and runs one training step at a time (``step``): forward, backward,
-clipping, optimizer. The original's network is written from its description; nanoGPT's is imported from a clone.
+A contender is made in a process of its own and runs one training step at a time (``step``): forward, backward, clipping,
+optimizer; nobody waits for a GPU in it. The original's network is written from its description; nanoGPT's is imported
+from a clone.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ SHAPES = {
     "10M": Shape(6, 384, 6, 256, 64, our_heads=3, our_ff=1024),
     "original": Shape(8, 512, 8, 256, 128, our_heads=4, our_ff=1408),
     "original-cpu": Shape(4, 128, 4, 64, 12, our_heads=1, our_ff=384),
+    "91M": Shape(12, 768, 12, 1024, 64, our_heads=6, our_ff=2048, vocab_size=8192),
 }
 
 
@@ -58,8 +60,8 @@ class Contender:
     precision: str
     around: Callable[[], AbstractContextManager[Any]] = nullcontext
 
-    def step(self, ids_BT: Tensor, targets_BT: Tensor) -> float:
-        """One training step; the loss in nats per token."""
+    def step(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        """One training step; the loss in nats per token, which may be on its way yet."""
         with self.around():
             loss = self.loss(ids_BT, targets_BT)
         loss.backward()
@@ -67,7 +69,7 @@ class Contender:
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        return loss.item()
+        return loss.detach()
 
     @property
     def parameters(self) -> int:
@@ -80,16 +82,17 @@ def flops_per_token(shape: Shape, parameters: int) -> int:
     return 6 * (parameters + shape.n_layer * shape.n_embd * shape.context_length)
 
 
-def ours(shape: Shape, nanogpt: Path | None) -> Contender:
-    """This project's, as ``movieplotgpt train`` runs it here."""
+def ours(shape: Shape, nanogpt: Path | None, device: str) -> Contender:
+    """This project's, as ``movieplotgpt train`` runs it."""
     from movieplotgpt.model.gpt import GPT, ModelConfig
     from movieplotgpt.training.compiling import CompiledLoss
     from movieplotgpt.training.hardware import choose_hardware, keep_freed_memory
     from movieplotgpt.training.optimizers import MuonSettings
     from movieplotgpt.training.run import TrainingSettings
 
-    keep_freed_memory()
-    hardware = choose_hardware(TrainingSettings())
+    hardware = choose_hardware(TrainingSettings.model_validate({"device": device}))
+    if device == "cpu":
+        keep_freed_memory()
     config = ModelConfig(
         vocab_size=-(-shape.vocab_size // 64) * 64,
         context_length=shape.context_length,
@@ -102,7 +105,7 @@ def ours(shape: Shape, nanogpt: Path | None) -> Contender:
     )
     model = GPT(config)
     model.initialize(0)
-    model.train()
+    model.to(device).train()
     model.compute_dtype = hardware.dtype
     loss = CompiledLoss(model) if hardware.compile else model.loss
     return Contender(model, MuonSettings().build(model), loss, str(hardware.dtype).removeprefix("torch."))
@@ -161,7 +164,7 @@ class OriginalNetwork(nn.Module):
                 nn.init.normal_(module.weight, std=0.02)
 
     def forward(self, ids_BT: Tensor) -> Tensor:
-        x_BTC = self.tokens(ids_BT) + self.positions(torch.arange(ids_BT.shape[1]))
+        x_BTC = self.tokens(ids_BT) + self.positions(torch.arange(ids_BT.shape[1], device=ids_BT.device))
         logits: Tensor = self.head(self.norm(self.blocks(x_BTC)))
         return logits
 
@@ -169,16 +172,20 @@ class OriginalNetwork(nn.Module):
         return F.cross_entropy(self(ids_BT).flatten(0, 1), targets_BT.flatten())
 
 
-def original(shape: Shape, nanogpt: Path | None) -> Contender:
+def original(shape: Shape, nanogpt: Path | None, device: str) -> Contender:
     """The original's network and its AdamW at 3e-4, in float32, not compiled."""
     torch.manual_seed(0)
-    model = OriginalNetwork(shape)
+    model = OriginalNetwork(shape).to(device)
     return Contender(model, [torch.optim.AdamW(model.parameters(), lr=3e-4)], model.loss, "float32")
 
 
-def nanogpt(shape: Shape, clone: Path | None, *, patched: bool = False) -> Contender:
-    """NanoGPT: as it ships, on a CPU (float32, eager, dropout 0.2), or patched to bfloat16, compiled, no dropout."""
+def nanogpt(shape: Shape, clone: Path | None, device: str, *, patched: bool = False) -> Contender:
+    """NanoGPT as it ships: on a GPU bfloat16 and compiled, on a CPU float32, eager, dropout 0.2.
+
+    ``patched``: on a CPU as on a GPU.
+    """
     assert clone is not None
+    patched = patched or device == "cuda"
     specification = importlib.util.spec_from_file_location("nanogpt_model", clone / "model.py")
     assert specification and specification.loader
     module = importlib.util.module_from_spec(specification)
@@ -193,20 +200,20 @@ def nanogpt(shape: Shape, clone: Path | None, *, patched: bool = False) -> Conte
         bias=False,
     )
     torch.manual_seed(0)
-    model = module.GPT(config)
-    optimizer = model.configure_optimizers(0.1, 1e-3, (0.9, 0.99), "cpu")
+    model = module.GPT(config).to(device)
+    optimizer = model.configure_optimizers(0.1, 1e-3, (0.9, 0.99), device)
     called = torch.compile(model) if patched else model
-    around = (lambda: torch.autocast("cpu", torch.bfloat16)) if patched else nullcontext
+    around = (lambda: torch.autocast(device, torch.bfloat16)) if patched else nullcontext
     precision = "bfloat16" if patched else "float32"
     return Contender(model, [optimizer], lambda ids, targets: called(ids, targets)[1], precision, around)
 
 
-def nanogpt_patched(shape: Shape, clone: Path | None) -> Contender:
+def nanogpt_patched(shape: Shape, clone: Path | None, device: str) -> Contender:
     """NanoGPT at its best on a CPU."""
-    return nanogpt(shape, clone, patched=True)
+    return nanogpt(shape, clone, device, patched=True)
 
 
-def transformers(shape: Shape, name: str, bfloat16: bool) -> Contender:
+def transformers(shape: Shape, device: str, name: str, bfloat16: bool) -> Contender:
     """A class of transformers in a plain loop with AdamW."""
     from transformers import GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausalLM
 
@@ -236,18 +243,18 @@ def transformers(shape: Shape, name: str, bfloat16: bool) -> Contender:
                 tie_word_embeddings=True,
             )
         )
-    model.train()
+    model.to(device).train()
 
     def loss(ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
         logits: Tensor = model(input_ids=ids_BT, use_cache=False).logits
         return F.cross_entropy(logits.float().flatten(0, 1), targets_BT.flatten())
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    around = (lambda: torch.autocast("cpu", torch.bfloat16)) if bfloat16 else nullcontext
+    around = (lambda: torch.autocast(device, torch.bfloat16)) if bfloat16 else nullcontext
     return Contender(model, [optimizer], loss, "bfloat16" if bfloat16 else "float32", around)
 
 
-def litgpt(shape: Shape, clone: Path | None) -> Contender:
+def litgpt(shape: Shape, clone: Path | None, device: str) -> Contender:
     """Litgpt's GPT with a plain loop, where it is installed."""
     from litgpt import GPT, Config  # type: ignore[import-not-found]
 
@@ -260,23 +267,23 @@ def litgpt(shape: Shape, clone: Path | None) -> Contender:
         n_head=shape.n_head,
         n_embd=shape.n_embd,
     )
-    model = GPT(config)
+    model = GPT(config).to(device)
 
     def loss(ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
         return F.cross_entropy(model(ids_BT).float().flatten(0, 1), targets_BT.flatten())
 
-    around = lambda: torch.autocast("cpu", torch.bfloat16)  # noqa: E731
+    around = lambda: torch.autocast(device, torch.bfloat16)  # noqa: E731
     return Contender(model, [torch.optim.AdamW(model.parameters(), lr=1e-3)], loss, "bfloat16", around)
 
 
-CONTENDERS: dict[str, Callable[[Shape, Path | None], Contender]] = {
+CONTENDERS: dict[str, Callable[[Shape, Path | None, str], Contender]] = {
     "ours": ours,
     "original": original,
     "nanogpt": nanogpt,
     "nanogpt-patched": nanogpt_patched,
-    "gpt2": lambda shape, _: transformers(shape, "gpt2", False),
-    "gpt2-bfloat16": lambda shape, _: transformers(shape, "gpt2", True),
-    "qwen3-bfloat16": lambda shape, _: transformers(shape, "qwen3", True),
+    "gpt2": lambda shape, _, device: transformers(shape, device, "gpt2", False),
+    "gpt2-bfloat16": lambda shape, _, device: transformers(shape, device, "gpt2", True),
+    "qwen3-bfloat16": lambda shape, _, device: transformers(shape, device, "qwen3", True),
     "litgpt": litgpt,
 }
 

@@ -61,7 +61,7 @@ def train_peer(pipe: Connection, name: str, clone: Path | None, texts: tuple[str
     alphabet = {character: i for i, character in enumerate(sorted(set("".join(texts))))}
     shape = type(shape)(**{**vars(shape), "vocab_size": len(alphabet)})
     train, validation = (torch.tensor([alphabet[character] for character in text]) for text in texts)
-    made = CONTENDERS[name](shape, clone)
+    made = CONTENDERS[name](shape, clone, "cpu")
     if name == "nanogpt":
         without_dropout(made.model)
     random = np.random.default_rng(0)

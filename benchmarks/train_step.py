@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import math
 import multiprocessing
 import subprocess
 import time
@@ -22,9 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from machine import keep, machine, seconds_of
+from machine import gpu_peak, keep, machine, seconds_of
 from movieplotgpt.training.hardware import keep_freed_memory
-from peers import CONTENDERS, SHAPES, Shape, flops_per_token, missing
+from peers import CONTENDERS, SHAPES, Contender, Shape, flops_per_token, missing
 
 
 def characters(text: Path | None, shape: Shape) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -38,35 +39,46 @@ def characters(text: Path | None, shape: Shape) -> np.ndarray[Any, np.dtype[np.i
 
 
 def contender(
-    pipe: Connection, name: str, shape: Shape, clone: Path | None, ids: np.ndarray[Any, Any], threads: int
+    pipe: Connection, name: str, shape: Shape, clone: Path | None, device: str, ids: np.ndarray[Any, Any], threads: int
 ) -> None:
-    """The child: make the contender, then run as many steps as the parent asks for, telling the seconds of each."""
+    """The child: make the contender, then run as many steps as the parent asks for, telling the seconds of each.
+
+    On a GPU the steps of a turn are timed together, as nobody waits between them.
+    """
     torch.set_num_threads(threads)
     began = time.perf_counter()
-    made = CONTENDERS[name](shape, clone)
+    made = CONTENDERS[name](shape, clone, device)
     random = np.random.default_rng(1)
 
     def batch() -> tuple[Tensor, Tensor]:
         starts = random.integers(0, len(ids) - shape.context_length - 1, shape.batch_size)
-        rows = torch.from_numpy(np.stack([ids[at : at + shape.context_length + 1] for at in starts]))
+        rows = torch.from_numpy(np.stack([ids[at : at + shape.context_length + 1] for at in starts])).to(device)
         return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
 
-    made.step(*batch())
+    made.step(*batch()).item()
     pipe.send((made.parameters, made.precision, time.perf_counter() - began))
     while steps := pipe.recv():
-        seconds = []
-        for _ in range(steps):
-            ids_BT, targets_BT = batch()
-            began = time.perf_counter()
-            made.step(ids_BT, targets_BT)
-            seconds.append(time.perf_counter() - began)
-        pipe.send(seconds)
+        batches = [batch() for _ in range(steps)]
+        if device == "cpu":
+            pipe.send([_seconds(made, [one]) for one in batches])
+        else:
+            made.step(*batches[0]).item()
+            pipe.send([_seconds(made, batches[1:]) / (steps - 1)])
 
 
-def matmul_tflops(shape: Shape) -> float:
+def _seconds(made: Contender, batches: list[tuple[Tensor, Tensor]]) -> float:
+    began = time.perf_counter()
+    for ids_BT, targets_BT in batches:
+        loss = made.step(ids_BT, targets_BT)
+    loss.item()
+    return time.perf_counter() - began
+
+
+def matmul_tflops(shape: Shape, device: str) -> float:
     """The bfloat16 forward rate of the widest product of the network."""
     keep_freed_memory()  # else this measures page faults
-    x, w = torch.randn(shape.tokens, shape.n_embd).bfloat16(), torch.randn(4 * shape.n_embd, shape.n_embd).bfloat16()
+    sizes = (shape.tokens, shape.n_embd), (4 * shape.n_embd, shape.n_embd)
+    x, w = (torch.randn(size, device=device).bfloat16() for size in sizes)
     return 2e-12 * x.numel() * len(w) / seconds_of(lambda: x @ w.T)
 
 
@@ -82,10 +94,19 @@ class Child:
     """A contender in a process of its own."""
 
     def __init__(self, name: str, arguments: argparse.Namespace, ids: np.ndarray[Any, Any]) -> None:
-        self.name, self._steps, self._slow = name, arguments.steps, arguments.slow
+        self.name, self._steps = name, arguments.steps
+        self._slow = arguments.slow if arguments.device == "cpu" else math.inf
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        given = (theirs, name, SHAPES[arguments.shape], arguments.nanogpt, ids, torch.get_num_threads())
+        given = (
+            theirs,
+            name,
+            SHAPES[arguments.shape],
+            arguments.nanogpt,
+            arguments.device,
+            ids,
+            torch.get_num_threads(),
+        )
         self._process = context.Process(target=contender, args=given, daemon=True)
         self._process.start()
         theirs.close()
@@ -131,33 +152,39 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             rows[name]["ours_is_faster"].append(median(pair[1]) / median(pair[0]))
         peer.end()
     ours.end()
-    rate = matmul_tflops(shape)
+    rate = matmul_tflops(shape, arguments.device)
+    peak = gpu_peak() if arguments.device == "cuda" else None
     for row in rows.values():
         row["tokens_per_second"] = shape.tokens / median(row["seconds"])
         row["slowest_fastest"] = [shape.tokens / max(row["seconds"]), shape.tokens / min(row["seconds"])]
         used = row["tokens_per_second"] * flops_per_token(shape, row["parameters"])
         row["share_of_matmul_rate"] = used / rate / 1e12
+        if peak:
+            row["mfu"] = used / peak / 1e12
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(arguments).items()}
     return {
         "settings": settings,
         "shape": vars(shape),
         "nanogpt_commit": commit(arguments.nanogpt),
         "matmul_tflops": rate,
+        "peak_tflops": peak,
         "contenders": rows,
     }
 
 
 def show(measured: dict[str, Any]) -> None:
     """The table."""
-    print(f"bfloat16 forward product: {measured['matmul_tflops']:.2f} TFLOP/s")
+    peak = f", of {measured['peak_tflops']:.0f} on the datasheet" if measured["peak_tflops"] else ""
+    print(f"bfloat16 forward product: {measured['matmul_tflops']:.2f} TFLOP/s{peak}")
     print(f"{'':<16}{'params':>8}{'first step':>12}{'tokens/s':>10}{'from - to':>18}{'of matmul':>11}{'ours is':>9}")
     for name, row in measured["contenders"].items():
         low, high = row["slowest_fastest"]
+        mfu = f", MFU {row['mfu']:.1%}" if "mfu" in row else ""
         ratio = f"{median(row['ours_is_faster']):.1f} x" if name != "ours" else ""
         print(
             f"{name:<16}{row['parameters'] / 1e6:>6.1f} M{row['seconds_to_first_step']:>10.1f} s"
             f"{row['tokens_per_second']:>10,.0f}{f'{low:,.0f} - {high:,.0f}':>18}"
-            f"{row['share_of_matmul_rate']:>10.0%} {ratio:>8}"
+            f"{row['share_of_matmul_rate']:>10.0%} {ratio:>8}{mfu}"
         )
 
 
@@ -166,6 +193,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=list(SHAPES), default="10M")
     peers = [name for name in CONTENDERS if name != "ours"]
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--peers", nargs="+", choices=peers, default=peers)
     parser.add_argument("--steps", type=int, default=3, help="counted steps in each turn (default 3)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of ours and of each peer (default 5)")

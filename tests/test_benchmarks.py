@@ -43,19 +43,21 @@ def test_the_original_has_the_weights_of_its_description(peers: Any) -> None:
         c, v = shape.n_embd, shape.vocab_size
         layer = 3 * c * c + c * c + c + 8 * c * c + 5 * c + 4 * c
         expected = (v + shape.context_length) * c + shape.n_layer * layer + 2 * c + c * v + v
-        assert peers.original(shape, None).parameters == expected
+        assert peers.original(shape, None, "cpu").parameters == expected
 
 
 def test_ours_is_no_smaller_than_the_peers_by_more_than_a_twentieth(peers: Any) -> None:
     for name in ("10M", "original"):
         shape = peers.SHAPES[name]
-        assert peers.ours(shape, None).parameters > 0.95 * peers.CONTENDERS["gpt2"](shape, None).parameters
+        assert (
+            peers.ours(shape, None, "cpu").parameters > 0.95 * peers.CONTENDERS["gpt2"](shape, None, "cpu").parameters
+        )
 
 
 def test_flops_are_those_of_the_project(peers: Any) -> None:
     from movieplotgpt.model.sizes import training_flops_per_token
 
-    model = peers.ours(peers.SHAPES["10M"], None)
+    model = peers.ours(peers.SHAPES["10M"], None, "cpu")
     ours = training_flops_per_token(model.model.config)
     assert peers.flops_per_token(peers.SHAPES["10M"], model.parameters) == pytest.approx(ours, rel=0.01)
 
