@@ -44,12 +44,14 @@ def compiled_function(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 def keep_compiled_code() -> None:
     """Put PyTorch's compiled code under the user's cache, where a restart leaves it, unless a place is named already."""
+    if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
+        return
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "movieplotgpt" / "compiled"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         return  # PyTorch's own choice, in the temporary folder
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
 
 
 def _call(layer: nn.Module, *inputs: Any) -> Tensor:

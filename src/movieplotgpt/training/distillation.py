@@ -82,6 +82,6 @@ def _ready(name: str, checkpoint: Checkpoint, student: GPT, tokenizer: Tokenizer
         raise TrainingError(
             f"the teacher {name} reads {theirs} tokens at once and the student {ours}; set model.context_length={theirs}"
         )
-    teacher = checkpoint.model.to(student.cos_TD.device).eval()  # type: ignore[arg-type]
+    teacher = checkpoint.model.to(next(student.parameters()).device).eval()
     teacher.compute_dtype = student.compute_dtype
     return teacher.requires_grad_(False)
