@@ -59,6 +59,7 @@ def test_a_published_folder_is_small_and_holds_nothing_that_runs(name: str) -> N
     files = [path for path in (WEIGHTS / name).rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) == read_manifest(WEIGHTS).models[name].size <= LARGEST
     assert {path.suffix for path in files} == {".json", ".md", ".safetensors"}
+    assert max(path.stat().st_size for path in files) <= 30_000_000
 
 
 def test_the_table_of_models_is_that_of_the_manifest() -> None:

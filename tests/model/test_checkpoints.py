@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from movieplotgpt.errors import CheckpointError, StorageError
 from movieplotgpt.generation.generator import PlotGenerator
-from movieplotgpt.model import checkpoints
+from movieplotgpt.model import checkpoints, weight_files
 from movieplotgpt.model.checkpoints import FORMAT_VERSION, Checkpoint, load_checkpoint, resolve, save_checkpoint
 from movieplotgpt.model.gpt import GPT
 
@@ -184,7 +184,7 @@ def sync_fails(times: int) -> Break:
 
 
 FAILURES: dict[str, Break] = {
-    "weights": lambda patch: patch.setattr(checkpoints, "save_file", full_disk_for_safetensors),
+    "weights": lambda patch: patch.setattr(weight_files, "save_file", full_disk_for_safetensors),
     "first JSON": lambda patch: patch.setattr(Path, "write_text", full_disk),
     "last JSON": lambda patch: patch.setattr(Path, "write_text", after(2, Path.write_text, full_disk)),
     **{f"sync {times}": sync_fails(times) for times in range(9)},  # 2 files of the tokenizer, all 6, the folder

@@ -205,8 +205,8 @@ def test_numbers_of_other_weights_are_refused(weights: Path, run: Path, evaluate
     assert contents(weights) == before
 
 
-def test_more_than_30_mb_are_refused(weights: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert publishing.LARGEST == 30_000_000
+def test_more_than_64_mb_are_refused(weights: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert publishing.LARGEST == 64_000_000 and publishing.LARGEST_FILE < 30_000_000
     entry = publish(run, "films-bpe", weights)
     monkeypatch.setattr(publishing, "LARGEST", entry.size)
     publish(run, "films-bpe", weights)

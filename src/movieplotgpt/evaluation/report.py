@@ -16,6 +16,7 @@ from movieplotgpt.evaluation.compressors import CompressorScore
 from movieplotgpt.evaluation.likelihood import Interval, LikelihoodReport
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.sizes import parameters
+from movieplotgpt.model.weight_files import weights_sha256
 from movieplotgpt.training.monitors import draw_loss
 from movieplotgpt.training.run import RunFolder
 
@@ -70,7 +71,7 @@ def describe(
     assert checkpoint.folder is not None
     return Evaluation(
         model=name,
-        weights_sha256=file_sha256(checkpoint.folder / "model.safetensors"),
+        weights_sha256=weights_sha256(checkpoint.folder),
         parameters=parameters(checkpoint.model.config),
         tokenizer=checkpoint.tokenizer.kind,
         vocab_size=checkpoint.tokenizer.vocab_size,

@@ -5,23 +5,20 @@ Safetensors and JSON only: nothing a stranger publishes is executed. A folder is
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from movieplotgpt.atomic import replacing_folder
 from movieplotgpt.config import build_settings
 from movieplotgpt.errors import CheckpointError, ConfigError
 from movieplotgpt.model.gpt import GPT, ModelConfig
+from movieplotgpt.model.weight_files import NO_LIMIT, load_weights, save_weights, weight_files
 from movieplotgpt.text.cleaning import CleaningSettings
 from movieplotgpt.text.formatting import DocumentFormat
 from movieplotgpt.text.tokenizers import Tokenizer
@@ -78,14 +75,16 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, dtype: torch.dtype 
         write_model_files(partial, checkpoint, dtype=dtype)
 
 
-def write_model_files(folder: Path, checkpoint: Checkpoint, *, dtype: torch.dtype | None = None) -> None:
-    """Write the files of a model folder into an existing folder."""
+def write_model_files(
+    folder: Path, checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, largest_file: int = NO_LIMIT
+) -> None:
+    """Write the files of a model folder into an existing folder; weights of more bytes than ``largest_file`` in several."""
     model = checkpoint.model
     dtype = dtype or model.model.embed_tokens.weight.dtype
     weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in model.state_dict().items()}
     if model.config.tie_embeddings:
         del weights["lm_head.weight"]
-    save_tensors(weights, folder / "model.safetensors")
+    save_weights(weights, folder, largest_file=largest_file)
     end_id = checkpoint.tokenizer.end_id
     _write_json(folder / "config.json", huggingface_config(model.config, end_id, dtype))
     _write_json(
@@ -99,19 +98,6 @@ def write_model_files(folder: Path, checkpoint: Checkpoint, *, dtype: torch.dtyp
         "cleaning": checkpoint.cleaning.model_dump(mode="json"),
     }
     _write_json(folder / "movieplotgpt.json", about)
-
-
-def save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    """Write ``tensors`` as safetensors.
-
-    Raises:
-        OSError: the disk refused; safetensors itself raises an error of its own kind.
-    """
-    try:
-        save_file(tensors, path, metadata={"format": "pt"})
-    except SafetensorError as error:
-        code = re.search(r"os error (\d+)", str(error))
-        raise OSError(int(code[1]) if code else errno.EIO, str(error)) from error
 
 
 def load_checkpoint(name: str | Path, *, device: str | torch.device = "cpu") -> Checkpoint:
@@ -205,20 +191,15 @@ def model_config_from(values: dict[str, Any], folder: Path) -> ModelConfig:
 
 
 def _load_weights(model: GPT, folder: Path) -> None:
-    path = folder / "model.safetensors"
-    try:
-        weights = load_file(path)
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder} has no model.safetensors; copy or download the model again") from None
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); copy or download the model again") from None
+    weights = load_weights(folder)
     if model.config.tie_embeddings and "model.embed_tokens.weight" in weights:
         weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
     try:
         model.load_state_dict({name: value.float() for name, value in weights.items()})
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise CheckpointError(f"{path} does not fit {folder / 'config.json'}: {reason}") from None
+        names = ", ".join(path.name for path in weight_files(folder))
+        raise CheckpointError(f"{folder / names} does not fit {folder / 'config.json'}: {reason}") from None
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

@@ -17,11 +17,13 @@ from movieplotgpt.evaluation.report import Evaluation, file_sha256, read_evaluat
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, resolve, write_model_files
 from movieplotgpt.model.sizes import parameters
+from movieplotgpt.model.weight_files import weights_sha256
 from movieplotgpt.sharing.model_card import SAMPLE_TOKENS, CardSettings, card_for, model_card
 
 MANIFEST, CARDS, README = "manifest.json", "cards.toml", "README.md"
 FORMAT_VERSION = 1
-LARGEST = 30_000_000  # bytes of a published folder: it lies in the repository
+LARGEST = 64_000_000  # bytes of a published folder: it lies in the repository
+LARGEST_FILE = 29_900_000  # bytes of weights in one file, which stays below 30 MB with its header
 
 
 class FileEntry(BaseModel):
@@ -72,13 +74,13 @@ def publish(source: str | Path, name: str, weights: Path, *, evaluation: Path | 
         raise ConfigError(f"{name!r} cannot name a model; use small letters, digits and hyphens, as in plots-bpe")
     card = card_for(name, weights / CARDS)
     manifest = read_manifest(weights)
-    source_sha256 = file_sha256(resolve(source) / "model.safetensors")
+    source_sha256 = weights_sha256(resolve(source))
     checkpoint = load_checkpoint(source)
     measured = read_evaluation(evaluation) if evaluation else None
     checkpoint = replace(checkpoint, info=_with_numbers(checkpoint.info, measured))
     folder = weights / name
     with atomic.replacing_folder(folder) as partial:
-        write_model_files(partial, checkpoint, dtype=torch.bfloat16)
+        write_model_files(partial, checkpoint, dtype=torch.bfloat16, largest_file=LARGEST_FILE)
         rounded = measured is not None and _before_rounding(measured, source_sha256, partial, evaluation)
         samples = _samples(partial, card)
         atomic.write_text(
@@ -175,7 +177,7 @@ def _with_numbers(info: dict[str, Any], measured: Evaluation | None) -> dict[str
 
 def _before_rounding(measured: Evaluation, source_sha256: str, partial: Path, evaluation: Path | None) -> bool:
     """Whether the numbers are of the source's weights, not of the rounded ones; of others they must not be."""
-    if measured.weights_sha256 == file_sha256(partial / "model.safetensors"):
+    if measured.weights_sha256 == weights_sha256(partial):
         return False
     if measured.weights_sha256 == source_sha256:
         return True

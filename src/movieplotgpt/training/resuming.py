@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from movieplotgpt.atomic import recover_folder
 from movieplotgpt.errors import CheckpointError
-from movieplotgpt.model.checkpoints import save_tensors
 from movieplotgpt.model.gpt import GPT
+from movieplotgpt.model.weight_files import save_tensors
 
 FOLDER = "training"
 
