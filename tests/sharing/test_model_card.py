@@ -161,6 +161,21 @@ def test_how_it_was_trained_is_on_the_card(tiny_checkpoint: Make) -> None:
     assert "| steps |" in without and "| optimizer |" not in without
 
 
+def test_teachers_and_what_came_before_are_on_the_card(tiny_checkpoint: Make) -> None:
+    settings = {"distillation": {"teachers": ["runs/large"], "weight": 0.5, "temperature": 1.0}}
+    before = [
+        {"step": 1000, "tokens": 65_536_000, "seconds": 162, "device": "GPU 1", "validation_bits_per_character": 1.125},
+        {"step": 10, "tokens": 640, "seconds": 6, "device": "cpu", "validation_bits_per_character": None},
+    ]
+    info = {**INFO, "settings": settings, "trained_before": before}
+    text = model_card("films", card(), replace(tiny_checkpoint(), info=info), None)
+    assert "| teachers | 1, weight 0.5, temperature 1.0 |" in text
+    assert (
+        "| begun with the weights of | a training of 1,000 steps, 65,536,000 tokens, 2.7 minutes on GPU 1, validation "
+        "1.125; a training of 10 steps, 640 tokens, 0.1 minutes on cpu |"
+    ) in text
+
+
 @pytest.mark.parametrize("info", [{}, {"corpus": INFO["corpus"]}, {"training": TRAINING}])
 def test_a_training_that_is_not_recorded_is_not_invented(tiny_checkpoint: Make, info: dict[str, Any]) -> None:
     text = model_card("films", card(), replace(tiny_checkpoint(), info=info), None)

@@ -274,6 +274,18 @@ def test_a_checkpoint_says_where_it_comes_from(run: Run, corpus: PreparedCorpus)
     assert (info["training"]["device"], info["training"]["precision"]) == ("cpu", "float32")
 
 
+def test_a_run_from_other_weights_keeps_what_they_went_through(run: Run, corpus: PreparedCorpus) -> None:
+    first = load_checkpoint(run("first").folder.best)
+    assert "trained_before" not in first.info
+    second = load_checkpoint(run("second", start_from=first, stop=stop_after(4)).folder.last)
+    expected = [{**first.info["training"], "corpus_hash": corpus.manifest.corpus_hash}]
+    assert second.info["trained_before"] == expected and second.info["training"]["step"] == 4
+    second = load_checkpoint(run("second", resume=True).folder.last)
+    assert second.info["trained_before"] == expected and second.info["training"]["step"] == 9
+    third = load_checkpoint(run("third", start_from=second).folder.last).info["trained_before"]
+    assert third[:1] == expected and [before["step"] for before in third[1:]] == [9]
+
+
 def test_the_curve_is_kept_with_the_weights_however_often_a_run_goes_on(run: Run) -> None:
     run("a", "training.evaluations=3", evaluate=scores([5.0]), stop=stop_after(4))
     result = run("a", "training.evaluations=3", evaluate=scores([4.0, 4.5]), resume=True)

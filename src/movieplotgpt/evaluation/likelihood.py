@@ -20,6 +20,7 @@ from movieplotgpt.model.gpt import GPT
 from movieplotgpt.model.scoring import Scores, score_documents
 from movieplotgpt.text.splits import Split
 from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
+from movieplotgpt.training.hardware import device_name
 
 Ids: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 F64: TypeAlias = npt.NDArray[np.float64]
@@ -271,15 +272,11 @@ def _numbers(held_out: HeldOut, scores: Scores, resamples: int, seed: int) -> di
 
 def _machine(model: GPT) -> dict[str, Any]:
     return {
-        "device": _device_name(model.model.embed_tokens.weight.device),
+        "device": device_name(model.model.embed_tokens.weight.device),
         "precision": str(model.compute_dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__.partition("+")[0],
     }
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
 def _notes(checkpoint: Checkpoint, corpus: PreparedCorpus) -> tuple[str, ...]:

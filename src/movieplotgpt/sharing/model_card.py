@@ -108,13 +108,18 @@ def _training(info: dict[str, Any]) -> str:
     if not corpus or not training:
         return "Not recorded."
     settings = info.get("settings", {})
-    optimizer = settings.get("optimizer", {})
+    optimizer, distillation = settings.get("optimizer", {}), settings.get("distillation", {})
+    teachers = len(distillation.get("teachers", []))
     rows = {
         "source": f"`{corpus['source']}`, SHA-256 `{corpus['source_sha256']}`",
         "corpus and split": f"`{corpus['hash']}`, split `{corpus['split_hash']}`",
         "steps": f"{training['step']:,}",
         "tokens": f"{training['tokens']:,}",
         "optimizer": ", ".join(f"{key} {value}" for key, value in optimizer.items()),
+        "teachers": f"{teachers}, weight {distillation['weight']}, temperature {distillation['temperature']}"
+        if teachers
+        else "",
+        "begun with the weights of": "; ".join(_said(before) for before in info.get("trained_before", [])),
         "validation, bits per character": "; ".join(
             f"step {step:,.0f}: {bits:.3f}" for step, bits in training.get("curve", [])
         ),
@@ -123,6 +128,15 @@ def _training(info: dict[str, Any]) -> str:
     }
     table = "\n".join(["| | |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in rows.items() if value)])
     return f"{table}\n\nAll settings are in `movieplotgpt.json`."
+
+
+def _said(before: dict[str, Any]) -> str:
+    """An earlier training in a few words."""
+    bits = before.get("validation_bits_per_character")
+    return (
+        f"a training of {before['step']:,} steps, {before['tokens']:,} tokens, {before['seconds'] / 60:.1f} minutes on "
+        f"{before['device']}" + (f", validation {bits:.3f}" if bits else "")
+    )
 
 
 def _scorecard(measured: Evaluation | None, rounded: bool) -> str:

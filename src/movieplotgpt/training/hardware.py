@@ -47,6 +47,11 @@ def cpu_flags() -> set[str]:
     return set(next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), []))
 
 
+def device_name(device: torch.device) -> str:
+    """What a GPU calls itself, else ``cpu`` or ``mps``."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
 def _device(wanted: str) -> tuple[torch.device, str]:
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted != "auto":

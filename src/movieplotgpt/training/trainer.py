@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
 import torch
@@ -23,14 +24,15 @@ from movieplotgpt.training.distillation import DistilledLoss, load_teachers
 from movieplotgpt.training.distributed import Workers
 from movieplotgpt.training.events import Evaluated, Event, Finished, Noted, Sampled, Saved, Skipped, Started, StepDone
 from movieplotgpt.training.gradients import BatchGradients, Loss, parts_for
-from movieplotgpt.training.hardware import choose_hardware, device_memory, keep_freed_memory
+from movieplotgpt.training.hardware import choose_hardware, device_memory, device_name, keep_freed_memory
 from movieplotgpt.training.resuming import Progress, read_state, write_state
 from movieplotgpt.training.run import RunConfig, RunFolder
 from movieplotgpt.training.step_ahead import StepAhead
 from movieplotgpt.training.windows import Batch, TrainingWindows
 
 STEPS_AHEAD_OF_A_GPU = 1  # handed over while the one before is being worked on
-TIMED_STEPS = range(2, 8)  # the first two carry compilation; these tell how long a step takes
+UNTIMED_STEPS = 2  # they compile
+TIMED_STEPS, TIMED_SECONDS = 6, 5.0  # at least so many, and for so long, tell how long a step takes
 MOST_SKIPPED = 10  # steps in a row whose loss is no number, before a run gives up
 
 Evaluate = Callable[[GPT], float]
@@ -105,6 +107,7 @@ class _Trainer:
         if self.hardware.device.type == "cpu":
             keep_freed_memory()
         self.model = self._model(start_from).to(self.hardware.device)
+        self.before = _trained_before(start_from)
         self.model.dropout, self.model.compute_dtype = config.training.dropout, self.hardware.dtype
         self.teachers = load_teachers(config.distillation, self.model, corpus.tokenizer)
         self.optimizers = config.optimizer.build(self.model)
@@ -140,6 +143,7 @@ class _Trainer:
 
     def resume(self) -> None:
         """Take optimizer and progress from the last checkpoint, whose weights the model has."""
+        del self.before[-1:]  # that is this run
         self.progress = read_state(self.folder.last, self.model, self.optimizers)
         if self.settings.compile == "auto" and self.progress.compiled != self.hardware.compile:
             self.hardware = replace(self.hardware, compile=self.progress.compiled)
@@ -184,7 +188,7 @@ class _Trainer:
                 if isinstance(done, Skipped) and progress.skipped_in_a_row >= MOST_SKIPPED:
                     yield from self._save_last()
                     raise TrainingError(self._why_given_up(done))
-            if progress.total_steps is None and len(timed) == TIMED_STEPS.stop:
+            if progress.total_steps is None and self._timed_enough(timed):
                 progress.total_steps = int(self.workers.from_first(self._steps_in_budget(timed, progress)))
                 yield Noted(f"{self.settings.minutes:g} minutes are {progress.total_steps:,} steps at this speed")
                 look = self._looks(progress, interrupted)
@@ -329,10 +333,17 @@ class _Trainer:
             raise TrainingError("say how long to train: --minutes 30, --steps 1000 or --epochs 4")
         return None
 
+    def _timed_enough(self, timed: list[float]) -> bool:
+        """Enough steps, and where they are short so many that one bad second says little, but not much of the minutes."""
+        assert self.settings.minutes is not None
+        seconds = sum(timed[UNTIMED_STEPS:])
+        enough = len(timed) >= UNTIMED_STEPS + TIMED_STEPS and seconds >= min(TIMED_SECONDS, 3 * self.settings.minutes)
+        return self.workers.any(enough)
+
     def _steps_in_budget(self, timed: list[float], progress: Progress) -> int:
         """What is left of the minutes, over the time of a step; scoring costs about a third of training a token."""
         assert self.settings.minutes is not None
-        per_step = sorted(timed[TIMED_STEPS.start :])[len(TIMED_STEPS) // 2]
+        per_step = median(timed[UNTIMED_STEPS:])
         validation = self.corpus.manifest.splits["validation"]
         tokens = (validation.body_tokens + validation.header_tokens) * 1.3
         evaluating = (
@@ -366,13 +377,15 @@ class _Trainer:
                 "seconds": round(self.progress.seconds, 1),
                 "validation_bits_per_character": self.progress.best_bits,
                 "curve": self.progress.curve,
-                "device": str(self.hardware.device),
+                "device": device_name(self.hardware.device),
                 "precision": str(self.hardware.dtype).removeprefix("torch."),
                 "threads": self.progress.threads,
                 "workers": self.progress.workers,
                 "torch": torch.__version__.partition("+")[0],
             },
         }
+        if self.before:
+            info["trained_before"] = self.before
         return Checkpoint(self.model, self.corpus.tokenizer, self.corpus.format, manifest.cleaning, info)
 
     def _model(self, start_from: Checkpoint | None) -> GPT:
@@ -405,6 +418,15 @@ def _last_checkpoint(corpus: PreparedCorpus, folder: RunFolder) -> Checkpoint:
             "give it the same text to --resume, or begin another run with --out"
         )
     return checkpoint
+
+
+def _trained_before(start_from: Checkpoint | None) -> list[dict[str, Any]]:
+    """The trainings a checkpoint has behind it, oldest first: what ``training`` says of each, and on which corpus."""
+    if start_from is None or "training" not in start_from.info:
+        return []
+    info = start_from.info
+    last = {**info["training"], "corpus_hash": info.get("corpus", {}).get("hash")}
+    return [*info.get("trained_before", []), last]
 
 
 def too_small(corpus: PreparedCorpus, context_length: int) -> str | None:
