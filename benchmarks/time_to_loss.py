@@ -32,7 +32,7 @@ from movieplotgpt.config import read_settings
 from movieplotgpt.text.prepare import prepare
 from movieplotgpt.text.token_files import PreparedCorpus
 from movieplotgpt.training.run import RunConfig
-from peers import CONTENDERS, SHAPES
+from peers import CONTENDERS, SHAPES, Contender, Shape
 from train_step import commit
 
 TOML = Path(__file__).with_name("office-minutes.toml")
@@ -40,8 +40,8 @@ PEERS = ("original", "nanogpt")
 RATES = {"original": 3e-4, "nanogpt": 1e-3}  # of the guide of each
 
 
-def scenes(corpus: PreparedCorpus, split: str) -> str:
-    """A split as one text, a blank line between scenes."""
+def documents(corpus: PreparedCorpus, split: str) -> str:
+    """A split as one text, a blank line between documents."""
     part = corpus.split(split)  # type: ignore[arg-type]
     return "\n\n".join(corpus.tokenizer.decode(part.body(i)) for i in range(part.n_documents))
 
@@ -74,15 +74,21 @@ def train_peer(pipe: Connection, name: str, clone: Path | None, texts: tuple[str
         starts = random.integers(0, len(train) - shape.context_length - 1, shape.batch_size)
         rows = torch.stack([train[at : at + shape.context_length + 1] for at in starts.tolist()])
         made.step(rows[:, :-1].contiguous(), rows[:, 1:].contiguous())
+    pipe.send(nats_per_character(made, validation, shape))
+
+
+@torch.no_grad()
+def nats_per_character(made: Contender, ids: torch.Tensor, shape: Shape) -> float:
+    """Mean over windows that follow each other."""
     made.model.eval()
-    windows = len(validation) // shape.context_length - 1
+    windows, at_once = len(ids) // shape.context_length - 1, 4 * shape.batch_size
     total = 0.0
-    with torch.no_grad():
-        for start in range(0, windows, 256):
-            at = torch.arange(start, min(start + 256, windows))[:, None] * shape.context_length
-            rows = validation[at + torch.arange(shape.context_length + 1)]
+    for start in range(0, windows, at_once):
+        at = torch.arange(start, min(start + at_once, windows))[:, None] * shape.context_length
+        rows = ids[at + torch.arange(shape.context_length + 1)]
+        with made.around():
             total += made.loss(rows[:, :-1].contiguous(), rows[:, 1:].contiguous()).item() * len(rows)
-    pipe.send(total / windows)
+    return total / windows
 
 
 def peer(name: str, arguments: argparse.Namespace, texts: tuple[str, str]) -> tuple[float, float]:
@@ -116,7 +122,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         data = Path(folder, "data")
         prepare(read_settings(RunConfig, TOML), arguments.office, data)
         corpus = PreparedCorpus.load(data)
-        texts = scenes(corpus, "train"), scenes(corpus, "validation")
+        texts = documents(corpus, "train"), documents(corpus, "validation")
         rows: dict[str, dict[str, list[float]]] = {}
         for repeat in range(arguments.repeats):
             for name in [name for name in PEERS if name != "nanogpt" or arguments.nanogpt]:

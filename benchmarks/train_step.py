@@ -84,7 +84,7 @@ def matmul_tflops(shape: Shape, device: str) -> float:
 
 def commit(clone: Path | None) -> str | None:
     """The commit a clone stands at."""
-    if clone is None:
+    if clone is None or not (clone / ".git").exists():
         return None
     done = subprocess.run(["git", "-C", str(clone), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return done.stdout.strip() or None

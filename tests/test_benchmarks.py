@@ -31,7 +31,7 @@ def peers(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["limits", "train_step", "time_to_loss"])
+@pytest.mark.parametrize("script", ["limits", "train_step", "time_to_loss", "equal_minutes"])
 def test_help_tells_how_to_use_it(script: str) -> None:
     assert f"python benchmarks/{script}.py" in run(script, "--help")
 

@@ -1,0 +1,118 @@
+"""Bits per character after the same minutes: ours, and nanoGPT's best character model, on the same plots.
+
+    python benchmarks/equal_minutes.py --plots wiki_movie_plots_deduped.csv --nanogpt ../nanoGPT --minutes 10
+
+nanoGPT (10.7 M parameters, context 256, batch 64: its guide's for characters; bfloat16, compiled, no dropout) reads the
+plots of the training split, a blank line between them, and is scored on those of the validation split in windows that
+follow each other. Ours is `movieplotgpt train configs/plots-minutes.toml`, scored on the same characters and the end of
+each plot, behind its title. Both clocks run from the start of the process and stop before scoring; ours scores within
+its minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from machine import keep, machine
+from movieplotgpt.config import read_settings
+from movieplotgpt.text.prepare import prepare
+from movieplotgpt.text.token_files import PreparedCorpus
+from movieplotgpt.training.run import RunConfig
+from peers import CONTENDERS, SHAPES
+from time_to_loss import documents, nats_per_character
+from train_step import commit
+
+TOML = Path(__file__).parents[1] / "configs" / "plots-minutes.toml"
+PEER, RATE = "nanogpt-patched", 1e-3
+
+
+def train_peer(pipe: Connection, clone: Path, shape_name: str, texts: tuple[str, str], seconds: float) -> None:
+    """The child: train for so many seconds, its start included, tell nats per character, steps and parameters."""
+    began = time.perf_counter()
+    alphabet = {character: i for i, character in enumerate(sorted(set("".join(texts))))}
+    train, validation = (torch.tensor([alphabet[character] for character in text]) for text in texts)
+    shape = replace(SHAPES[shape_name], vocab_size=len(alphabet))
+    made = CONTENDERS[PEER](shape, clone, "cpu")
+    random = np.random.default_rng(0)
+    steps = 0
+    while (spent := time.perf_counter() - began) < seconds:
+        rate = RATE * min((steps + 1) / 100, 0.1 + 0.45 * (1 + math.cos(math.pi * spent / seconds)))
+        for group in made.optimizers[0].param_groups:
+            group["lr"] = rate
+        starts = random.integers(0, len(train) - shape.context_length - 1, shape.batch_size)
+        rows = torch.stack([train[at : at + shape.context_length + 1] for at in starts.tolist()])
+        made.step(rows[:, :-1].contiguous(), rows[:, 1:].contiguous())
+        steps += 1
+    pipe.send((nats_per_character(made, validation, shape), steps, made.parameters))
+
+
+def peer(arguments: argparse.Namespace, texts: tuple[str, str]) -> dict[str, Any]:
+    """NanoGPT's bits per character, steps and parameters."""
+    here, there = multiprocessing.Pipe()
+    given = (there, arguments.nanogpt, arguments.shape, texts, arguments.minutes * 60)
+    child = multiprocessing.get_context("spawn").Process(target=train_peer, args=given)
+    child.start()
+    there.close()
+    nats, steps, parameters = here.recv()
+    child.join()
+    return {"bits_per_character": nats / math.log(2), "steps": steps, "parameters": parameters}
+
+
+def ours(arguments: argparse.Namespace, data: Path) -> dict[str, Any]:
+    """Our bits per character, steps and what was chosen."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "movieplotgpt", "train", str(TOML), "--data", str(data)]
+        command += [*arguments.set, "--minutes", f"{arguments.minutes}", "--out", f"{folder}/run"]
+        began = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        seconds = time.perf_counter() - began
+        info = json.loads(Path(folder, "run/last/movieplotgpt.json").read_text(encoding="utf-8"))
+    training, model = info["training"], info["settings"]["model"]
+    return {
+        "bits_per_character": training["curve"][-1][1],
+        "steps": training["step"],
+        "tokens": training["tokens"],
+        "size": model["size"],
+        "seconds": seconds,
+    }
+
+
+def main() -> None:
+    """Measure, print, keep."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--plots", type=Path, required=True, help="the movie plots (CSV)")
+    parser.add_argument("--nanogpt", type=Path, required=True, help="a clone of github.com/karpathy/nanoGPT")
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--shape", choices=list(SHAPES), default="10M", help="of nanoGPT")
+    parser.add_argument("--set", nargs="*", default=[], help="other settings of ours: section.key=value")
+    parser.add_argument("--out", type=Path, help="a JSON file to keep the numbers in")
+    arguments = parser.parse_args()
+    print(", ".join(f"{key} {value}" for key, value in machine().items()))
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder, "data")
+        prepare(read_settings(RunConfig, TOML), arguments.plots, data)
+        corpus = PreparedCorpus.load(data)
+        texts = documents(corpus, "train"), documents(corpus, "validation")
+        rows = {"ours": ours(arguments, data), PEER: peer(arguments, texts)}
+    for name, row in rows.items():
+        print(f"{name:<18}{row['bits_per_character']:.4f} bits per character after {row['steps']:,} steps", flush=True)
+    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(arguments).items()}
+    keep(arguments.out, {"settings": settings, "nanogpt_commit": commit(arguments.nanogpt), "runs": rows})
+
+
+if __name__ == "__main__":
+    main()
