@@ -97,6 +97,15 @@ def test_each_dimension_can_be_set_apart_from_its_size() -> None:
     assert config.model_dump() == plain.model_dump() | wanted
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"), [({"n_kv_head": 2}, "n_kv_head"), ({"head_dim": 15}, "head_dim 15 must be")]
+)
+def test_dimensions_that_do_not_fit_are_said_in_one_sentence(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^\[model\]: .*{said}") as caught:
+        SizeSettings(size="mini", **wrong).model_config_for(256)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_size_nobody_knows_names_those_there_are() -> None:
     with pytest.raises(ConfigError, match="'tiny', 'mini', 'small', 'base', 'medium', 'large' or 'auto', not 'huge'"):
         build_settings(SizeSettings, {"size": "huge"})

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from movieplotgpt.errors import PromptError
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.text.cleaning import fold_prompt
-from movieplotgpt.text.formatting import fit_header, one_line
+from movieplotgpt.text.formatting import longest_header, one_line
 from movieplotgpt.text.tokenizers import Tokenizer
 
 
@@ -97,8 +97,7 @@ class PromptForm:
         return replace(prompt, header=with_title(title), title=title, changes=(*prompt.changes, note))
 
     def _fits(self, header: str) -> bool:
-        ids = self.tokenizer.encode(header)
-        return len(ids) == len(fit_header(ids, self.context_length))
+        return len(self.tokenizer.encode(header)) <= longest_header(self.context_length)
 
 
 def shortened(title: str, fits: Callable[[str], bool]) -> str:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from movieplotgpt.config import Settings
+from movieplotgpt.config import Settings, build_settings
 from movieplotgpt.model.gpt import ModelConfig
 
 SizeName = Literal["tiny", "mini", "small", "base", "medium", "large"]
@@ -39,22 +39,27 @@ class SizeSettings(Settings):
     tie_embeddings: bool = True
 
     def model_config_for(self, vocab_size: int) -> ModelConfig:
-        """The network's dimensions for a tokenizer of ``vocab_size`` ids."""
+        """The network's dimensions for a tokenizer of ``vocab_size`` ids.
+
+        Raises:
+            ConfigError: the dimensions do not fit each other.
+        """
         assert self.size != "auto", "the training's sizing.py settles that before a model is made"
         n_layer, n_embd, n_head, head_dim, n_ff = LADDER[self.size]
         heads = self.n_head or n_head
-        return ModelConfig(
-            vocab_size=-(-vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE,
-            context_length=self.context_length,
-            n_layer=self.n_layer or n_layer,
-            n_embd=self.n_embd or n_embd,
-            n_head=heads,
-            n_kv_head=self.n_kv_head or heads,
-            head_dim=self.head_dim or head_dim,
-            n_ff=self.n_ff or n_ff,
-            rope_theta=self.rope_theta,
-            tie_embeddings=self.tie_embeddings,
-        )
+        dimensions = {
+            "vocab_size": -(-vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE,
+            "context_length": self.context_length,
+            "n_layer": self.n_layer or n_layer,
+            "n_embd": self.n_embd or n_embd,
+            "n_head": heads,
+            "n_kv_head": self.n_kv_head or heads,
+            "head_dim": self.head_dim or head_dim,
+            "n_ff": self.n_ff or n_ff,
+            "rope_theta": self.rope_theta,
+            "tie_embeddings": self.tie_embeddings,
+        }
+        return build_settings(ModelConfig, dimensions, where="[model]")
 
 
 def matrix_parameters(config: ModelConfig) -> int:
