@@ -16,7 +16,7 @@ from movieplotgpt.text.token_files import PreparedCorpus
 from movieplotgpt.text.tokenizers import BpeSettings, CharSettings
 from movieplotgpt.training.quickstart import suggest
 from movieplotgpt.training.run import RunConfig
-from movieplotgpt.training.trainer import too_small
+from movieplotgpt.training.windows import too_small
 
 TextOf = Callable[[int], str]
 

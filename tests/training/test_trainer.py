@@ -25,8 +25,8 @@ from movieplotgpt.training.distributed import Workers
 from movieplotgpt.training.events import Evaluated, Event, Finished, Noted, Sampled, Saved, Skipped, Started, StepDone
 from movieplotgpt.training.hardware import Hardware
 from movieplotgpt.training.run import RunConfig, RunFolder
-from movieplotgpt.training.trainer import too_small, train
-from movieplotgpt.training.windows import TrainingWindows
+from movieplotgpt.training.trainer import train
+from movieplotgpt.training.windows import TrainingWindows, too_small
 
 VALUES: dict[str, Any] = {
     "corpus": {"kind": "table", "text": "Plot", "hints": {"Decade": {"kind": "decade", "column": "Release Year"}}},

@@ -237,7 +237,8 @@ def _run(
     from movieplotgpt.training.events import Event, Finished
     from movieplotgpt.training.monitors import ConsoleProgress, MetricsFile, SamplesFile, TensorBoard, tell
     from movieplotgpt.training.sizing import settle, training_speed
-    from movieplotgpt.training.trainer import too_small, train
+    from movieplotgpt.training.trainer import train
+    from movieplotgpt.training.windows import too_small
 
     problem = too_small(corpus, settings.model.context_length)
     if problem:

@@ -129,6 +129,15 @@ def load_checkpoint(name: str | Path, *, device: str | torch.device = "cpu") -> 
     return Checkpoint(model.eval().to(device), tokenizer, document_format, cleaning, about, folder)
 
 
+def trained_before(start_from: Checkpoint | None) -> list[dict[str, Any]]:
+    """The trainings a checkpoint has behind it, oldest first: what ``training`` says of each, and on which corpus."""
+    if start_from is None or "training" not in start_from.info:
+        return []
+    info = start_from.info
+    last = {**info["training"], "corpus_hash": info.get("corpus", {}).get("hash")}
+    return [*info.get("trained_before", []), last]
+
+
 def huggingface_config(config: ModelConfig, end_id: int, dtype: torch.dtype) -> dict[str, Any]:
     """``config.json`` as transformers' ``Qwen3ForCausalLM`` reads it."""
     return {

@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from statistics import median
 from typing import Any
 
 import torch
@@ -15,7 +14,13 @@ from torch import Tensor
 
 from movieplotgpt.atomic import recover_folder, replacing_folder
 from movieplotgpt.errors import TrainingError
-from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, write_model_files
+from movieplotgpt.model.checkpoints import (
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    trained_before,
+    write_model_files,
+)
 from movieplotgpt.model.gpt import GPT
 from movieplotgpt.model.sizes import parameters, training_flops_per_token
 from movieplotgpt.text.token_files import PreparedCorpus
@@ -25,14 +30,13 @@ from movieplotgpt.training.distributed import Workers
 from movieplotgpt.training.events import Evaluated, Event, Finished, Noted, Sampled, Saved, Skipped, Started, StepDone
 from movieplotgpt.training.gradients import BatchGradients, Loss, parts_for
 from movieplotgpt.training.hardware import choose_hardware, device_memory, device_name, keep_freed_memory
+from movieplotgpt.training.minutes import steps_left, timed_enough
 from movieplotgpt.training.resuming import Progress, read_state, write_state
 from movieplotgpt.training.run import RunConfig, RunFolder
 from movieplotgpt.training.step_ahead import StepAhead
 from movieplotgpt.training.windows import Batch, TrainingWindows
 
 STEPS_AHEAD_OF_A_GPU = 1  # handed over while the one before is being worked on
-UNTIMED_STEPS = 2  # they compile
-TIMED_STEPS, TIMED_SECONDS = 6, 5.0  # at least so many, and for so long, tell how long a step takes
 MOST_SKIPPED = 10  # steps in a row whose loss is no number, before a run gives up
 
 Evaluate = Callable[[GPT], float]
@@ -107,7 +111,7 @@ class _Trainer:
         if self.hardware.device.type == "cpu":
             keep_freed_memory()
         self.model = self._model(start_from).to(self.hardware.device)
-        self.before = _trained_before(start_from)
+        self.before = trained_before(start_from)
         self.model.dropout, self.model.compute_dtype = config.training.dropout, self.hardware.dtype
         self.teachers = load_teachers(config.distillation, self.model, corpus.tokenizer)
         self.optimizers = config.optimizer.build(self.model)
@@ -334,23 +338,18 @@ class _Trainer:
         return None
 
     def _timed_enough(self, timed: list[float]) -> bool:
-        """Enough steps, and where they are short so many that one bad second says little, but not much of the minutes."""
         assert self.settings.minutes is not None
-        seconds = sum(timed[UNTIMED_STEPS:])
-        enough = len(timed) >= UNTIMED_STEPS + TIMED_STEPS and seconds >= min(TIMED_SECONDS, 3 * self.settings.minutes)
-        return self.workers.any(enough)
+        return self.workers.any(timed_enough(timed, self.settings.minutes))
 
     def _steps_in_budget(self, timed: list[float], progress: Progress) -> int:
-        """What is left of the minutes, over the time of a step; scoring costs about a third of training a token."""
+        """Scoring costs about a third of training a token."""
         assert self.settings.minutes is not None
-        per_step = median(timed[UNTIMED_STEPS:])
         validation = self.corpus.manifest.splits["validation"]
         tokens = (validation.body_tokens + validation.header_tokens) * 1.3
-        evaluating = (
-            self.settings.evaluations * per_step / 3 * tokens / (self.batch_size * self.model.config.context_length)
+        scored = self.settings.evaluations / 3 * tokens / (self.batch_size * self.model.config.context_length)
+        return progress.step + steps_left(
+            timed, minutes=self.settings.minutes, spent=progress.seconds, scored_steps=scored
         )
-        left = self.settings.minutes * 60 - progress.seconds - evaluating
-        return progress.step + max(1, int(left / per_step))
 
     def _save_last(self) -> Iterator[Saved]:
         if self.workers.first:
@@ -418,24 +417,3 @@ def _last_checkpoint(corpus: PreparedCorpus, folder: RunFolder) -> Checkpoint:
             "give it the same text to --resume, or begin another run with --out"
         )
     return checkpoint
-
-
-def _trained_before(start_from: Checkpoint | None) -> list[dict[str, Any]]:
-    """The trainings a checkpoint has behind it, oldest first: what ``training`` says of each, and on which corpus."""
-    if start_from is None or "training" not in start_from.info:
-        return []
-    info = start_from.info
-    last = {**info["training"], "corpus_hash": info.get("corpus", {}).get("hash")}
-    return [*info.get("trained_before", []), last]
-
-
-def too_small(corpus: PreparedCorpus, context_length: int) -> str | None:
-    """One sentence when the training text does not fill one window, else None."""
-    counts = corpus.manifest.splits["train"]
-    tokens = counts.body_tokens + counts.header_tokens
-    if tokens >= context_length:
-        return None
-    return (
-        f"the training text has {tokens:,} tokens and a window {context_length:,}; "
-        "give more text or a shorter model.context_length"
-    )

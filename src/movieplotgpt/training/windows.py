@@ -17,7 +17,7 @@ from pydantic import Field
 
 from movieplotgpt.config import Settings
 from movieplotgpt.text.formatting import Piece, cut_pieces, fit_header, longest_header, overlap_for
-from movieplotgpt.text.token_files import PreparedSplit
+from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
 
 Ids = np.ndarray[Any, Any]
 NO_TARGET = -100
@@ -176,6 +176,18 @@ def pack(lengths: list[int], capacity: int) -> list[list[int]]:
         open_rows[room - length].append(row)
         rooms |= 1 << (room - length)
     return rows
+
+
+def too_small(corpus: PreparedCorpus, context_length: int) -> str | None:
+    """One sentence when the training text does not fill one window, else None."""
+    counts = corpus.manifest.splits["train"]
+    tokens = counts.body_tokens + counts.header_tokens
+    if tokens >= context_length:
+        return None
+    return (
+        f"the training text has {tokens:,} tokens and a window {context_length:,}; "
+        "give more text or a shorter model.context_length"
+    )
 
 
 def share_with_title(split: PreparedSplit, context_length: int) -> float:
