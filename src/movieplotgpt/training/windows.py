@@ -1,8 +1,9 @@
 """Documents -> training windows; the batch of a step is a pure function of (seed, step, rank).
 
 A window is one row of a batch: the begin token, then one or more pieces of documents, each behind its own header. Long
-documents go on in continuation windows (header again, overlap, new tokens), where all but the header is learnt; short
-ones share a window. Which header a document wears (hints, title or empty title) is drawn anew each epoch.
+documents go on in continuation windows (header again, overlap, new tokens), where all but the header and the first
+tokens behind it is learnt; short ones share a window. Which header a document wears (hints, title or empty title) is
+drawn anew each epoch.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
 
 Ids = np.ndarray[Any, Any]
 NO_TARGET = -100
+CUT_IN = 16  # tokens behind the header of a continuation window: learnt, they teach that a text begins in mid-sentence
 
 
 class WindowSettings(Settings):
@@ -148,7 +150,8 @@ class TrainingWindows:
             stop = at_body + piece.stop - piece.start
             ids[at:at_body] = header
             ids[at_body : at_body + min(piece.stop, len(body)) - piece.start] = body[piece.start : piece.stop]
-            learn_from = at if piece.new == 0 else at_body  # a header once, an overlap each time it is read
+            # a header is learnt once, an overlap each time it is read, but for the tokens that nothing leads to
+            learn_from = at if piece.new == 0 else at_body + min(CUT_IN, piece.new - piece.start)
             targets[learn_from:stop] = ids[learn_from:stop]  # the end token is there already: rows come filled with it
             at = stop
 
