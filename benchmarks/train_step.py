@@ -74,11 +74,11 @@ def _seconds(made: Contender, batches: list[tuple[Tensor, Tensor]]) -> float:
     return time.perf_counter() - began
 
 
-def matmul_tflops(shape: Shape, device: str) -> float:
-    """The bfloat16 forward rate of the widest product of the network."""
+def matmul_tflops(shape: Shape, device: str, precision: str) -> float:
+    """The forward rate of the widest product of the network, in the precision that ours computes in."""
     keep_freed_memory()  # else this measures page faults
     sizes = (shape.tokens, shape.n_embd), (4 * shape.n_embd, shape.n_embd)
-    x, w = (torch.randn(size, device=device).bfloat16() for size in sizes)
+    x, w = (torch.randn(size, device=device).to(getattr(torch, precision)) for size in sizes)
     return 2e-12 * x.numel() * len(w) / seconds_of(lambda: x @ w.T)
 
 
@@ -152,7 +152,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             rows[name]["ours_is_faster"].append(median(pair[1]) / median(pair[0]))
         peer.end()
     ours.end()
-    rate = matmul_tflops(shape, arguments.device)
+    rate = matmul_tflops(shape, arguments.device, ours.facts["precision"])
     peak = gpu_peak() if arguments.device == "cuda" else None
     for row in rows.values():
         row["tokens_per_second"] = shape.tokens / median(row["seconds"])
@@ -175,7 +175,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 def show(measured: dict[str, Any]) -> None:
     """The table."""
     peak = f", of {measured['peak_tflops']:.0f} on the datasheet" if measured["peak_tflops"] else ""
-    print(f"bfloat16 forward product: {measured['matmul_tflops']:.2f} TFLOP/s{peak}")
+    print(f"{measured['contenders']['ours']['precision']} forward product: {measured['matmul_tflops']:.2f} TFLOP/s{peak}")
     print(f"{'':<16}{'params':>8}{'first step':>12}{'tokens/s':>10}{'from - to':>18}{'of matmul':>11}{'ours is':>9}")
     for name, row in measured["contenders"].items():
         low, high = row["slowest_fastest"]
