@@ -175,7 +175,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 def show(measured: dict[str, Any]) -> None:
     """The table."""
     peak = f", of {measured['peak_tflops']:.0f} on the datasheet" if measured["peak_tflops"] else ""
-    print(f"{measured['contenders']['ours']['precision']} forward product: {measured['matmul_tflops']:.2f} TFLOP/s{peak}")
+    print(
+        f"{measured['contenders']['ours']['precision']} forward product: {measured['matmul_tflops']:.2f} TFLOP/s{peak}"
+    )
     print(f"{'':<16}{'params':>8}{'first step':>12}{'tokens/s':>10}{'from - to':>18}{'of matmul':>11}{'ours is':>9}")
     for name, row in measured["contenders"].items():
         low, high = row["slowest_fastest"]
