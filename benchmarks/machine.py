@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from movieplotgpt import atomic
-from movieplotgpt.training.hardware import cpu_flags
+from movieplotgpt.training.hardware import cpu_info
 
 GPU_PEAKS = {"H100 80GB HBM3": 989.4, "H200": 989.4, "A100": 312.0}
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
@@ -22,16 +22,12 @@ FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 def machine() -> dict[str, Any]:
     """Processor, its units, threads, versions."""
-    model = platform.processor()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    cpu = cpu_info()
     gpu = {"gpu": torch.cuda.get_device_name(0)} if torch.cuda.is_available() else {}
     return {
         **gpu,
-        "processor": model,
-        "units": [flag for flag in FLAGS if flag in cpu_flags()],
+        "processor": cpu.get("model name", platform.processor()),
+        "units": [flag for flag in FLAGS if flag in cpu.get("flags", "").split()],
         "threads": torch.get_num_threads(),
         "torch": torch.__version__.partition("+")[0],
         "python": platform.python_version(),

@@ -13,7 +13,7 @@ import torch
 
 from movieplotgpt.errors import TrainingError
 from movieplotgpt.training import hardware
-from movieplotgpt.training.hardware import choose_hardware, cpu_flags, keep_freed_memory, physical_memory
+from movieplotgpt.training.hardware import choose_hardware, cpu_info, keep_freed_memory, physical_memory
 from movieplotgpt.training.run import TrainingSettings
 
 
@@ -31,6 +31,7 @@ class Machine:
         mps: bool = False,
         bf16: bool = False,
         flags: str = "",
+        vendor: str = "AuthenticAMD",
         compiler: str | None = None,
         system: str = "Linux",
     ) -> None:
@@ -38,7 +39,7 @@ class Machine:
         self.patch.setattr(torch.cuda, "get_device_name", lambda index: "Imaginary 9000")
         self.patch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
         self.patch.setattr(torch.backends.mps, "is_available", lambda: mps)
-        self.patch.setattr(hardware, "cpu_flags", lambda: set(flags.split()))
+        self.patch.setattr(hardware, "cpu_info", lambda: {"flags": flags, "vendor_id": vendor})
         self.patch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if name == compiler else None)
         self.patch.setattr(platform, "system", lambda: system)
 
@@ -71,6 +72,12 @@ def test_a_compiler_is_used(machine: Machine, compiler: str) -> None:
 )
 def test_bfloat16_where_the_processor_has_units_for_it(machine: Machine, flags: str, dtype: torch.dtype) -> None:
     machine.offers(flags=flags)
+    assert choose_hardware(TrainingSettings()).dtype is dtype
+
+
+@pytest.mark.parametrize(("flags", "dtype"), [("avx512_bf16", torch.float32), ("avx512_bf16 amx_bf16", torch.bfloat16)])
+def test_but_not_where_they_are_slower_than_float32(machine: Machine, flags: str, dtype: torch.dtype) -> None:
+    machine.offers(flags=flags, vendor="GenuineIntel")
     assert choose_hardware(TrainingSettings()).dtype is dtype
 
 
@@ -117,15 +124,15 @@ def test_what_the_system_does_not_tell_is_no_error(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Path, "read_text", refuse)
     monkeypatch.setattr(os, "sysconf", refuse)
     monkeypatch.setattr(ctypes, "CDLL", refuse)
-    assert cpu_flags() == set()
+    assert cpu_info() == {}
     assert physical_memory() == 0
     assert keep_freed_memory() is False
 
 
-def test_processor_flags_are_words_of_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "processor : 0\nmodel name : amx_bf16 in name only\nflags\t\t: fpu avx2 fma\nprocessor : 1\nflags : fpu\n"
+def test_the_first_processor_speaks_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "processor : 0\nmodel name : amx_bf16 in name only\nflags\t\t: fpu avx2 fma\n\nprocessor : 1\nflags : fpu\n"
     monkeypatch.setattr(Path, "read_text", lambda path, encoding: text)
-    assert cpu_flags() == {"fpu", "avx2", "fma"}
+    assert cpu_info() == {"processor": "0", "model name": "amx_bf16 in name only", "flags": "fpu avx2 fma"}
 
 
 @pytest.mark.parametrize(
