@@ -21,6 +21,7 @@ from movieplotgpt.model.sizes import parameters
 from movieplotgpt.text.prepare import prepare
 from movieplotgpt.text.token_files import PreparedCorpus
 from movieplotgpt.training import trainer as module
+from movieplotgpt.training.compiling import CompiledLoss
 from movieplotgpt.training.distributed import Workers
 from movieplotgpt.training.events import Evaluated, Event, Finished, Noted, Sampled, Saved, Skipped, Started, StepDone
 from movieplotgpt.training.hardware import Hardware
@@ -422,6 +423,25 @@ def test_too_many_in_a_row_end_the_run_with_the_last_good_weights_saved(
         run("a")
     folder = RunFolder(good.folder.path.parent / "a")
     assert (folder.last / "model.safetensors").read_bytes() == (good.folder.last / "model.safetensors").read_bytes()
+
+
+def test_but_compiled_code_is_given_up_first(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compilers err, and a run need not end for it (GCC 12 once made no number of a gradient)."""
+    monkeypatch.setattr(module, "MOST_SKIPPED", 3)
+
+    class Miscompiled(CompiledLoss):
+        def __call__(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
+            return super().__call__(ids_BT, targets_BT) * float("nan")
+
+    monkeypatch.setattr(module, "CompiledLoss", Miscompiled)
+    monkeypatch.setattr(torch, "compile", lambda function, **settings: function)
+    result = run("a", "training.compile=on")
+    (note,) = result.of(Noted)
+    assert note.message == (
+        "the loss was no number in 3 steps in a row: going on without compiled code, in case the fault is the compiler's"
+    )
+    assert list(result.losses) == [3, 4, 5, 6, 7, 8] and result.finished == (9, "complete")
+    assert (result.progress["compiled"], result.progress["skipped"]) == (False, 3)
 
 
 def test_a_rate_far_too_high_is_found_out(run: Run) -> None:

@@ -36,7 +36,8 @@ def blocked_attention(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor) -> Tensor:
     for start in range(0, length, QUERIES_AT_ONCE):
         stop = min(start + QUERIES_AT_ONCE, length)
         q_BSD, k_BZD, v_BZD = (x.contiguous() for x in (q_BTD[:, start:stop], k_BTD[:, :stop], v_BTD[:, :stop]))
-        scores_BSZ: Tensor = Scores.apply(q_BSD, k_BZD).float() * (1 / math.sqrt(head_dim))
+        products_BSZ: Tensor = Scores.apply(q_BSD, k_BZD)  # type: ignore[no-untyped-call]
+        scores_BSZ = products_BSZ.float() * (1 / math.sqrt(head_dim))
         seen_SZ = torch.ones(stop - start, stop, dtype=torch.bool, device=q_BTD.device).tril(start)
         scores_BSZ = scores_BSZ.masked_fill(~seen_SZ, -math.inf)
         weights_BSZ = (scores_BSZ - scores_BSZ.amax(-1, keepdim=True).detach()).exp().to(v_BTD.dtype)
@@ -53,7 +54,7 @@ class Scores(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(q_BSD: Tensor, k_BZD: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(q_BSD: Tensor, k_BZD: Tensor) -> Tensor:
         """Return scores_BSZ, not yet scaled."""
         return torch.bmm(q_BSD, k_BZD.mT)
 
@@ -63,7 +64,7 @@ class Scores(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, slope_BSZ: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, slope_BSZ: Tensor) -> tuple[Tensor, Tensor]:
         """Return the gradients of q and k."""
         q_BSD, k_BZD = ctx.saved_tensors
         return torch.bmm(slope_BSZ, k_BZD), torch.bmm(slope_BSZ.mT, q_BSD)

@@ -1,4 +1,4 @@
-"""What a checkpoint needs to go on exactly: optimizer, step, best score. Safetensors and JSON."""
+"""What a checkpoint needs to go on exactly (optimizer, step, best score), and what it tells of its run."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from movieplotgpt.atomic import recover_folder
 from movieplotgpt.errors import CheckpointError
 from movieplotgpt.model.gpt import GPT
 from movieplotgpt.model.weight_files import save_tensors
+from movieplotgpt.text.token_files import Manifest
 
 FOLDER = "training"
 
@@ -50,6 +51,41 @@ def write_state(folder: Path, progress: Progress, model: GPT, optimizers: list[t
                 tensors[f"{i}/{names[id(weight)]}/{key}"] = torch.as_tensor(value).detach().cpu().contiguous()
     save_tensors(tensors, target / "optimizer.safetensors")
     (target / "progress.json").write_text(json.dumps(asdict(progress), indent=2) + "\n", encoding="utf-8")
+
+
+def run_record(
+    settings: dict[str, Any],
+    manifest: Manifest,
+    progress: Progress,
+    *,
+    tokens_per_step: int,
+    device: str,
+    precision: str,
+) -> dict[str, Any]:
+    """What a model folder says of the run it comes from: text, settings, training so far."""
+    return {
+        "corpus": {
+            "hash": manifest.corpus_hash,
+            "split_hash": manifest.split_hash,
+            "cleaner_hash": manifest.cleaner_hash,
+            "source": manifest.source.name,
+            "source_sha256": manifest.source.sha256,
+        },
+        "settings": settings,
+        "training": {
+            "step": progress.step,
+            "total_steps": progress.total_steps,
+            "tokens": progress.step * tokens_per_step,
+            "seconds": round(progress.seconds, 1),
+            "validation_bits_per_character": progress.best_bits,
+            "curve": progress.curve,
+            "device": device,
+            "precision": precision,
+            "threads": progress.threads,
+            "workers": progress.workers,
+            "torch": torch.__version__.partition("+")[0],
+        },
+    }
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

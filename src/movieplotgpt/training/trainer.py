@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,7 +30,7 @@ from movieplotgpt.training.events import Evaluated, Event, Finished, Noted, Samp
 from movieplotgpt.training.gradients import BatchGradients, Loss, parts_for
 from movieplotgpt.training.hardware import choose_hardware, device_memory, device_name, keep_freed_memory
 from movieplotgpt.training.minutes import steps_left, timed_enough
-from movieplotgpt.training.resuming import Progress, read_state, write_state
+from movieplotgpt.training.resuming import Progress, read_state, run_record, write_state
 from movieplotgpt.training.run import RunConfig, RunFolder
 from movieplotgpt.training.step_ahead import StepAhead
 from movieplotgpt.training.windows import Batch, TrainingWindows
@@ -190,8 +189,10 @@ class _Trainer:
                 progress.seconds = settled - began
                 timed.append(done.seconds)
                 if isinstance(done, Skipped) and progress.skipped_in_a_row >= MOST_SKIPPED:
-                    yield from self._save_last()
-                    raise TrainingError(self._why_given_up(done))
+                    if not self.hardware.compile:
+                        yield from self._save_last()
+                        raise TrainingError(self._why_given_up(done))
+                    yield self._without_compiler()
             if progress.total_steps is None and self._timed_enough(timed):
                 progress.total_steps = int(self.workers.from_first(self._steps_in_budget(timed, progress)))
                 yield Noted(f"{self.settings.minutes:g} minutes are {progress.total_steps:,} steps at this speed")
@@ -280,6 +281,15 @@ class _Trainer:
             f"{self.config.optimizer.learning_rate:g}) and train --from {self.folder.last}, or anew"
         )
 
+    def _without_compiler(self) -> Noted:
+        self.hardware = replace(self.hardware, compile=False)
+        self.progress.compiled, self.progress.skipped_in_a_row = False, 0
+        self.gradients.loss = self._loss()
+        return Noted(
+            f"the loss was no number in {MOST_SKIPPED} steps in a row: going on without compiled code, in case the fault "
+            "is the compiler's"
+        )
+
     def _divided(self) -> Noted:
         rows = -(-self.batch_size // self.workers.world_size)
         return Noted(
@@ -360,29 +370,14 @@ class _Trainer:
 
     def _checkpoint(self) -> Checkpoint:
         manifest = self.corpus.manifest
-        info: dict[str, Any] = {
-            "corpus": {
-                "hash": manifest.corpus_hash,
-                "split_hash": manifest.split_hash,
-                "cleaner_hash": manifest.cleaner_hash,
-                "source": manifest.source.name,
-                "source_sha256": manifest.source.sha256,
-            },
-            "settings": self.config.model_dump(mode="json"),
-            "training": {
-                "step": self.progress.step,
-                "total_steps": self.progress.total_steps,
-                "tokens": self.progress.step * self.batch_size * self.model.config.context_length,
-                "seconds": round(self.progress.seconds, 1),
-                "validation_bits_per_character": self.progress.best_bits,
-                "curve": self.progress.curve,
-                "device": device_name(self.hardware.device),
-                "precision": str(self.hardware.dtype).removeprefix("torch."),
-                "threads": self.progress.threads,
-                "workers": self.progress.workers,
-                "torch": torch.__version__.partition("+")[0],
-            },
-        }
+        info = run_record(
+            self.config.model_dump(mode="json"),
+            manifest,
+            self.progress,
+            tokens_per_step=self.batch_size * self.model.config.context_length,
+            device=device_name(self.hardware.device),
+            precision=str(self.hardware.dtype).removeprefix("torch."),
+        )
         if self.before:
             info["trained_before"] = self.before
         return Checkpoint(self.model, self.corpus.tokenizer, self.corpus.format, manifest.cleaning, info)
