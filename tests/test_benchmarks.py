@@ -6,10 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from movieplotgpt.config import read_settings
+from movieplotgpt.text.prepare import prepare
+from movieplotgpt.training.run import RunConfig
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -31,7 +36,7 @@ def peers(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["limits", "train_step", "time_to_loss", "equal_minutes"])
+@pytest.mark.parametrize("script", ["limits", "train_step", "time_to_loss", "equal_minutes", "ablations"])
 def test_help_tells_how_to_use_it(script: str) -> None:
     assert f"python benchmarks/{script}.py" in run(script, "--help")
 
@@ -88,3 +93,51 @@ def test_limits_are_positive(tmp_path: Path) -> None:
         row[kind] > 0 for row in kept["matmul_tflops"] for kind in ("forward", "input gradient", "weight gradient")
     )
     assert kept["bandwidth_gb_s"]["copy"] > 0
+
+
+TINY = """
+[corpus.hints]
+Decade = { kind = "decade", column = "Release Year" }
+
+[format]
+hints = ["Decade"]
+
+[tokenizer]
+kind = "bpe"
+vocab_size = 400
+
+[model]
+context_length = 64
+n_layer = 1
+n_embd = 16
+n_head = 1
+head_dim = 8
+n_ff = 16
+
+[training]
+tokens_per_step = 8192
+device = "cpu"
+precision = "float32"
+compile = "off"
+"""
+
+
+@pytest.mark.slow
+def test_every_trial_trains_and_none_is_run_twice(
+    tmp_path: Path, plots_csv: Path, films_toml_in: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but the teacher, who has another tokenizer than this text."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from ablations import TRIALS
+
+    toml, data, out = films_toml_in(tmp_path, TINY), tmp_path / "data", tmp_path / "ablations.json"
+    prepare(read_settings(RunConfig, toml), plots_csv, data)
+    names = [name for name in TRIALS if not name.startswith("a teacher")]
+    given = ["--data", str(data), "--config", str(toml), "--steps", "20", "--seeds", "1", "--out", str(out), "--set"]
+    run("ablations", *given, "--only", "control")
+    printed = run("ablations", *given, "--only", *names)
+    assert "control, seed 1" not in printed and "| control | " in printed
+    scores = {name: row["1"] for name, row in json.loads(out.read_text(encoding="utf-8"))["trials"].items()}
+    assert scores.pop("averages") == scores["control"], "to look changes nothing"
+    assert {*names, "running mean 0.99", "mean over the last tenth"} <= {*scores, "averages"}
+    assert [name for name in names if scores.get(name) == scores["control"]] == ["control"], "a trial changes nothing"
