@@ -150,3 +150,16 @@ def test_the_readme_shows_the_numbers_of_the_published_models(repository: Path) 
         row = next(line for line in readme.splitlines() if line.startswith(f"| [{name}]"))
         assert f"| **{entry['bits_per_character']:.3f}** |" in row
         assert f"| {entry['parameters'] / 1e6:.1f} M | {entry['size'] / 1e6:.1f} MB |" in row
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("plots-")])
+def test_a_plot_begins_where_a_sentence_does(name: str) -> None:
+    """Windows that go on in mid-sentence once taught models to begin in one: a small letter in half of all plots."""
+    checkpoint = load_checkpoint(name)
+    form, tokenizer = PlotGenerator(checkpoint).form, checkpoint.tokenizer
+    small = [i for i in range(tokenizer.vocab_size) if tokenizer.decode([i]).strip()[:1].islower()]
+    for title in ("Mars, Texas", "The Last Tram", "Harbour Lights", "The Clockmaker's Debt"):
+        ids = [tokenizer.end_id, *tokenizer.encode(form.from_title(title).header).tolist()]
+        with torch.no_grad():
+            share = checkpoint.model(torch.tensor([ids]))[0, -1].softmax(-1)[small].sum().item()
+        assert share < 0.15, f"{title}: {share:.2f}"

@@ -233,6 +233,15 @@ def test_every_number_stands_in_its_row() -> None:
         assert said in text
 
 
+def test_a_model_gone_on_with_tells_every_training() -> None:
+    before = {**TRAINING, "step": 500, "precision": "bfloat16"}
+    text = results_markdown([evaluation().model_copy(update={"trained_before": (before,)})])
+    assert (
+        "; trained 500 steps, 9.8 M tokens, 45 minutes on cpu, bfloat16, threads 2, then 1,200 steps, 9.8 M tokens, "
+        "45 minutes on cpu, float32, threads 2; measured"
+    ) in text
+
+
 def test_what_was_not_measured_is_a_dash() -> None:
     one = evaluation(title_lift=None, header_bits=None, interval=None).model_copy(update={"commit": None})
     text = results_markdown([one])

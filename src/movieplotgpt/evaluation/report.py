@@ -46,6 +46,7 @@ class Evaluation(BaseModel):
     vocab_size: int
     context_length: int
     training: dict[str, Any]
+    trained_before: tuple[dict[str, Any], ...] = ()
     likelihood: LikelihoodReport
     compressors: tuple[CompressorScore, ...]
     movieplotgpt: str
@@ -77,6 +78,7 @@ def describe(
         vocab_size=checkpoint.tokenizer.vocab_size,
         context_length=checkpoint.model.config.context_length,
         training=checkpoint.info.get("training", {}),
+        trained_before=tuple(checkpoint.info.get("trained_before", ())),
         likelihood=likelihood,
         compressors=tuple(compressors),
         movieplotgpt=__version__,
@@ -194,14 +196,14 @@ def _row(evaluation: Evaluation) -> str:
 
 def _circumstances(evaluation: Evaluation) -> str:
     """One line: how it was trained, how and on what it was measured."""
-    measured, training = evaluation.likelihood, evaluation.training
-    trained = "training not recorded"
-    if training:
-        trained = (
-            f"trained {training['step']:,} steps, {training['tokens'] / 1e6:.1f} M tokens, "
-            f"{training['seconds'] / 60:.0f} minutes on {training['device']}, "
-            f"{training['precision']}, threads {training['threads']}"
-        )
+    measured = evaluation.likelihood
+    trainings = [
+        f"{training['step']:,} steps, {training['tokens'] / 1e6:.1f} M tokens, {training['seconds'] / 60:.0f} minutes on "
+        f"{training['device']}, {training['precision']}, threads {training['threads']}"
+        for training in (*evaluation.trained_before, evaluation.training)
+        if training
+    ]
+    trained = f"trained {', then '.join(trainings)}" if trainings else "training not recorded"
     line = (
         f"- {evaluation.model}: {evaluation.tokenizer} tokenizer of {evaluation.vocab_size:,}, context "
         f"{evaluation.context_length}; {trained}; measured in {measured.seconds:,.0f} seconds on "
