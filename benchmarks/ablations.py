@@ -27,8 +27,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from machine import keep, machine
+from machine import keep, machine, settings_of
 from movieplotgpt.config import read_settings
+from movieplotgpt.errors import MoviePlotGPTError
 from movieplotgpt.evaluation.likelihood import validation_scorer
 from movieplotgpt.model.gpt import GPT
 from movieplotgpt.text.token_files import PreparedCorpus
@@ -41,7 +42,7 @@ from movieplotgpt.training.windows import NO_TARGET, Batch, TrainingWindows
 Found = dict[str, float]
 
 
-def drawn_outputs(config: RunConfig, found: Found) -> None:
+def drawn_outputs(steps: int, found: Found) -> None:
     """What writes into the residual stream begins as GPT-2's does, and not at zero."""
     zeroed = GPT.initialize
 
@@ -56,7 +57,7 @@ def drawn_outputs(config: RunConfig, found: Found) -> None:
     GPT.initialize = initialize  # type: ignore[method-assign]
 
 
-def z_loss(config: RunConfig, found: Found) -> None:
+def z_loss(steps: int, found: Found) -> None:
     """Keep the logits' normaliser near one: 1e-4 times its squared logarithm. Source: PaLM (arXiv 2204.02311)."""
 
     def term(self: GPT, hidden_BTC: Tensor, targets_BT: Tensor) -> Tensor:
@@ -68,7 +69,7 @@ def z_loss(config: RunConfig, found: Found) -> None:
     _add_to_loss(term)
 
 
-def two_ahead(config: RunConfig, found: Found) -> None:
+def two_ahead(steps: int, found: Found) -> None:
     """The token after the next is a second target, weight 0.3, by a matrix of its own before the shared head.
 
     Source: multi-token prediction (arXiv 2404.19737), in its cheapest form.
@@ -91,10 +92,9 @@ def two_ahead(config: RunConfig, found: Found) -> None:
     _add_to_loss(term)
 
 
-def rising_momentum(config: RunConfig, found: Found) -> None:
+def rising_momentum(steps: int, found: Found) -> None:
     """Muon's momentum from 0.85 to 0.95 over the first fifth."""
-    assert config.training.steps
-    rise, set_rates = config.training.steps / 5, trainer._Trainer._set_rates
+    rise, set_rates = steps / 5, trainer._Trainer._set_rates
 
     def with_momentum(self: Any, step: int) -> float:
         for group in self.optimizers[0].param_groups:
@@ -104,7 +104,7 @@ def rising_momentum(config: RunConfig, found: Found) -> None:
     trainer._Trainer._set_rates = with_momentum  # type: ignore[method-assign]
 
 
-def falling_decay(config: RunConfig, found: Found) -> None:
+def falling_decay(steps: int, found: Found) -> None:
     """Muon's weight decay falls with the rate."""
     set_rates = trainer._Trainer._set_rates
 
@@ -117,10 +117,9 @@ def falling_decay(config: RunConfig, found: Found) -> None:
     trainer._Trainer._set_rates = with_decay  # type: ignore[method-assign]
 
 
-def rising_context(config: RunConfig, found: Found) -> None:
+def rising_context(steps: int, found: Found) -> None:
     """For the first two fifths each window is read as four."""
-    assert config.training.steps
-    until, whole = 0.4 * config.training.steps, TrainingWindows.batch
+    until, whole = 0.4 * steps, TrainingWindows.batch
 
     def batch(self: TrainingWindows, step: int, batch_size: int, **options: Any) -> Batch:
         made = whole(self, step, batch_size, **options)
@@ -132,10 +131,9 @@ def rising_context(config: RunConfig, found: Found) -> None:
     TrainingWindows.batch = batch  # type: ignore[method-assign]
 
 
-def rising_batch(config: RunConfig, found: Found) -> None:
+def rising_batch(steps: int, found: Found) -> None:
     """Half the batch for the first half of the steps, of which there are a third more."""
-    assert config.training.steps
-    half, whole = config.training.steps // 2, TrainingWindows.batch
+    half, whole = steps // 2, TrainingWindows.batch
 
     def batch(self: TrainingWindows, step: int, batch_size: int, **options: Any) -> Batch:
         if step < half:
@@ -145,31 +143,30 @@ def rising_batch(config: RunConfig, found: Found) -> None:
     TrainingWindows.batch = batch  # type: ignore[method-assign]
 
 
-def same_windows(config: RunConfig, found: Found) -> None:
+def same_windows(steps: int, found: Found) -> None:
     """Every epoch has the first one's windows, in its order."""
     drawn = TrainingWindows._make_rows
     TrainingWindows._make_rows = lambda self, epoch: drawn(self, 0)  # type: ignore[method-assign]
 
 
-def averages(config: RunConfig, found: Found) -> None:
+def averages(steps: int, found: Found) -> None:
     """Nothing but a look: the weights' running means, and the mean over the last tenth, scored as well."""
-    assert config.training.steps
-    total, launch = config.training.steps, trainer._Trainer._launch
+    launch = trainer._Trainer._launch
     means: dict[str, list[Tensor]] = {}
 
     def with_means(self: Any, step: int) -> Any:
         launched = launch(self, step)
         with torch.no_grad():
             weights = list(self.model.parameters())
-            begun = total - step <= total // 10
+            begun = steps - step <= steps // 10
             for name, share in (
                 ("running mean 0.99", max(0.01, 1 / (step + 1))),
                 ("running mean 0.999", max(0.001, 1 / (step + 1))),
-                ("mean over the last tenth", 1 / (step + 1 - (total - total // 10)) if begun else 1.0),
+                ("mean over the last tenth", 1 / (step + 1 - (steps - steps // 10)) if begun else 1.0),
             ):
                 kept = means.setdefault(name, [weight.clone() for weight in weights])
                 torch._foreach_lerp_(kept, weights, share)
-            if step == total - 1:
+            if step == steps - 1:
                 own = [weight.clone() for weight in weights]
                 for name, kept in [*means.items(), ("", own)]:
                     torch._foreach_copy_(weights, kept)
@@ -185,7 +182,7 @@ class Trial:
     """One change: settings, or a function that changes the code of its process."""
 
     settings: tuple[str, ...] = ()
-    change: Callable[[RunConfig, Found], None] | None = None
+    change: Callable[[int, Found], None] | None = None  # of the steps of the training
     steps: float = 1.0  # times those of the others
 
 
@@ -215,13 +212,13 @@ def run(name: str, seed: int, arguments: argparse.Namespace) -> Found:
     """The child: train and score one trial."""
     torch.set_num_threads(1)
     trial, found = TRIALS[name], Found()
-    lengths = (f"training.steps={round(arguments.steps * trial.steps)}", "training.minutes=none")
-    settings = (*lengths, "training.evaluations=1", f"training.seed={seed}", *arguments.set, *trial.settings)
-    config = read_settings(RunConfig, arguments.config, settings)
+    steps = round(arguments.steps * trial.steps)
+    fixed = (f"training.steps={steps}", "training.minutes=none", "training.evaluations=1", f"training.seed={seed}")
+    config = read_settings(RunConfig, arguments.config, (*fixed, *arguments.set, *trial.settings))
     for unneeded in ("write_model_files", "write_state", "save_checkpoint"):
         setattr(trainer, unneeded, lambda *_, **__: None)
     if trial.change:
-        trial.change(config, found)
+        trial.change(steps, found)
     corpus = PreparedCorpus.load(arguments.data)
     with tempfile.TemporaryDirectory() as folder:
         events = trainer.train(config, corpus, RunFolder(Path(folder)), evaluate=validation_scorer(corpus))
@@ -261,7 +258,11 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=["model.size=small", "training.tokens_per_step=4096"])
     parser.add_argument("--out", type=Path, required=True, help="a JSON file to keep the numbers in")
     arguments = parser.parse_args()
-    settings = {"config": str(arguments.config), "steps": arguments.steps, "set": arguments.set}
+    asked = settings_of(arguments)
+    settings = {
+        **{key: asked[key] for key in ("config", "steps", "set")},
+        "corpus": PreparedCorpus.load(arguments.data).manifest.corpus_hash,
+    }
     kept = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.exists() else {"settings": settings}
     if kept["settings"] != settings:
         parser.error(f"{arguments.out} was made with {kept['settings']}; name another file, or take those settings")
@@ -271,15 +272,21 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.workers, mp_context=context, max_tasks_per_child=1) as pool:
         waiting = {
-            pool.submit(run, name, seed, arguments): seed
+            pool.submit(run, name, seed, arguments): (name, seed)
             for seed in arguments.seeds
             for name in arguments.only or TRIALS
             if str(seed) not in trials.get(name, {})
         }
         for done in as_completed(waiting):
-            for name, score in done.result().items():
-                trials.setdefault(name, {})[str(waiting[done])] = score
-                print(f"{name}, seed {waiting[done]}: {score:.4f}", flush=True)
+            asked_for, seed = waiting[done]
+            try:
+                scores = done.result()
+            except MoviePlotGPTError as error:
+                print(f"{asked_for}, seed {seed}: {error}", flush=True)
+                continue
+            for name, score in scores.items():
+                trials.setdefault(name, {})[str(seed)] = score
+                print(f"{name}, seed {seed}: {score:.4f}", flush=True)
             keep(arguments.out, {"settings": settings, "trials": trials})
     print(table(trials))
 

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from machine import keep, machine
+from machine import keep, machine, settings_of
 from movieplotgpt.config import read_settings
 from movieplotgpt.text.prepare import prepare
 from movieplotgpt.text.token_files import PreparedCorpus
@@ -110,8 +110,7 @@ def main() -> None:
         rows = {"ours": ours(arguments, data), PEER: peer(arguments, texts)}
     for name, row in rows.items():
         print(f"{name:<18}{row['bits_per_character']:.4f} bits per character after {row['steps']:,} steps", flush=True)
-    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(arguments).items()}
-    keep(arguments.out, {"settings": settings, "nanogpt_commit": commit(arguments.nanogpt), "runs": rows})
+    keep(arguments.out, {"settings": settings_of(arguments), "nanogpt_commit": commit(arguments.nanogpt), "runs": rows})
 
 
 if __name__ == "__main__":

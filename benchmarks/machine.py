@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 import time
@@ -61,6 +62,11 @@ def wait_for_gpu() -> None:
     """Until a GPU has done all it was handed."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
+
+
+def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What a benchmark was asked for; of a path its last name, as the rest is this machine's affair."""
+    return {key: value.name if isinstance(value, Path) else value for key, value in vars(arguments).items()}
 
 
 def keep(out: Path | None, values: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from machine import keep, machine
+from machine import keep, machine, settings_of
 from movieplotgpt.config import read_settings
 from movieplotgpt.text.prepare import prepare
 from movieplotgpt.text.token_files import PreparedCorpus
@@ -131,7 +131,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
                 note(rows, f"ours, {steps} steps", *ours(arguments, data, steps))
             print(f"round {repeat + 1} of {arguments.repeats}", flush=True)
     return {
-        "settings": {key: str(value) if isinstance(value, Path) else value for key, value in vars(arguments).items()},
+        "settings": settings_of(arguments),
         "nanogpt_commit": commit(arguments.nanogpt),
         "characters": [len(text) for text in texts],
         "runs": rows,

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from machine import gpu_peak, keep, machine, seconds_of
+from machine import gpu_peak, keep, machine, seconds_of, settings_of
 from movieplotgpt.training.hardware import keep_freed_memory
 from peers import CONTENDERS, SHAPES, Contender, Shape, flops_per_token, missing
 
@@ -161,9 +161,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         row["share_of_matmul_rate"] = used / rate / 1e12
         if peak:
             row["mfu"] = used / peak / 1e12
-    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(arguments).items()}
     return {
-        "settings": settings,
+        "settings": settings_of(arguments),
         "shape": vars(shape),
         "nanogpt_commit": commit(arguments.nanogpt),
         "matmul_tflops": rate,
