@@ -61,9 +61,10 @@ def run_record(
     tokens_per_step: int,
     device: str,
     precision: str,
+    before: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """What a model folder says of the run it comes from: text, settings, training so far."""
-    return {
+    """What a model folder says of the run it comes from: text, settings, training so far, and trainings before."""
+    record = {
         "corpus": {
             "hash": manifest.corpus_hash,
             "split_hash": manifest.split_hash,
@@ -86,6 +87,7 @@ def run_record(
             "torch": torch.__version__.partition("+")[0],
         },
     }
+    return {**record, "trained_before": before} if before else record
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

@@ -377,9 +377,8 @@ class _Trainer:
             tokens_per_step=self.batch_size * self.model.config.context_length,
             device=device_name(self.hardware.device),
             precision=str(self.hardware.dtype).removeprefix("torch."),
+            before=self.before,
         )
-        if self.before:
-            info["trained_before"] = self.before
         return Checkpoint(self.model, self.corpus.tokenizer, self.corpus.format, manifest.cleaning, info)
 
     def _model(self, start_from: Checkpoint | None) -> GPT:
