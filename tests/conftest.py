@@ -232,6 +232,17 @@ def shared_data() -> Path:
 
 
 @pytest.fixture
+def compiler() -> None:
+    """For tests of compiled code; they are skipped where ``train`` would not compile either."""
+    from movieplotgpt.training.hardware import choose_hardware
+    from movieplotgpt.training.run import TrainingSettings
+
+    chosen = choose_hardware(TrainingSettings(device="cpu"))
+    if not chosen.compile:
+        pytest.skip(chosen.reasons[-1])
+
+
+@pytest.fixture
 def tiny_checkpoint() -> Callable[..., Checkpoint]:
     """``tiny_checkpoint(kind, seed=, header=, hints=, fold=, **dimensions)``: random weights, a real tokenizer."""
     return make_tiny_checkpoint

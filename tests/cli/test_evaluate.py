@@ -166,12 +166,14 @@ def test_another_text_s_cleaning_is_said(run: Run, plots_csv: Path, capsys: pyte
     ],
 )
 def test_what_is_wrong_is_one_line_and_exit_1(
-    run: Run, capsys: pytest.CaptureFixture[str], model: str, arguments: list[str], said: str
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    model: str,
+    arguments: list[str],
+    said: str,
 ) -> None:
-    import torch
-
-    if "cuda" in arguments and torch.cuda.is_available():
-        pytest.skip("it is available")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     named = [] if "--data" in arguments else ["--data", "data"]
     assert main(["evaluate", model, *named, *arguments, "--no-compressors", "--out", "x.json"]) == 1
     out, err = capsys.readouterr()

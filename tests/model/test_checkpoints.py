@@ -473,16 +473,6 @@ def test_transformers_loads_the_folder_and_writes_the_same_greedy_text(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["plots-bpe", "plots-char", "office-bpe", "office-char"])
-def test_transformers_writes_what_a_published_model_writes(repository: Path, name: str) -> None:
-    folder = repository / "weights" / name
-    if not folder.is_dir():
-        pytest.skip(f"no {name} in weights/")
-    titles = ["Mars, Texas", "The Lighthouse Keeper's Daughter"] if name.startswith("plots") else [""]
-    assert_transformers_agrees(folder, titles)
-
-
-@pytest.mark.slow
 def test_transformers_loads_bfloat16_weights_alike(tmp_path: Path, tiny_checkpoint: Make) -> None:
     transformers = pytest.importorskip("transformers")
     save_checkpoint(tmp_path, tiny_checkpoint("byte"), dtype=torch.bfloat16)

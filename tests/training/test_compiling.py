@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,8 +26,15 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch._dynamo.reset()
 
 
+def assert_gradients_agree(compiled: GPT, eager: GPT, tolerance: float) -> None:
+    """``tolerance``: a share of the norm of each gradient; what is no number agrees with nothing."""
+    for (name, ours), theirs in zip(compiled.named_parameters(), eager.parameters(), strict=True):
+        assert ours.grad is not None and theirs.grad is not None
+        assert (ours.grad - theirs.grad).norm() < tolerance * theirs.grad.norm(), name
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="needs a C++ compiler")
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
 def test_compiled_loss_and_gradients_are_the_eager_ones(
     long_model: LongModel, long_batch: LongBatch, dtype: torch.dtype, tolerance: float
@@ -41,9 +47,7 @@ def test_compiled_loss_and_gradients_are_the_eager_ones(
     loss.backward()
     compiled_loss.backward()
     assert compiled_loss.item() == pytest.approx(loss.item(), rel=tolerance)
-    for (name, ours), theirs in zip(compiled.named_parameters(), eager.parameters(), strict=True):
-        assert ours.grad is not None and theirs.grad is not None
-        assert (ours.grad - theirs.grad).norm() < tolerance * theirs.grad.norm(), name
+    assert_gradients_agree(compiled, eager, tolerance)
 
 
 def test_one_compiled_block_serves_every_layer(
@@ -89,7 +93,7 @@ def test_a_cache_that_cannot_be_written_leaves_pytorch_its_own(tmp_path: Path, m
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="needs a C++ compiler")
+@pytest.mark.usefixtures("compiler")
 def test_a_compiled_block_of_the_default_shape_has_the_eager_gradients() -> None:
     """Compilers err by shape: heads of 8 were right where heads of 128 gave no number (GCC 12, bfloat16, AMX)."""
     torch.manual_seed(1)
@@ -97,12 +101,10 @@ def test_a_compiled_block_of_the_default_shape_has_the_eager_gradients() -> None
     tokens = torch.randint(64, (2, config.context_length))
     eager, compiled = GPT(config), GPT(config)
     eager.initialize(1)
-    for parameter in eager.parameters():
-        torch.nn.init.normal_(parameter, std=0.1) if parameter.ndim == 2 else None
+    for _, weight in eager.matrices():
+        torch.nn.init.normal_(weight, std=0.1)
     compiled.load_state_dict(eager.state_dict())
     eager.compute_dtype = compiled.compute_dtype = torch.bfloat16
     eager.loss(tokens, tokens).backward()
     CompiledLoss(compiled)(tokens, tokens).backward()
-    for (name, ours), theirs in zip(compiled.named_parameters(), eager.parameters(), strict=True):
-        assert ours.grad is not None and theirs.grad is not None
-        assert (ours.grad - theirs.grad).norm() < 0.05 * theirs.grad.norm(), name
+    assert_gradients_agree(compiled, eager, 0.05)

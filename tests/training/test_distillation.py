@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 
 import pytest
 import torch
@@ -83,7 +82,7 @@ def test_a_student_comes_to_agree_with_its_teachers() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="needs a C++ compiler")
+@pytest.mark.usefixtures("compiler")
 def test_compiled_is_eager() -> None:
     results = []
     for compiled in (False, True):
