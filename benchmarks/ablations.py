@@ -150,7 +150,7 @@ def same_windows(steps: int, found: Found) -> None:
 
 
 def averages(steps: int, found: Found) -> None:
-    """Nothing but a look: the weights' running means, and the mean over the last tenth, scored as well."""
+    """The control, and a look: the weights' running means, and the mean over the last tenth, are scored as well."""
     launch = trainer._Trainer._launch
     means: dict[str, list[Tensor]] = {}
 
@@ -187,7 +187,7 @@ class Trial:
 
 
 TRIALS = {
-    "control": Trial(),
+    "control": Trial(change=averages),
     "outputs drawn, not zero": Trial(change=drawn_outputs),
     "z-loss 1e-4": Trial(change=z_loss),
     "a second target: the token after the next": Trial(change=two_ahead),
@@ -197,7 +197,6 @@ TRIALS = {
     "weight decay 0.1, falling with the rate": Trial(("optimizer.weight_decay=0.1",), falling_decay),
     "context rises": Trial(change=rising_context),
     "batch rises": Trial(change=rising_batch, steps=4 / 3),
-    "averages": Trial(change=averages),
     "dropout 0.1": Trial(("training.dropout=0.1",)),
     "no window without its title": Trial(("windows.no_title=0",)),
     "all hints always": Trial(("windows.no_hints=0", "windows.keep_hint=1")),
