@@ -4,39 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
 from movieplotgpt.model.gpt import GPT
-from movieplotgpt.text.formatting import cut_pieces, fit_header, overlap_for
+from movieplotgpt.text.formatting import Piece, cut_pieces, fit_header, overlap_for
 
-Ids = np.ndarray
+Ids: TypeAlias = npt.NDArray[np.integer[Any]]
+F64: TypeAlias = npt.NDArray[np.float64]
+I64: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Nats per document, float64: of the header; of body and end token given the header; of the end token alone."""
+    """Nats of documents, float64, token by token.
 
-    header: np.ndarray
-    body: np.ndarray
-    end: np.ndarray
+    ``headers[i]`` has one number for each header token that fits, ``bodies[i]`` one for each body token given the
+    header, the end token last; ``windows[i]`` names for each of these the body token its window began with.
+    """
+
+    headers: list[F64]
+    bodies: list[F64]
+    windows: list[I64]
+
+    @cached_property
+    def header(self) -> F64:
+        """Nats of each document's header."""
+        return _sums(self.headers)
+
+    @cached_property
+    def body(self) -> F64:
+        """Nats of each document's body and end token, given the header."""
+        return _sums(self.bodies)
+
+    @cached_property
+    def end(self) -> F64:
+        """Nats of each document's end token."""
+        return np.array([nats[-1] for nats in self.bodies], np.float64)
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One window to score: tokens from the begin token on.
-
-    Predictions before ``body_from`` are header; those from there to ``new_from`` are not counted.
-    """
+    """One window to score: the begin token, the header, a piece of the body."""
 
     document: int
-    ids: np.ndarray
-    body_from: int
-    new_from: int
-    first: bool
-    last: bool
+    ids: Ids
+    header: int
+    piece: Piece
 
 
 @torch.no_grad()
@@ -54,24 +73,29 @@ def score_documents(
     counted, then new tokens. Every body token and the end token are counted exactly once. ``progress`` is told how many
     of all windows are done.
     """
-    header, body, end = np.zeros((3, len(documents)))
+    bodies = [np.zeros(len(body) + 1) for _, body in documents]
+    headers = [np.zeros(len(fit_header(header, model.config.context_length))) for header, _ in documents]
+    began_with = [np.zeros(len(nats), np.int64) for nats in bodies]
     was_training = model.training
     model.eval()
     done = 0
     windows = _rows(model.config.context_length, documents, end_id)
     for rows in _batches(windows, tokens_per_batch):
-        nats = _nats(model, [row.ids for row in rows])
-        for row, row_nats in zip(rows, nats, strict=True):
-            if row.first:
-                header[row.document] += row_nats[: row.body_from].sum()
-            body[row.document] += row_nats[row.new_from : len(row.ids) - 1].sum()
-            if row.last:
-                end[row.document] = row_nats[len(row.ids) - 2]
+        for row, nats in zip(rows, _nats(model, [row.ids for row in rows]), strict=True):
+            i, piece = row.document, row.piece
+            if piece.new == 0:
+                headers[i][:] = nats[: row.header]
+            bodies[i][piece.new : piece.stop] = nats[row.header + piece.new - piece.start : len(row.ids) - 1]
+            began_with[i][piece.new : piece.stop] = piece.start
         done += len(rows)
         if progress:
             progress(done, len(windows))
     model.train(was_training)
-    return Scores(header, body, end)
+    return Scores(headers, bodies, began_with)
+
+
+def _sums(nats: Sequence[F64]) -> F64:
+    return np.array([each.sum() for each in nats], np.float64)
 
 
 def _rows(context_length: int, documents: Sequence[tuple[Ids, Ids]], end_id: int) -> list[_Row]:
@@ -82,9 +106,7 @@ def _rows(context_length: int, documents: Sequence[tuple[Ids, Ids]], end_id: int
         body = np.concatenate([body_ids, end])
         for piece in cut_pieces(len(header), len(body), context_length, overlap_for(context_length)):
             ids = np.concatenate([end, header, body[piece.start : piece.stop]]).astype(np.int64)
-            new_from = len(header) + piece.new - piece.start
-            first, last = piece.new == 0, piece.stop == len(body)
-            rows.append(_Row(i, ids, len(header), new_from, first, last))
+            rows.append(_Row(i, ids, len(header), piece))
     return rows
 
 
@@ -97,7 +119,7 @@ def _batches(rows: list[_Row], tokens_per_batch: int) -> Iterator[list[_Row]]:
         rows = rows[count:]
 
 
-def _nats(model: GPT, rows: list[np.ndarray]) -> np.ndarray:
+def _nats(model: GPT, rows: list[Ids]) -> F64:
     """Negative log-likelihood (B, T) of each token after the first, float64; padding scores whatever it scores."""
     ids_BT = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
     for i, row in enumerate(rows):
