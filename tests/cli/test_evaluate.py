@@ -18,7 +18,7 @@ from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_che
 from movieplotgpt.text.token_files import PreparedCorpus
 
 Run = Callable[..., tuple[int, str, str]]
-PRINTED = ("xz -9e", "PPMd order 12")
+PRINTED = ("xz -9e", "PPMd order 12", "8-grams of bytes")
 
 
 @pytest.fixture
@@ -44,9 +44,14 @@ def run(
     return call
 
 
-def rows(out: str) -> dict[str, tuple[str, str]]:
-    cells = [[cell.strip() for cell in line.split("│")] for line in out.splitlines() if line.startswith("│")]
-    return {name: (bits, interval) for _, name, bits, interval, _ in cells}
+def table(out: str, columns: int) -> dict[str, tuple[str, ...]]:
+    """The rows of the table with so many columns, by their first cell."""
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
+    return {name: tuple(others) for name, *others in cells if len(others) == columns - 1}
+
+
+def rows(out: str) -> dict[str, tuple[str, ...]]:
+    return table(out, 3)
 
 
 def without_seconds(value: Any) -> Any:
@@ -55,7 +60,7 @@ def without_seconds(value: Any) -> Any:
     return [without_seconds(inner) for inner in value] if isinstance(value, list) else value
 
 
-def test_the_table_has_the_model_its_interval_and_both_compressors(run: Run) -> None:
+def test_the_table_has_the_model_its_interval_and_the_compressors(run: Run) -> None:
     pytest.importorskip("pyppmd")
     code, out, err = run()
     assert code == 0
@@ -68,7 +73,18 @@ def test_the_table_has_the_model_its_interval_and_both_compressors(run: Run) -> 
         *PRINTED,
         "title lift: saved by the true title against another's",
         "... against no title",
+        "... against another's, the title's own words left out",
     ]
+    shares = table(out, 4)
+    assert list(shares) == [
+        "the title among 8, by the plot's likelihood",
+        "... among its first 10 of 8",
+        "the next sentence from another work's",
+        "the next sentence from a later one",
+        "the next sentence from the next two swapped",
+    ]
+    assert all(0 <= float(share) <= 1 for share, _, _ in shares.values())
+    assert [chance for _, _, chance in shares.values()] == ["0.12", "1.00", "0.50", "0.50", "0.50"]
     low, high = measured.interval
     assert low < measured.bits_per_character < high
     assert shown["model"] == (f"{measured.bits_per_character:.4f}", f"{low:.4f} to {high:.4f}")
@@ -104,7 +120,7 @@ def test_table_json_and_file_tell_the_same_numbers(run: Run) -> None:
 
 
 def test_fewer_documents_are_drawn_by_the_seed(run: Run) -> None:
-    flags = ["--documents", "3", "--no-compressors", "--no-title-lift", "--json"]
+    flags = ["--documents", "3", "--metrics", "likelihood", "--json"]
     told = [json.loads(run(*flags, "--seed", seed)[1])["likelihood"] for seed in ("1", "1", "2")]
     assert [one["documents"] for one in told] == [3, 3, 3]
     bits = [one["bits_per_character"] for one in told]
@@ -114,38 +130,38 @@ def test_fewer_documents_are_drawn_by_the_seed(run: Run) -> None:
 
 
 def test_compressors_read_the_documents_the_model_was_scored_on(run: Run) -> None:
-    told = json.loads(run("--documents", "3", "--no-title-lift", "--json")[1])
+    told = json.loads(run("--documents", "3", "--metrics", "compressors", "--json")[1])
     assert told["compressors"]
     for score in told["compressors"]:
         assert (score["documents"], score["characters"]) == (3, told["likelihood"]["characters"])
 
 
 def test_what_is_left_out_is_not_in_the_table(run: Run) -> None:
-    assert list(rows(run("--no-compressors", "--no-title-lift")[1])) == ["model"]
-    assert list(rows(run("--no-title-lift")[1])) == ["model", *PRINTED]
+    assert list(rows(run("--metrics", "likelihood")[1])) == ["model"]
+    assert list(rows(run("--metrics", "compressors")[1])) == ["model", *PRINTED]
     for split in ("train", "validation"):
-        out = run("--split", split, "--no-compressors", "--no-title-lift")[1]
+        out = run("--split", split, "--metrics", "likelihood")[1]
         assert f"model on plots.csv, {split} split" in out
 
 
 def test_a_compressor_that_is_not_installed_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyppmd", None)
-    code, out, err = run("--no-title-lift")
-    assert code == 0 and list(rows(out)) == ["model", "xz -9e"]
+    code, out, err = run("--metrics", "compressors")
+    assert code == 0 and list(rows(out)) == ["model", "xz -9e", "8-grams of bytes"]
     sentence = "this needs pyppmd, which is not installed; pip install 'movieplotgpt[evaluate]'"
     assert f"PPMd order 12 is left out: {sentence}\n" in err
 
 
 def test_names_in_brackets_are_shown_as_they_are(run: Run) -> None:
     Path("model").rename("my[old]model")
-    code, out, _ = run("--no-compressors", "--no-title-lift", model="my[old]model")
+    code, out, _ = run("--metrics", "likelihood", model="my[old]model")
     assert code == 0 and list(rows(out)) == ["my[old]model"]
 
 
 def test_another_text_s_cleaning_is_said(run: Run, plots_csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["prepare", "films.toml", "cleaning.ascii=false", "--source", str(plots_csv), "--out", "unfolded"])
     capsys.readouterr()
-    err = run("--no-compressors", "--no-title-lift", data="unfolded")[2]
+    err = run("--metrics", "likelihood", data="unfolded")[2]
     assert "unfolded was cleaned by other rules than the model's training text: the number is not comparable" in err
 
 
@@ -175,7 +191,7 @@ def test_what_is_wrong_is_one_line_and_exit_1(
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     named = [] if "--data" in arguments else ["--data", "data"]
-    assert main(["evaluate", model, *named, *arguments, "--no-compressors", "--out", "x.json"]) == 1
+    assert main(["evaluate", model, *named, *arguments, "--metrics", "titles", "--out", "x.json"]) == 1
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("movieplotgpt: ") and said in err
@@ -192,7 +208,7 @@ def test_a_damaged_prepared_folder_is_one_line_that_names_the_file(run: Run, nam
     path.write_bytes(whole[: len(whole) // 2])
     if damage == "missing":
         path.unlink()
-    code, out, err = run("--no-compressors")
+    code, out, err = run("--metrics", "titles")
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert err.startswith("movieplotgpt: ") and name in err
     assert re.search(r"prepare the corpus again|movieplotgpt prepare|tokenizer.json", err)

@@ -28,7 +28,7 @@ def results(
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (tmp_path / "films" / "metrics.jsonl").write_text(text, encoding="utf-8")
     assert main(["prepare", str(films_toml), "--source", str(plots_csv), "--out", "data"]) == 0
-    flags = ["--documents", "4", "--no-compressors", "--out", "results/runs/films.json"]
+    flags = ["--documents", "4", "--metrics", "titles", "--out", "results/runs/films.json"]
     assert main(["evaluate", "films", "--data", "data", *flags]) == 0
     capsys.readouterr()
     return tmp_path / "results"

@@ -122,7 +122,7 @@ def test_a_toml_and_a_source_become_a_model_that_the_other_commands_take(run: Ru
     assert "## step 4\n\nThe plot summary of the movie named '" in samples
     code, text, _ = run("generate", "--model", "runs/films", "--title", "Ada", "--decade", "1970s", "--max-tokens", "9")
     assert code == 0 and text
-    code, text, err = run("evaluate", "runs/films", "--data", "runs/films/data", "--no-compressors", "--json")
+    code, text, err = run("evaluate", "runs/films", "--data", "runs/films/data", "--metrics", "titles", "--json")
     assert (code, err) == (0, ""), "it knows the corpus for its own"
     assert json.loads(text)["likelihood"]["bits_per_character"] > 0
     code, text, _ = run("info", "runs/films", "--json")
@@ -204,7 +204,7 @@ def test_a_text_alone_is_enough(run: Run, text_of: Callable[[int], str]) -> None
     assert (settings["model"]["size"], settings["training"]["dropout"]) == ("tiny", 0.2), "what was chosen is kept"
     code, text, _ = run("generate", "--model", "runs/mytext", "--input", "Ada finds", "--max-tokens", "9")
     assert code == 0 and text.startswith("Ada finds")
-    assert run("evaluate", "runs/mytext", "--data", "runs/mytext/data", "--no-compressors")[0] == 0
+    assert run("evaluate", "runs/mytext", "--data", "runs/mytext/data", "--metrics", "titles")[0] == 0
 
 
 def test_the_minutes_choose_what_a_text_is_trained_with(

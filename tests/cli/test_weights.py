@@ -99,7 +99,7 @@ def test_the_numbers_of_published_weights_get_onto_their_card(
     assert main(["prepare", str(films_toml), "--source", str(plots_csv), "--out", "data"]) == 0
     main(["weights", "publish", "run", "films"])
     first = (weights / "films" / "model.safetensors").read_bytes()
-    flags = ["--documents", "2", "--no-compressors", "--no-title-lift"]
+    flags = ["--documents", "2", "--metrics", "likelihood"]
     assert main(["evaluate", "films", "--data", "data", "--out", "films.json", *flags]) == 0
     assert main(["weights", "publish", "films", "films", "--evaluation", "films.json"]) == 0
     assert main(["weights", "verify"]) == 0

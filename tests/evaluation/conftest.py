@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from movieplotgpt.config import build_settings
 from movieplotgpt.model.checkpoints import Checkpoint
@@ -38,6 +41,14 @@ def corpus_of(tmp_path: Path, plots_csv: Path) -> Callable[..., PreparedCorpus]:
     return prepared
 
 
+class Echo(GPT):
+    """A model that expects the tokens it has read before: a title's words tell of its body."""
+
+    def forward(self, ids_BT: Tensor, cache: Any = None) -> Tensor:
+        seen_BTV = torch.nn.functional.one_hot(ids_BT, self.config.vocab_size).float().cumsum(1)
+        return 3.0 * (seen_BTV > 0)
+
+
 def untrained(corpus: PreparedCorpus, *, spread: float = 0.3) -> Checkpoint:
     """A model with weights drawn at random (all zero for ``spread`` 0) that claims to be trained on ``corpus``."""
     model = GPT(SIZE.model_config_for(corpus.tokenizer.vocab_size))
@@ -53,3 +64,14 @@ def untrained(corpus: PreparedCorpus, *, spread: float = 0.3) -> Checkpoint:
 def untrained_on() -> Callable[..., Checkpoint]:
     """``untrained_on(corpus, spread=0.3)``."""
     return untrained
+
+
+@pytest.fixture
+def echo() -> Callable[[Checkpoint], Checkpoint]:
+    """``echo(checkpoint)``: the same with a model that expects what it has read, and reads 256 tokens."""
+
+    def made(checkpoint: Checkpoint) -> Checkpoint:
+        config = checkpoint.model.config.model_copy(update={"context_length": 256})
+        return replace(checkpoint, model=Echo(config))
+
+    return made

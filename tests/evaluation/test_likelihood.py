@@ -4,42 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from torch import Tensor
 
-from movieplotgpt.errors import DataError
-from movieplotgpt.evaluation.likelihood import (
-    LikelihoodReport,
-    bits_per_character,
-    bootstrap_interval,
-    draw_documents,
-    evaluate,
-    other_works,
-    read_held_out,
-    score_split,
-    title_lift,
-)
+from movieplotgpt.evaluation.held_out import draw_documents
+from movieplotgpt.evaluation.intervals import bits_per_character
+from movieplotgpt.evaluation.likelihood import LikelihoodReport, evaluate, score_split
 from movieplotgpt.model.checkpoints import Checkpoint
-from movieplotgpt.model.gpt import GPT
 from movieplotgpt.text.token_files import PreparedCorpus
 
 CorpusOf = Callable[..., PreparedCorpus]
 UntrainedOn = Callable[..., Checkpoint]
-
-
-class Echo(GPT):
-    """A model that expects the tokens it has read before: a title's words tell of its body."""
-
-    def forward(self, ids_BT: Tensor, cache: Any = None) -> Tensor:
-        seen_BTV = torch.nn.functional.one_hot(ids_BT, self.config.vocab_size).float().cumsum(1)
-        return 3.0 * (seen_BTV > 0)
 
 
 @torch.no_grad()
@@ -113,21 +90,6 @@ def test_while_training_the_same_number_is_seen(corpus_of: CorpusOf, untrained_o
     assert bits_per_character(scores.body, part.n_characters) == report.bits_per_character
 
 
-def test_a_model_that_hears_the_title_is_lifted(corpus_of: CorpusOf, untrained_on: UntrainedOn) -> None:
-    corpus = corpus_of("bpe")
-    checkpoint = untrained_on(corpus)
-    deaf = evaluate(checkpoint, corpus, others=3).title_lift
-    assert deaf and abs(deaf.bits_per_character) < 0.01
-    echo = replace(checkpoint, model=Echo(checkpoint.model.config))
-    held_out = read_held_out(checkpoint, corpus, "test")
-    titles = [corpus.tokenizer.decode(body[:12]) for body in held_out.bodies]
-    told = replace(held_out, titles=titles)
-    lift = title_lift(echo, told, told.score(echo, titles, None), others=2)
-    assert lift.bits_per_character > 0.02 and lift.interval and lift.interval[0] > 0
-    assert lift.against_empty > 0.02 and lift.share_helped > 0.6
-    assert lift.others == 2
-
-
 def test_a_text_without_titles_has_no_lift(corpus_of: CorpusOf, untrained_on: UntrainedOn) -> None:
     corpus = corpus_of("byte", header="")
     report = evaluate(untrained_on(corpus), corpus)
@@ -159,34 +121,3 @@ def test_progress_names_its_stages(corpus_of: CorpusOf, untrained_on: UntrainedO
     evaluate(untrained_on(corpus), corpus, others=2, progress=lambda stage, *done: told.update({stage: done}))
     assert list(told) == ["bits per character", "other titles 1", "other titles 2", "empty title"]
     assert all(done == total for done, total in told.values())
-
-
-def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(100):
-        characters = rng.integers(500, 3000, size=80)
-        nats = rng.normal(1.3, 0.1, size=80) * characters * math.log(2)
-        interval = bootstrap_interval(nats, characters, resamples=300)
-        assert interval
-        covered += interval[0] < 1.3 < interval[1]
-    assert 86 <= covered <= 100
-
-
-def test_the_interval_of_equal_documents_is_a_point_and_of_one_none() -> None:
-    nats, characters = np.full(10, 7.0), np.full(10, 5)
-    interval = bootstrap_interval(nats, characters)
-    assert interval == pytest.approx((7 / 5 / math.log(2),) * 2)
-    assert bootstrap_interval(nats[:1], characters[:1]) is None
-
-
-@given(st.lists(st.sampled_from("abcdefgh"), min_size=2, max_size=40), st.integers(0, 9))
-def test_other_works_are_other_works_each_once(groups: list[str], seed: int) -> None:
-    largest = max(groups.count(group) for group in groups)
-    if 2 * largest > len(groups):
-        with pytest.raises(DataError, match="other works"):
-            other_works(groups, np.random.default_rng(seed))
-        return
-    others = other_works(groups, np.random.default_rng(seed))
-    assert sorted(others.tolist()) == list(range(len(groups)))
-    assert all(groups[i] != groups[other] for i, other in enumerate(others))

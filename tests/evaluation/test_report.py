@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from movieplotgpt import __version__
 from movieplotgpt.errors import DataError, MissingExtraError
 from movieplotgpt.evaluation.compressors import CompressorScore
-from movieplotgpt.evaluation.likelihood import LikelihoodReport, TitleLift, evaluate
+from movieplotgpt.evaluation.likelihood import LikelihoodReport, evaluate
+from movieplotgpt.evaluation.next_sentence import Choice, NextSentence
 from movieplotgpt.evaluation.report import (
     Evaluation,
     describe,
@@ -29,6 +30,7 @@ from movieplotgpt.evaluation.report import (
     write_figure,
     write_results,
 )
+from movieplotgpt.evaluation.titles import LiftAt, TitleLift, TitleRetrieval
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from movieplotgpt.model.sizes import parameters
 from movieplotgpt.text.token_files import PreparedCorpus
@@ -231,6 +233,47 @@ def test_every_number_stands_in_its_row() -> None:
         "- xz: 53,125 bytes, 61 seconds",
     ):
         assert said in text
+
+
+def test_models_are_compared_document_by_document() -> None:
+    texts = tuple(range(1_000, 4_000, 100))  # documents that differ more than the models do
+    best = evaluation("best", document_bits=tuple(1.2 * n for n in texts), document_characters=texts)
+    worse: dict[str, Any] = {"document_bits": tuple(1.25 * n for n in texts), "document_characters": texts}
+    other = evaluation("other", bits_per_character=1.35, **worse)
+    text = results_markdown([other, best, evaluation("unknown", bits_per_character=1.5)])
+    assert "| more than best, documents in pairs | bits per character | interval |" in text
+    assert "| other | 0.050 | 0.050 to 0.050 |" in text
+    assert "in pairs" not in results_markdown([best, evaluation("unknown", bits_per_character=1.5)])
+
+
+def test_what_a_title_does_and_what_is_told_apart_have_tables() -> None:
+    by_distance = (
+        LiftAt(begin=0, end=100, bits_per_character=0.05, characters=900),
+        LiftAt(begin=100, end=None, bits_per_character=0.01, characters=9_000),
+    )
+    lift = LIFT.model_copy(
+        update={"words_masked": 0.0071, "words_masked_interval": (0.006, 0.008), "by_distance": by_distance}
+    )
+    retrieval = TitleRetrieval(
+        at_1=0.31,
+        at_1_interval=(0.23, 0.41),
+        at_10=0.6,
+        at_10_interval=(0.5, 0.69),
+        mean_reciprocal_rank=0.4,
+        candidates=100,
+        characters_read=1_000,
+        seed=0,
+        seconds=9.0,
+    )
+    choice = Choice(share=0.75, interval=(0.7, 0.8))
+    asked = NextSentence(another_work=choice, later=choice, swapped=choice, places=300, seed=0, seconds=1.0)
+    full = evaluation(title_lift=lift).model_copy(update={"title_retrieval": retrieval, "next_sentence": asked})
+    text = results_markdown([full, evaluation("plain", bits_per_character=1.5)])
+    assert "| title lift | words left out | interval | 0 to 100 | 100 on |" in text
+    assert "| films-bpe | 0.0071 | 0.0060 to 0.0080 | 0.0500 | 0.0100 |" in text
+    assert "| films-bpe | 0.310 (0.230 to 0.410) | 0.600 (0.500 to 0.690) | 0.750 (0.700 to 0.800) |" in text
+    assert "| by chance | 0.01 | 0.10 | 0.50 | 0.50 | 0.50 |" in text
+    assert text.count("| plain |") == 1
 
 
 def test_a_model_gone_on_with_tells_every_training() -> None:

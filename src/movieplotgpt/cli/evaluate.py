@@ -1,10 +1,11 @@
-"""``movieplotgpt evaluate``: bits per character beside compressors, and the title lift."""
+"""``movieplotgpt evaluate``: bits per character beside compressors, what a title does, what comes next."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 from cyclopts import Parameter
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from movieplotgpt.evaluation.report import Evaluation
     from movieplotgpt.text.token_files import PreparedCorpus
 
+Metric = Literal["likelihood", "compressors", "titles", "next-sentence"]
+Measured = TypeVar("Measured")
+METRICS: tuple[Metric, ...] = get_args(Metric)
+
 
 def evaluate(
     model: str,
@@ -20,8 +25,7 @@ def evaluate(
     data: Path,
     split: Literal["train", "validation", "test"] = "test",
     documents: int | None = None,
-    compressors: bool = True,
-    title_lift: bool = True,
+    metrics: Annotated[tuple[Metric, ...], Parameter(negative="", consume_multiple=True)] = METRICS,
     others: int = 1,
     seed: int = 0,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
@@ -36,9 +40,11 @@ def evaluate(
         data: A prepared corpus, with whichever tokenizer.
         split: The documents to score.
         documents: Score only so many, drawn by the seed.
-        compressors: Also compress the same text; takes minutes for a large corpus and is kept beside it.
-        title_lift: Also score each text under another work's title and under none: three times the work.
-        others: How many other titles.
+        metrics: Beside bits per character (likelihood alone: nothing beside them): compressors, and n-grams, on the
+            same text, which take minutes for a large corpus and are kept beside it; titles, what the true title saves
+            against another's and against none, and whether it is told from a hundred; next-sentence, whether the
+            true one is likelier than another film's, than a later one, than the two swapped.
+        others: How many other titles the true one is set against.
         seed: Draws documents, titles and the resamples of the interval.
         device: Where the model runs.
         precision: Of the model's products; sums are float64 in any case.
@@ -50,7 +56,10 @@ def evaluate(
     from movieplotgpt.cli.progress import stage_bars
     from movieplotgpt.errors import ConfigError
     from movieplotgpt.evaluation import likelihood
+    from movieplotgpt.evaluation.held_out import read_held_out
+    from movieplotgpt.evaluation.next_sentence import next_sentence
     from movieplotgpt.evaluation.report import describe
+    from movieplotgpt.evaluation.titles import title_retrieval
     from movieplotgpt.model.checkpoints import load_checkpoint
     from movieplotgpt.text.token_files import PreparedCorpus
     from movieplotgpt.training.hardware import choose_hardware
@@ -62,18 +71,33 @@ def evaluate(
     corpus = PreparedCorpus.load(data)
     checkpoint = load_checkpoint(model, device=choose_hardware(TrainingSettings(device=device)).device)
     checkpoint.model.compute_dtype = getattr(torch, precision)
+    titles = "titles" in metrics and checkpoint.format.header
     with stage_bars() as progress:
         measured = likelihood.evaluate(
             checkpoint,
             corpus,
             split=split,
             documents=documents,
-            others=others if title_lift else 0,
+            others=others if titles else 0,
             seed=seed,
             progress=progress,
         )
-        scores = _compressed(corpus, split, documents, seed, progress) if compressors else []
-    evaluation = describe(Path(model).name, checkpoint, measured, scores, _commit())
+        held_out = read_held_out(checkpoint, corpus, split, documents, seed)
+        known: dict[str, Any] = {"seed": seed, "progress": progress}
+        told_apart = next_sentences = None
+        if titles:
+            told_apart = _where_possible("titles", partial(title_retrieval, checkpoint, held_out, **known))
+        if "next-sentence" in metrics:
+            next_sentences = _where_possible("next-sentence", partial(next_sentence, checkpoint, held_out, **known))
+        evaluation = describe(
+            Path(model).name,
+            checkpoint,
+            measured,
+            _compressed(corpus, split, documents, **known) if "compressors" in metrics else (),
+            _commit(),
+            title_retrieval=told_apart,
+            next_sentence=next_sentences,
+        )
     if out:
         evaluation.write(out)
     _say(*measured.notes)
@@ -91,23 +115,29 @@ def _compressed(
     progress: Callable[[str, int, int], None],
 ) -> list[CompressorScore]:
     """Each compressor's score; one that is not installed is said to be left out."""
-    from movieplotgpt.errors import MissingExtraError
     from movieplotgpt.evaluation.compressors import COMPRESSORS, score_compressor
 
-    scores = []
-    for name in COMPRESSORS:
-        try:
-            scores.append(
-                score_compressor(name, corpus, split=split, documents=documents, seed=seed, progress=progress)
-            )
-        except MissingExtraError as error:
-            _say(f"{name} is left out: {error}")
-    return scores
+    asked = partial(score_compressor, split=split, documents=documents, seed=seed, progress=progress)
+    scores = [_where_possible(name, partial(asked, name, corpus)) for name in COMPRESSORS]
+    return [score for score in scores if score]
+
+
+def _where_possible(name: str, measure: Callable[[], Measured]) -> Measured | None:
+    """What ``measure`` finds; what cannot be measured here is said to be left out."""
+    from movieplotgpt.errors import DataError, MissingExtraError
+
+    try:
+        return measure()
+    except (DataError, MissingExtraError) as error:
+        _say(f"{name} is left out: {error}")
+        return None
 
 
 def _show(evaluation: Evaluation) -> None:
     from rich.console import Console
     from rich.table import Table
+
+    from movieplotgpt.evaluation.report import show_shares
 
     measured = evaluation.likelihood
     table = Table(title=f"{evaluation.model} on {measured.source}, {measured.split} split", title_justify="left")
@@ -118,6 +148,13 @@ def _show(evaluation: Evaluation) -> None:
         table.add_row(*row)
     console = Console(markup=False, emoji=False)  # names are no markup
     console.print(table)
+    if shares := show_shares(evaluation):
+        table = Table()
+        for name in ("what it tells apart", "share right", "95 % interval", "by chance"):
+            table.add_column(name)
+        for share in shares:
+            table.add_row(*share)
+        console.print(table)
     facts = [
         f"{measured.documents:,} documents, {measured.characters:,} characters, {measured.tokens:,} tokens; prompt "
         f"{measured.prompt}",
@@ -143,6 +180,8 @@ def _rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:
             ("title lift: saved by the true title against another's", f"{lift.bits_per_character:.4f}", interval)
         )
         rows.append(("... against no title", f"{lift.against_empty:.4f}", empty))
+        masked = show_interval(lift.words_masked_interval, 4)
+        rows.append(("... against another's, the title's own words left out", f"{lift.words_masked:.4f}", masked))
     return rows
 
 

@@ -1,7 +1,8 @@
-"""What general compressors make of the same bodies: the floor that a model has to be under.
+"""What general compressors, and counting n-grams, make of the same bodies: the floor that a model has to be under.
 
 A compressor reads the training bodies, then the held-out ones, each body followed by a one-byte end mark; what the
-held-out ones add to its output is their price. It goes on learning from them, which a model does not.
+held-out ones add to its output is their price. It goes on learning from them, which neither a model
+does nor the n-grams do.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from movieplotgpt import atomic
 from movieplotgpt.errors import MissingExtraError, StorageError
-from movieplotgpt.evaluation.likelihood import draw_documents
+from movieplotgpt.evaluation.held_out import draw_documents
+from movieplotgpt.evaluation.ngrams import ORDER, Ngrams
 from movieplotgpt.text.splits import Split
 from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
 
 END_MARK = "\0"
 CACHE = "compressors.json"
-XZ, PPMD = "xz -9e", "PPMd order 12"
+XZ, PPMD, NGRAMS = "xz -9e", "PPMd order 12", f"{ORDER}-grams of bytes"
 
 _DICTIONARY = 1 << 27  # bytes xz looks back: more than the published corpora hold
 _PPMD_ORDER = 12
@@ -94,7 +96,7 @@ class Ppmd:
         return 0
 
 
-COMPRESSORS: dict[str, Callable[[], Compressor]] = {XZ: Xz, PPMD: Ppmd}
+COMPRESSORS: dict[str, Callable[[], Compressor]] = {XZ: Xz, PPMD: Ppmd, NGRAMS: Ngrams}
 
 
 def score_compressor(

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from movieplotgpt import __version__, atomic
 from movieplotgpt.errors import DataError
 from movieplotgpt.evaluation.compressors import CompressorScore
-from movieplotgpt.evaluation.likelihood import Interval, LikelihoodReport
+from movieplotgpt.evaluation.intervals import Interval, bits_per_character, bootstrap_interval
+from movieplotgpt.evaluation.likelihood import LikelihoodReport
+from movieplotgpt.evaluation.next_sentence import NextSentence
+from movieplotgpt.evaluation.titles import TitleRetrieval
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.sizes import parameters
 from movieplotgpt.model.weight_files import weights_sha256
@@ -48,6 +53,8 @@ class Evaluation(BaseModel):
     training: dict[str, Any]
     trained_before: tuple[dict[str, Any], ...] = ()
     likelihood: LikelihoodReport
+    title_retrieval: TitleRetrieval | None = None
+    next_sentence: NextSentence | None = None
     compressors: tuple[CompressorScore, ...]
     movieplotgpt: str
     commit: str | None
@@ -67,6 +74,9 @@ def describe(
     likelihood: LikelihoodReport,
     compressors: Sequence[CompressorScore] = (),
     commit: str | None = None,
+    *,
+    title_retrieval: TitleRetrieval | None = None,
+    next_sentence: NextSentence | None = None,
 ) -> Evaluation:
     """Put together what was measured and what the checkpoint, which was loaded from a folder, says of itself."""
     assert checkpoint.folder is not None
@@ -80,6 +90,8 @@ def describe(
         training=checkpoint.info.get("training", {}),
         trained_before=tuple(checkpoint.info.get("trained_before", ())),
         likelihood=likelihood,
+        title_retrieval=title_retrieval,
+        next_sentence=next_sentence,
         compressors=tuple(compressors),
         movieplotgpt=__version__,
         commit=commit,
@@ -152,6 +164,24 @@ def show_interval(interval: Interval | None, digits: int = 3) -> str:
     return f"{interval[0]:.{digits}f} to {interval[1]:.{digits}f}" if interval else "-"
 
 
+def show_shares(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
+    """What the model tells apart: each question, the share that is right, its interval, and what chance gives."""
+    rows: list[tuple[str, float, Interval, float]] = []
+    if found := evaluation.title_retrieval:
+        n = found.candidates
+        rows.append((f"the title among {n}, by the plot's likelihood", found.at_1, found.at_1_interval, 1 / n))
+        rows.append((f"... among its first 10 of {n}", found.at_10, found.at_10_interval, min(1.0, 10 / n)))
+    if asked := evaluation.next_sentence:
+        named = {
+            "another work's": asked.another_work,
+            "a later one": asked.later,
+            "the next two swapped": asked.swapped,
+        }
+        for name, choice in named.items():
+            rows.append((f"the next sentence from {name}", choice.share, choice.interval, 0.5))
+    return [(name, f"{share:.3f}", show_interval(interval), f"{chance:.2f}") for name, share, interval, chance in rows]
+
+
 def _scored(evaluation: Evaluation) -> tuple[str, str, str, int, int]:
     measured = evaluation.likelihood
     return measured.source, measured.corpus_hash, measured.split, measured.documents, measured.characters
@@ -172,10 +202,61 @@ def _section(evaluations: list[Evaluation]) -> str:
         *map(_row, evaluations),
         *(f"| {score.name} | - | {score.bits_per_character:.3f} |{' - |' * 6}" for score in compressors.values()),
         "",
+        *_in_pairs(evaluations),
+        *_titles(evaluations),
+        *_told_apart(evaluations),
         *map(_circumstances, evaluations),
         *(f"- {score.name}: {score.bytes:,} bytes, {score.seconds:,.0f} seconds" for score in compressors.values()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _in_pairs(evaluations: list[Evaluation]) -> list[str]:
+    """What each model takes more than the best, documents in pairs: surer than two intervals side by side."""
+    comparable = [one for one in evaluations if one.likelihood.document_bits]
+    if len(comparable) < 2:
+        return []
+    best, *others = comparable
+    lines = [f"| more than {best.model}, documents in pairs | bits per character | interval |", "| --- | ---: | --- |"]
+    characters = np.array(best.likelihood.document_characters)
+    for other in others:
+        more = math.log(2) * (np.array(other.likelihood.document_bits) - best.likelihood.document_bits)
+        interval = bootstrap_interval(more, characters, seed=best.likelihood.seed)
+        lines.append(f"| {other.model} | {bits_per_character(more, characters):.3f} | {show_interval(interval)} |")
+    return [*lines, ""]
+
+
+def _titles(evaluations: list[Evaluation]) -> list[str]:
+    """The title lift looked at more closely: without the title's own words, and by the distance from the header."""
+    lifts = {one.model: lift for one in evaluations if (lift := one.likelihood.title_lift) and lift.by_distance}
+    if not lifts:
+        return []
+    places = sorted({(at.begin, at.end) for lift in lifts.values() for at in lift.by_distance})
+    columns = [f"{begin:,} to {end:,}" if end else f"{begin:,} on" for begin, end in places]
+    lines = [
+        "Title lift by the distance from the header, in characters; and without every word that stands in the title.",
+        "",
+        f"| title lift | words left out | interval | {' | '.join(columns)} |",
+        f"| --- | ---: | --- |{' ---: |' * len(columns)}",
+    ]
+    for model, lift in lifts.items():
+        at = {(one.begin, one.end): f"{one.bits_per_character:.4f}" for one in lift.by_distance}
+        masked = f"{lift.words_masked:.4f} | {show_interval(lift.words_masked_interval, 4)}"
+        lines.append(f"| {model} | {masked} | {' | '.join(at.get(place, '-') for place in places)} |")
+    return [*lines, ""]
+
+
+def _told_apart(evaluations: list[Evaluation]) -> list[str]:
+    """A table with a column for each question and a row for each model that was asked."""
+    asked = {evaluation.model: show_shares(evaluation) for evaluation in evaluations}
+    questions = {name: chance for rows in asked.values() for name, _, _, chance in rows}
+    if not questions:
+        return []
+    lines = [f"| what it tells apart | {' | '.join(questions)} |", f"| --- |{' ---: |' * len(questions)}"]
+    for model, rows in asked.items():
+        cells = {name: f"{share} ({interval})" for name, share, interval, _ in rows}
+        lines += [f"| {model} | {' | '.join(cells.get(name, '-') for name in questions)} |"] if cells else []
+    return [*lines, f"| by chance | {' | '.join(questions.values())} |", ""]
 
 
 def _row(evaluation: Evaluation) -> str:

@@ -1,0 +1,93 @@
+"""Held-out documents as one model reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from movieplotgpt.errors import DataError
+from movieplotgpt.model.checkpoints import Checkpoint
+from movieplotgpt.model.scoring import Scores, score_documents
+from movieplotgpt.text.splits import Split
+from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
+from movieplotgpt.text.tokenizers import Tokenizer
+
+Ids: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
+I64: TypeAlias = npt.NDArray[np.int64]
+Progress: TypeAlias = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Documents of a split: bodies in the model's tokens, no end tokens."""
+
+    titles: list[str]
+    groups: list[str]
+    bodies: list[Ids]
+    n_characters: I64
+
+    def score(self, checkpoint: Checkpoint, titles: list[str], progress: Callable[[int, int], None] | None) -> Scores:
+        """Nats of each document under the plain prompt with the title given for it."""
+        tokenizer = checkpoint.tokenizer
+        headers = tokenizer.encode_batch([checkpoint.format.sentence(title) for title in titles])
+        documents = list(zip(headers, self.bodies, strict=True))
+        return score_documents(checkpoint.model, documents, tokenizer.end_id, progress=progress)
+
+
+def read_held_out(
+    checkpoint: Checkpoint, corpus: PreparedCorpus, split: Split, documents: int | None = None, seed: int = 0
+) -> HeldOut:
+    """The documents of a split in the checkpoint's tokens; encoded anew where the corpus has another tokenizer.
+
+    Raises:
+        DataError: the corpus has no such split.
+    """
+    part = corpus.split(split)
+    rows = draw_documents(part, documents, seed)
+    bodies = [part.body(i) for i in rows]
+    if corpus.tokenizer.to_json() != checkpoint.tokenizer.to_json():
+        bodies = checkpoint.tokenizer.encode_batch([corpus.tokenizer.decode(body) for body in bodies])
+    titles, groups = ([names[i] for i in rows] for names in (part.titles, part.groups))
+    return HeldOut(titles, groups, bodies, part.n_characters[rows])
+
+
+def draw_documents(part: PreparedSplit, documents: int | None, seed: int) -> I64:
+    """Rows of ``documents`` documents drawn without replacement, in their order; all of them for None."""
+    if documents is None or documents >= part.n_documents:
+        return np.arange(part.n_documents)
+    return np.sort(np.random.default_rng(seed).choice(part.n_documents, documents, replace=False))
+
+
+def other_works(groups: list[str], rng: np.random.Generator) -> I64:
+    """For each document one of another group, each document used once: a derangement of works.
+
+    Groups lie side by side in a random order, and all move on by the size of the largest.
+
+    Raises:
+        DataError: one group holds more than half of the documents.
+    """
+    names, group_of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    if 2 * sizes.max() > len(groups):
+        raise DataError(
+            f"the title lift needs titles of other works, and half or more of these {len(groups)} documents are one "
+            "work; leave the lift out or take more documents"
+        )
+    order = np.lexsort((rng.random(len(groups)), rng.permutation(len(names))[group_of]))
+    other = np.empty(len(groups), np.int64)
+    other[order] = np.roll(order, -sizes.max())
+    return other
+
+
+def characters_of_tokens(tokenizer: Tokenizer) -> I64:
+    """How many characters begin in each token: all but the continuation bytes of UTF-8 begin one."""
+    tokens = map(tokenizer.token_bytes, range(tokenizer.vocab_size))
+    return np.array([sum(byte & 0xC0 != 0x80 for byte in token) for token in tokens], np.int64)
+
+
+def character_offsets(body: Ids, characters: I64) -> I64:
+    """Where each token of ``body`` begins in its text, and where the text ends; ``characters`` are each token's."""
+    return np.concatenate([[0], np.cumsum(characters[body])])

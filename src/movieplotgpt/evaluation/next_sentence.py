@@ -1,0 +1,135 @@
+"""Does a model know what comes next? The true next sentence against three that do not belong there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from movieplotgpt.errors import DataError
+from movieplotgpt.evaluation.held_out import HeldOut, Progress
+from movieplotgpt.evaluation.intervals import Interval, share_interval
+from movieplotgpt.model.checkpoints import Checkpoint
+from movieplotgpt.model.scoring import score_documents
+from movieplotgpt.text.sentences import split_sentences
+
+F64: TypeAlias = npt.NDArray[np.float64]
+
+PLACES = 300
+SHORTEST = 20  # characters of a sentence
+MOST_BEFORE = 1_500  # characters of the plot before it
+
+
+class Choice(BaseModel):
+    """How often the true continuation was taken; by chance 0.5."""
+
+    model_config = ConfigDict(frozen=True)
+
+    share: float
+    interval: Interval
+
+
+class NextSentence(BaseModel):
+    """The true next sentence against one of another work, against a later one, and the next two against their swap.
+
+    What is compared is how much likelier the text so far makes a continuation: its log-likelihood behind header and text
+    less that behind the header alone, per character.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    another_work: Choice
+    later: Choice
+    swapped: Choice
+    places: int
+    seed: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place in a document, and what might follow: the true one and the false one of each question."""
+
+    title: str
+    before: str
+    pairs: tuple[tuple[str, str], tuple[str, str], tuple[str, str]]  # another work's, a later one, the two swapped
+
+
+def next_sentence(
+    checkpoint: Checkpoint,
+    held_out: HeldOut,
+    *,
+    places: int = PLACES,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> NextSentence:
+    """Ask at ``places`` places, one in a document, drawn by ``seed``: the same for every model of a corpus.
+
+    Raises:
+        DataError: there are no two works with a document long enough.
+    """
+    began = time.monotonic()
+    texts = [checkpoint.tokenizer.decode(body) for body in held_out.bodies]
+    drawn = draw_places(held_out.titles, held_out.groups, texts, places, seed)
+    asked = [(place, text) for place in drawn for pair in place.pairs for text in pair]
+    told = partial(progress, "next sentences") if progress else None
+    gain = _gain(checkpoint, asked, told).reshape(len(drawn), 3, 2)
+    right = (gain[..., 0] > gain[..., 1]) + 0.5 * (gain[..., 0] == gain[..., 1])
+    choices = [Choice(share=share, interval=share_interval(share, len(drawn))) for share in right.mean(0).tolist()]
+    return NextSentence(
+        another_work=choices[0],
+        later=choices[1],
+        swapped=choices[2],
+        places=len(drawn),
+        seed=seed,
+        seconds=round(time.monotonic() - began, 2),
+    )
+
+
+def draw_places(titles: list[str], groups: list[str], texts: list[str], places: int, seed: int) -> list[Place]:
+    """Places with a sentence before them and three behind them, at most one in a document, in an order drawn anew.
+
+    Sentences under SHORTEST characters are left out of the text.
+
+    Raises:
+        DataError: there are no two works with a document long enough.
+    """
+    rng = np.random.default_rng(seed)
+    sentences = [[one for one in split_sentences(text) if len(one) >= SHORTEST] for text in texts]
+    long_enough = [i for i in rng.permutation(len(texts)).tolist() if len(sentences[i]) >= 4]
+    if len({groups[i] for i in long_enough}) < 2:
+        raise DataError("next sentences need two works of four sentences at least; take more documents")
+    drawn = []
+    for i in long_enough[:places]:
+        own = sentences[i]
+        lengths = np.cumsum([len(one) + 1 for one in own])
+        last = min(len(own) - 3, int(np.searchsorted(lengths, MOST_BEFORE, "right")))
+        k = int(rng.integers(1, max(1, last) + 1))
+        other = int(rng.choice([j for j in long_enough if groups[j] != groups[i]]))
+        foreign = sentences[other][int(rng.integers(1, len(sentences[other])))]
+        true, after = own[k : k + 2]
+        later = own[int(rng.integers(k + 2, len(own)))]
+        pairs = (true, foreign), (true, later), (f"{true} {after}", f"{after} {true}")
+        drawn.append(Place(titles[i], " ".join(own[:k]), pairs))
+    return drawn
+
+
+def _gain(checkpoint: Checkpoint, asked: list[tuple[Place, str]], progress: Callable[[int, int], None] | None) -> F64:
+    """Nats a character that the text before each continuation saves of it."""
+    encode = checkpoint.tokenizer.encode_batch
+    headers = encode([checkpoint.format.sentence(place.title) for place, _ in asked])
+    before, after = encode([place.before for place, _ in asked]), encode([f" {text}" for _, text in asked])
+    behind_text = [(header, np.concatenate(parts)) for header, *parts in zip(headers, before, after, strict=True)]
+    alone = list(zip(headers, after, strict=True))
+    scores = score_documents(checkpoint.model, [*behind_text, *alone], checkpoint.tokenizer.end_id, progress=progress)
+    nats = np.zeros(len(scores.bodies))
+    for i, body in enumerate(scores.bodies):
+        nats[i] = body[-1 - len(after[i % len(asked)]) : -1].sum()
+    characters = np.array([len(text) for _, text in asked])
+    return np.asarray((nats[len(asked) :] - nats[: len(asked)]) / characters, np.float64)

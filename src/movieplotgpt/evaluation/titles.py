@@ -1,0 +1,236 @@
+"""Does the title steer the plot? What the true title saves, where in the plot, and whether it is told from others."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from functools import partial
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from movieplotgpt.errors import DataError
+from movieplotgpt.evaluation.held_out import (
+    HeldOut,
+    Ids,
+    Progress,
+    character_offsets,
+    characters_of_tokens,
+    other_works,
+)
+from movieplotgpt.evaluation.intervals import (
+    RESAMPLES,
+    Interval,
+    bits_per_character,
+    bootstrap_interval,
+    share_interval,
+)
+from movieplotgpt.model.checkpoints import Checkpoint
+from movieplotgpt.model.scoring import Scores, score_documents
+from movieplotgpt.text.tokenizers import Tokenizer
+
+F64: TypeAlias = npt.NDArray[np.float64]
+I64: TypeAlias = npt.NDArray[np.int64]
+Bools: TypeAlias = npt.NDArray[np.bool_]
+
+DISTANCES = (0, 100, 200, 400, 800, 1_600)  # characters from the header, each to the next
+READ = 1_000  # characters of a plot that are read to tell its title from others
+CANDIDATES = 100
+
+
+class LiftAt(BaseModel):
+    """Bits per character saved by the true title between two distances from the header, in characters."""
+
+    model_config = ConfigDict(frozen=True)
+
+    begin: int
+    end: int | None
+    bits_per_character: float
+    characters: int
+
+
+class TitleLift(BaseModel):
+    """Bits per character that the true title saves: against another document's, and against the empty one.
+
+    Intervals (95 %) resample documents, both scores of each together. ``share_helped`` is the share of pairs (a
+    document, another's title) in which the true title is the better one; by chance it is 0.5. ``words_masked`` leaves
+    out every token of a word that stands in the true title: what more than the title's own words it tells.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    bits_per_character: float
+    interval: Interval | None
+    against_empty: float
+    against_empty_interval: Interval | None
+    share_helped: float
+    others: int
+    seconds: float
+    words_masked: float | None = None
+    words_masked_interval: Interval | None = None
+    by_distance: tuple[LiftAt, ...] = ()
+
+
+class TitleRetrieval(BaseModel):
+    """How often the true title is first, and among the ten, of ``candidates`` titles by the likelihood of the plot.
+
+    Only the first characters of each plot are read. By chance the shares are 1 and 10 of the candidates.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    at_1: float
+    at_1_interval: Interval
+    at_10: float
+    at_10_interval: Interval
+    mean_reciprocal_rank: float
+    candidates: int
+    characters_read: int
+    seed: int
+    seconds: float
+
+
+def title_lift(
+    checkpoint: Checkpoint,
+    held_out: HeldOut,
+    own: Scores,
+    *,
+    others: int = 1,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> TitleLift:
+    """What the true title saves, ``own`` being the scores under it: each body is scored under other titles as well.
+
+    Raises:
+        DataError: there are too few works to exchange titles between.
+    """
+    progress = progress or (lambda stage, done, total: None)
+    began = time.monotonic()
+    rng = np.random.default_rng(seed)
+    saved = []  # for each exchange of titles and document: nats of each token
+    for k in range(others):
+        titles = [held_out.titles[i] for i in other_works(held_out.groups, rng)]
+        scores = held_out.score(checkpoint, titles, partial(progress, f"other titles {k + 1}"))
+        saved.append([other - true for other, true in zip(scores.bodies, own.bodies, strict=True)])
+    empty = held_out.score(checkpoint, [""] * len(held_out.titles), partial(progress, "empty title"))
+    sums = np.array([[tokens.sum() for tokens in each] for each in saved])
+    mean = [np.mean(tokens, axis=0) for tokens in zip(*saved, strict=True)]
+    characters = characters_of_tokens(checkpoint.tokenizer)
+    seen, n_seen = _without_title_words(checkpoint.tokenizer, held_out, mean, characters)
+    interval = partial(bootstrap_interval, resamples=resamples, seed=seed)
+    return TitleLift(
+        bits_per_character=bits_per_character(sums.mean(0), held_out.n_characters),
+        interval=interval(sums.mean(0), held_out.n_characters),
+        against_empty=bits_per_character(empty.body - own.body, held_out.n_characters),
+        against_empty_interval=interval(empty.body - own.body, held_out.n_characters),
+        share_helped=float(((sums > 0) + 0.5 * (sums == 0)).mean()),
+        others=others,
+        words_masked=bits_per_character(seen, n_seen),
+        words_masked_interval=interval(seen, n_seen),
+        by_distance=_by_distance(held_out, own, mean, characters),
+        seconds=round(time.monotonic() - began, 2),
+    )
+
+
+def title_retrieval(
+    checkpoint: Checkpoint,
+    held_out: HeldOut,
+    *,
+    candidates: int = CANDIDATES,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> TitleRetrieval:
+    """Score the beginnings of ``candidates`` plots, one of a work and drawn by ``seed``, under the titles of all.
+
+    Raises:
+        DataError: there are fewer than two works.
+    """
+    began = time.monotonic()
+    rows = _one_of_each_work(held_out.groups, candidates, seed)
+    if len(rows) < 2:
+        raise DataError("to tell titles apart takes two works at least; take more documents or leave it out")
+    characters = characters_of_tokens(checkpoint.tokenizer)
+    begun = [_first_characters(held_out.bodies[i], characters, READ) for i in rows]
+    headers = checkpoint.tokenizer.encode_batch([checkpoint.format.sentence(held_out.titles[i]) for i in rows])
+    scores = score_documents(
+        checkpoint.model,
+        [(header, body) for body in begun for header in headers],
+        checkpoint.tokenizer.end_id,
+        progress=partial(progress, "every title for every plot") if progress else None,
+    )
+    nats = (scores.body - scores.end).reshape(len(rows), len(rows))  # no plot ends where reading stops
+    rank = title_ranks(nats)
+    at_1, at_10 = float((rank <= 1).mean()), float((rank <= 10).mean())
+    return TitleRetrieval(
+        at_1=at_1,
+        at_1_interval=share_interval(at_1, len(rows)),
+        at_10=at_10,
+        at_10_interval=share_interval(at_10, len(rows)),
+        mean_reciprocal_rank=float((1 / rank).mean()),
+        candidates=len(rows),
+        characters_read=READ,
+        seed=seed,
+        seconds=round(time.monotonic() - began, 2),
+    )
+
+
+def title_ranks(nats: F64) -> F64:
+    """The rank of each plot's own title, from 1; ``nats[i, k]`` is of plot i under title k, and ties share ranks."""
+    own = np.diagonal(nats)[:, None]
+    return np.asarray((nats < own).sum(1) + ((nats == own).sum(1) + 1) / 2, np.float64)
+
+
+def _one_of_each_work(groups: list[str], most: int, seed: int) -> list[int]:
+    rng = np.random.default_rng(seed)
+    _, first = np.unique(groups, return_index=True)
+    return sorted(rng.permutation(first)[:most].tolist())
+
+
+def _without_title_words(tokenizer: Tokenizer, held_out: HeldOut, saved: list[F64], characters: I64) -> tuple[F64, I64]:
+    """Nats saved, and characters, per document, of the tokens that touch no word of the title."""
+    nats, counts = [], []
+    for title, body, tokens in zip(held_out.titles, held_out.bodies, saved, strict=True):
+        offsets = character_offsets(body, characters)
+        masked = _touching(_word_spans(title, tokenizer.decode(body)), offsets)
+        nats.append(tokens[:-1][~masked].sum() + tokens[-1])
+        counts.append(characters[body][~masked].sum())
+    return np.array(nats), np.array(counts)
+
+
+def _word_spans(title: str, text: str) -> list[tuple[int, int]]:
+    """Where the words of ``title`` stand in ``text``, whatever their case."""
+    words = {word.casefold() for word in re.findall(r"\w+", title)}
+    return [found.span() for found in re.finditer(r"\w+", text) if found[0].casefold() in words]
+
+
+def _touching(spans: list[tuple[int, int]], offsets: I64) -> Bools:
+    """Which tokens hold a character of a span."""
+    within = np.zeros(offsets[-1] + 1, np.int64)
+    for start, stop in spans:
+        within[start + 1 : stop + 1] = 1
+    return np.diff(np.cumsum(within)[offsets]) > 0
+
+
+def _by_distance(held_out: HeldOut, own: Scores, saved: list[F64], characters: I64) -> tuple[LiftAt, ...]:
+    """What is saved between each two of DISTANCES."""
+    nats, counts = np.zeros(len(DISTANCES)), np.zeros(len(DISTANCES), np.int64)
+    for body, window, tokens in zip(held_out.bodies, own.windows, saved, strict=True):
+        offsets = character_offsets(body, characters)
+        place = np.searchsorted(DISTANCES, offsets - offsets[window], "right") - 1
+        np.add.at(nats, place, tokens)
+        np.add.at(counts, place[:-1], characters[body])
+    ends: list[int | None] = [*DISTANCES[1:], None]
+    return tuple(
+        LiftAt(begin=begin, end=end, bits_per_character=nat / math.log(2) / count, characters=count)
+        for begin, end, nat, count in zip(DISTANCES, ends, nats.tolist(), counts.tolist(), strict=True)
+        if count
+    )
+
+
+def _first_characters(body: Ids, characters: I64, most: int) -> Ids:
+    """The tokens of ``body`` that end within its first ``most`` characters."""
+    return body[: np.searchsorted(character_offsets(body, characters)[1:], most, "right")]
