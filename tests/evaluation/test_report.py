@@ -30,7 +30,9 @@ from movieplotgpt.evaluation.report import (
     write_figure,
     write_results,
 )
+from movieplotgpt.evaluation.samples import SampleReport, SampleScores, TitlesFound
 from movieplotgpt.evaluation.titles import LiftAt, TitleLift, TitleRetrieval
+from movieplotgpt.generation.sampling import SamplingConfig
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from movieplotgpt.model.sizes import parameters
 from movieplotgpt.text.token_files import PreparedCorpus
@@ -274,6 +276,48 @@ def test_what_a_title_does_and_what_is_told_apart_have_tables() -> None:
     assert "| films-bpe | 0.310 (0.230 to 0.410) | 0.600 (0.500 to 0.690) | 0.750 (0.700 to 0.800) |" in text
     assert "| by chance | 0.01 | 0.10 | 0.50 | 0.50 | 0.50 |" in text
     assert text.count("| plain |") == 1
+
+
+def test_samples_have_one_table_with_what_all_share_once() -> None:
+    def scores(name: str, **changes: Any) -> SampleScores:
+        return SampleScores.model_validate(
+            {
+                "name": name,
+                "texts": 300,
+                "characters": 1600.0,
+                "length_distance": None,
+                "ended": None,
+                "names_that_return": 0.6,
+                "names_per_text": 10.25,
+                "invented": 0.0009,
+                "repeated": 0.0011,
+                "similarity_lift": 0.18,
+                "told_from_real": None,
+                "titles": None,
+                "known_speakers": None,
+                "judge_bits": None,
+                **changes,
+            }
+        )
+
+    def report(*rows: SampleScores) -> SampleReport:
+        return SampleReport(
+            rows=rows, sampling=SamplingConfig(), seed=0, characters_read=1_000, judge="films-large", seconds=9.0
+        )
+
+    found = TitlesFound(at_1=0.1, at_10=0.5, masked_at_10=0.25, candidates=300)
+    own = scores("films-bpe", ended=0.5, told_from_real=0.75, titles=found, judge_bits=0.9, length_distance=0.4)
+    first = evaluation().model_copy(update={"samples": report(scores("real A"), own)})
+    second = evaluation("b", bits_per_character=1.5).model_copy(
+        update={"samples": report(scores("real A"), scores("b", known_speakers=0.987))}
+    )
+    text = results_markdown([first, second])
+    assert "What they write: 300 texts under test titles, the first 1,000 characters of each" in text
+    assert text.count("| real A |") == 1
+    real = "| real A | 0.60 | 10.2 | 0.09 % | 0.11 % | 0.180 | - | - | - | - | - | - |"
+    ours = "| films-bpe | 0.60 | 10.2 | 0.09 % | 0.11 % | 0.180 | 0.75 | 0.10 / 0.50 / 0.25 | 0.900 | 50 % | 0.40 | - |"
+    assert real in text and ours in text
+    assert "| - | 98.7 % |" in text
 
 
 def test_a_model_gone_on_with_tells_every_training() -> None:

@@ -12,6 +12,8 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from movieplotgpt.evaluation.compressors import CompressorScore
     from movieplotgpt.evaluation.report import Evaluation
+    from movieplotgpt.evaluation.samples import SampleReport
+    from movieplotgpt.model.checkpoints import Checkpoint
     from movieplotgpt.text.token_files import PreparedCorpus
 
 Metric = Literal["likelihood", "compressors", "titles", "next-sentence"]
@@ -27,6 +29,8 @@ def evaluate(
     documents: int | None = None,
     metrics: Annotated[tuple[Metric, ...], Parameter(negative="", consume_multiple=True)] = METRICS,
     others: int = 1,
+    samples: int | None = None,
+    judge: str | None = None,
     seed: int = 0,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["float32", "bfloat16"] = "float32",
@@ -45,6 +49,9 @@ def evaluate(
             against another's and against none, and whether it is told from a hundred; next-sentence, whether the
             true one is likelier than another film's, than a later one, than the two swapped.
         others: How many other titles the true one is set against.
+        samples: Also write so many texts under test titles, by default settings, and set them beside real ones and beside
+            random ones: names that return, invented words, loops, endings, and what a sentence encoder tells apart.
+        judge: Another model, which says how likely the samples are to it.
         seed: Draws documents, titles and the resamples of the interval.
         device: Where the model runs.
         precision: Of the model's products; sums are float64 in any case.
@@ -65,7 +72,7 @@ def evaluate(
     from movieplotgpt.training.hardware import choose_hardware
     from movieplotgpt.training.run import TrainingSettings
 
-    for name, value in (("--documents", documents), ("--others", others)):
+    for name, value in (("--documents", documents), ("--others", others), ("--samples", samples)):
         if value is not None and value < 1:
             raise ConfigError(f"{name} is {value}; it has to be at least 1")
     corpus = PreparedCorpus.load(data)
@@ -97,6 +104,7 @@ def evaluate(
             _commit(),
             title_retrieval=told_apart,
             next_sentence=next_sentences,
+            samples=_sampled(Path(model).name, checkpoint, corpus, samples, judge, **known) if samples else None,
         )
     if out:
         evaluation.write(out)
@@ -122,6 +130,23 @@ def _compressed(
     return [score for score in scores if score]
 
 
+def _sampled(
+    name: str,
+    checkpoint: Checkpoint,
+    corpus: PreparedCorpus,
+    samples: int,
+    judge: str | None,
+    **known: Any,
+) -> SampleReport | None:
+    from movieplotgpt.evaluation.samples import score_samples
+    from movieplotgpt.model.checkpoints import load_checkpoint
+
+    judging = load_checkpoint(judge) if judge else None
+    judge_name = Path(judge).name if judge else None
+    asked = partial(score_samples, name, checkpoint, corpus, samples=samples, judge=judging, judge_name=judge_name)
+    return _where_possible("samples", partial(asked, **known))
+
+
 def _where_possible(name: str, measure: Callable[[], Measured]) -> Measured | None:
     """What ``measure`` finds; what cannot be measured here is said to be left out."""
     from movieplotgpt.errors import DataError, MissingExtraError
@@ -137,7 +162,7 @@ def _show(evaluation: Evaluation) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from movieplotgpt.evaluation.report import show_shares
+    from movieplotgpt.evaluation.report import SCORECARD, show_samples, show_shares
 
     measured = evaluation.likelihood
     table = Table(title=f"{evaluation.model} on {measured.source}, {measured.split} split", title_justify="left")
@@ -148,13 +173,15 @@ def _show(evaluation: Evaluation) -> None:
         table.add_row(*row)
     console = Console(markup=False, emoji=False)  # names are no markup
     console.print(table)
-    if shares := show_shares(evaluation):
-        table = Table()
-        for name in ("what it tells apart", "share right", "95 % interval", "by chance"):
-            table.add_column(name)
-        for share in shares:
-            table.add_row(*share)
-        console.print(table)
+    for columns, cells in (
+        (("what it tells apart", "share right", "95 % interval", "by chance"), show_shares(evaluation)),
+        (SCORECARD, show_samples(evaluation)),
+    ):
+        if cells:
+            table = Table(*columns)
+            for each in cells:
+                table.add_row(*each)
+            console.print(table)
     facts = [
         f"{measured.documents:,} documents, {measured.characters:,} characters, {measured.tokens:,} tokens; prompt "
         f"{measured.prompt}",

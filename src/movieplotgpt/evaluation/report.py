@@ -18,6 +18,7 @@ from movieplotgpt.evaluation.compressors import CompressorScore
 from movieplotgpt.evaluation.intervals import Interval, bits_per_character, bootstrap_interval
 from movieplotgpt.evaluation.likelihood import LikelihoodReport
 from movieplotgpt.evaluation.next_sentence import NextSentence
+from movieplotgpt.evaluation.samples import SampleReport, SampleScores
 from movieplotgpt.evaluation.titles import TitleRetrieval
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.sizes import parameters
@@ -26,6 +27,21 @@ from movieplotgpt.training.monitors import draw_loss
 from movieplotgpt.training.run import RunFolder
 
 RUNS, FIGURES, RESULTS = "runs", "figures", "RESULTS.md"
+
+SCORECARD = (
+    "samples",
+    "names that return",
+    "names",
+    "invented words",
+    "repeated",
+    "similarity lift",
+    "told from real",
+    "title at 1 / 10 / masked 10",
+    "judge, bits",
+    "ended",
+    "length distance",
+    "known speakers",
+)
 
 _INTRODUCTION = """# Results
 
@@ -55,6 +71,7 @@ class Evaluation(BaseModel):
     likelihood: LikelihoodReport
     title_retrieval: TitleRetrieval | None = None
     next_sentence: NextSentence | None = None
+    samples: SampleReport | None = None
     compressors: tuple[CompressorScore, ...]
     movieplotgpt: str
     commit: str | None
@@ -77,6 +94,7 @@ def describe(
     *,
     title_retrieval: TitleRetrieval | None = None,
     next_sentence: NextSentence | None = None,
+    samples: SampleReport | None = None,
 ) -> Evaluation:
     """Put together what was measured and what the checkpoint, which was loaded from a folder, says of itself."""
     assert checkpoint.folder is not None
@@ -92,6 +110,7 @@ def describe(
         likelihood=likelihood,
         title_retrieval=title_retrieval,
         next_sentence=next_sentence,
+        samples=samples,
         compressors=tuple(compressors),
         movieplotgpt=__version__,
         commit=commit,
@@ -182,6 +201,33 @@ def show_shares(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
     return [(name, f"{share:.3f}", show_interval(interval), f"{chance:.2f}") for name, share, interval, chance in rows]
 
 
+def show_samples(evaluation: Evaluation) -> list[tuple[str, ...]]:
+    """The rows of the scorecard under SCORECARD; a dash where a question does not fit."""
+    return [_sample_row(scores) for scores in evaluation.samples.rows] if evaluation.samples else []
+
+
+def _sample_row(scores: SampleScores) -> tuple[str, ...]:
+    found = scores.titles
+    return (
+        scores.name,
+        _number(scores.names_that_return, "{:.2f}"),
+        _number(scores.names_per_text, "{:.1f}"),
+        _number(scores.invented, "{:.2%}"),
+        _number(scores.repeated, "{:.2%}"),
+        _number(scores.similarity_lift, "{:.3f}"),
+        _number(scores.told_from_real, "{:.2f}"),
+        f"{found.at_1:.2f} / {found.at_10:.2f} / {found.masked_at_10:.2f}" if found else "-",
+        _number(scores.judge_bits, "{:.3f}"),
+        _number(scores.ended, "{:.0%}"),
+        _number(scores.length_distance, "{:.2f}"),
+        _number(scores.known_speakers, "{:.1%}"),
+    )
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value).replace("%", " %")
+
+
 def _scored(evaluation: Evaluation) -> tuple[str, str, str, int, int]:
     measured = evaluation.likelihood
     return measured.source, measured.corpus_hash, measured.split, measured.documents, measured.characters
@@ -205,6 +251,7 @@ def _section(evaluations: list[Evaluation]) -> str:
         *_in_pairs(evaluations),
         *_titles(evaluations),
         *_told_apart(evaluations),
+        *_samples(evaluations),
         *map(_circumstances, evaluations),
         *(f"- {score.name}: {score.bytes:,} bytes, {score.seconds:,.0f} seconds" for score in compressors.values()),
     ]
@@ -257,6 +304,27 @@ def _told_apart(evaluations: list[Evaluation]) -> list[str]:
         cells = {name: f"{share} ({interval})" for name, share, interval, _ in rows}
         lines += [f"| {model} | {' | '.join(cells.get(name, '-') for name in questions)} |"] if cells else []
     return [*lines, f"| by chance | {' | '.join(questions.values())} |", ""]
+
+
+def _samples(evaluations: list[Evaluation]) -> list[str]:
+    """The scorecard of what the models write: the rows that all share once, then each model's."""
+    reports = {one.model: one.samples for one in evaluations if one.samples}
+    if not reports:
+        return []
+    first = next(iter(reports.values()))
+    rows = {scores.name: scores for report in reports.values() for scores in report.rows}
+    judges = " or ".join(sorted({report.judge for report in reports.values() if report.judge})) or "none"
+    told = [
+        f"What they write: {first.rows[0].texts} texts under test titles, the first {first.characters_read:,} characters of "
+        f"each; temperature {first.sampling.temperature}, min-p {first.sampling.min_p}, seed {first.seed}; the judge is "
+        f"{judges}. Real A are the test texts of these titles, real B validation texts.",
+        "",
+        f"| {' | '.join(SCORECARD)} |",
+        f"| --- |{' ---: |' * (len(SCORECARD) - 1)}",
+        *(f"| {' | '.join(_sample_row(scores))} |" for scores in rows.values()),
+        "",
+    ]
+    return told
 
 
 def _row(evaluation: Evaluation) -> str:

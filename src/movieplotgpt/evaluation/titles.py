@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 from functools import partial
 from typing import TypeAlias
@@ -28,6 +27,7 @@ from movieplotgpt.evaluation.intervals import (
     bootstrap_interval,
     share_interval,
 )
+from movieplotgpt.evaluation.words import word_spans
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.scoring import Scores, score_documents
 from movieplotgpt.text.tokenizers import Tokenizer
@@ -195,16 +195,10 @@ def _without_title_words(tokenizer: Tokenizer, held_out: HeldOut, saved: list[F6
     nats, counts = [], []
     for title, body, tokens in zip(held_out.titles, held_out.bodies, saved, strict=True):
         offsets = character_offsets(body, characters)
-        masked = _touching(_word_spans(title, tokenizer.decode(body)), offsets)
+        masked = _touching(word_spans(title, tokenizer.decode(body)), offsets)
         nats.append(tokens[:-1][~masked].sum() + tokens[-1])
         counts.append(characters[body][~masked].sum())
     return np.array(nats), np.array(counts)
-
-
-def _word_spans(title: str, text: str) -> list[tuple[int, int]]:
-    """Where the words of ``title`` stand in ``text``, whatever their case."""
-    words = {word.casefold() for word in re.findall(r"\w+", title)}
-    return [found.span() for found in re.finditer(r"\w+", text) if found[0].casefold() in words]
 
 
 def _touching(spans: list[tuple[int, int]], offsets: I64) -> Bools:

