@@ -6,6 +6,9 @@ A trial is a setting of `movieplotgpt train`, or a change to the code that is ma
 same number of tokens. Each has a process of its own with one thread, and --workers of them go on at once: speed is
 not what is asked. Trials that --out holds already are not run again, so the table grows over days and machines. What
 is told is the difference to the control with the same seed; what seeds alone make is the spread of the control.
+
+From nothing, seeds differ by more than most changes do: the moment at which a model begins to copy names comes by luck.
+With --start MODEL all go on from the same weights, past that moment, and a thousandth is seen.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from machine import keep, machine, settings_of
 from movieplotgpt.config import read_settings
 from movieplotgpt.errors import MoviePlotGPTError
 from movieplotgpt.evaluation.likelihood import validation_scorer
+from movieplotgpt.model.checkpoints import load_checkpoint
 from movieplotgpt.model.gpt import GPT
 from movieplotgpt.text.token_files import PreparedCorpus
 from movieplotgpt.training import trainer
@@ -220,7 +224,9 @@ def run(name: str, seed: int, arguments: argparse.Namespace) -> Found:
         trial.change(steps, found)
     corpus = PreparedCorpus.load(arguments.data)
     with tempfile.TemporaryDirectory() as folder:
-        events = trainer.train(config, corpus, RunFolder(Path(folder)), evaluate=validation_scorer(corpus))
+        begun = load_checkpoint(arguments.start) if arguments.start else None
+        run_folder, evaluate = RunFolder(Path(folder)), validation_scorer(corpus)
+        events = trainer.train(config, corpus, run_folder, evaluate=evaluate, start_from=begun)
         scores = [event.bits_per_character for event in events if isinstance(event, Evaluated)]
     return {name: scores[-1], **found}
 
@@ -252,6 +258,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=Path("configs/plots-bpe.toml"))
     parser.add_argument("--steps", type=int, default=1_500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--start", help="a model that all begin with, of the size that --set names")
     parser.add_argument("--only", nargs="+", choices=TRIALS, metavar="TRIAL", help=f"of: {', '.join(TRIALS)}")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="trials at once")
     parser.add_argument("--set", nargs="*", default=["model.size=small", "training.tokens_per_step=4096"])
@@ -259,7 +266,7 @@ def main() -> None:
     arguments = parser.parse_args()
     asked = settings_of(arguments)
     settings = {
-        **{key: asked[key] for key in ("config", "steps", "set")},
+        **{key: asked[key] for key in ("config", "steps", "set", "start")},
         "corpus": PreparedCorpus.load(arguments.data).manifest.corpus_hash,
     }
     kept = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.exists() else {"settings": settings}

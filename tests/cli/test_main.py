@@ -79,7 +79,19 @@ def environment() -> dict[str, str]:
 def test_the_commands_are_those_of_the_documents() -> None:
     typed = {" ".join(words) for words, _ in LEAVES}
     assert typed == {
-        *("generate", "train", "prepare", "evaluate", "average", "info", "doctor", "corpus download", "report"),
+        *(
+            "generate",
+            "train",
+            "prepare",
+            "evaluate",
+            "compare",
+            "plan",
+            "average",
+            "info",
+            "doctor",
+            "corpus download",
+            "report",
+        ),
         *("weights list", "weights verify", "weights publish"),
     }
 

@@ -28,6 +28,8 @@ COMMANDS = {  # name: where it is, and its line in --help (so that --help import
     "train": ("train:train", "Train a model, from a TOML or straight from a text or table."),
     "prepare": ("prepare:prepare", "Clean, split and tokenize a corpus; print what was found."),
     "evaluate": ("evaluate:evaluate", "Score a model in bits per character, beside compressors."),
+    "compare": ("compare:compare", "Train sizes and tokenizers at an equal budget; say which to take."),
+    "plan": ("plan:plan", "Tell a training's time, memory and result before it is started."),
     "average": ("average:average", "Average the weights of models that have a common beginning."),
     "info": ("info:info", "Tell what a model is."),
     "doctor": ("doctor:doctor", "Show device, precision, compiler, memory, and what is missing."),
@@ -48,6 +50,8 @@ EXAMPLES = {  # what stands below a command's own --help
     ),
     "prepare": ("prepare configs/plots-bpe.toml --source plots.csv --out data/plots",),
     "evaluate": ("evaluate runs/plots-bpe --data data/plots --out plots-bpe.json",),
+    "compare": ("compare configs/studies/plots.toml --source plots.csv",),
+    "plan": ("plan configs/plots-bpe.toml --source plots.csv --minutes 45", "plan mytext.txt --minutes 5"),
     "average": (
         "average runs/tuned-1 runs/tuned-2 -o runs/mean",
         "average plots-bpe runs/tuned-1 runs/tuned-2 --weights 2 1 1 -o runs/mean",

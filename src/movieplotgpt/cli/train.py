@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from movieplotgpt.cli.settings import prepare_once, read_config, suggest_config
 from movieplotgpt.errors import ConfigError, TrainingError
 
 if TYPE_CHECKING:
@@ -85,16 +86,16 @@ def train(
         if resume:
             settings = _kept(folder, overrides)
         elif config.suffix == ".toml":
-            settings = _read(config, overrides, length_given)
+            settings = read_config(config, overrides, length_given)
         else:
-            settings = _suggested(config, overrides, lengths, title_column, text_column, console)
+            settings = suggest_config(config, overrides, lengths, title_column, text_column, console)
         if start_from:
             settings = _keep_form(settings, start_from)
         with folder.taken() if workers.first else nullcontext():
             if source is not None and not (resume and (folder.path / "data" / "manifest.json").exists()):
                 data = data or folder.path / "data"
                 with workers.first_alone():
-                    _prepare(settings, source, data, start_from, console)
+                    prepare_once(settings, source, data, start_from, console)
             corpus = _prepared(data, folder, start_from)
             code = _run(
                 settings,
@@ -131,15 +132,6 @@ def _refuse_unheard(lengths: dict[str, float | None], start_from: str | None, si
         raise ConfigError(f"--from {start_from} keeps that model's size; leave --size {size} out")
 
 
-def _read(config: Path, overrides: tuple[str, ...], length_given: bool) -> RunConfig:
-    """Read the TOML; a length on the command line takes the place of the file's."""
-    from movieplotgpt.config import read_settings
-    from movieplotgpt.training.run import RunConfig
-
-    cleared = tuple(f"training.{name}=none" for name in ("minutes", "steps", "epochs")) if length_given else ()
-    return read_settings(RunConfig, config, cleared + overrides)
-
-
 def _kept(folder: RunFolder, overrides: tuple[str, ...]) -> RunConfig:
     """The settings a run began with: another setting would make it another run."""
     from movieplotgpt.config import build_settings, override
@@ -158,30 +150,6 @@ def _kept(folder: RunFolder, overrides: tuple[str, ...]) -> RunConfig:
     return settings
 
 
-def _suggested(
-    text: Path,
-    overrides: tuple[str, ...],
-    lengths: dict[str, float | None],
-    title_column: str | None,
-    text_column: str | None,
-    console: Console,
-) -> RunConfig:
-    from movieplotgpt.config import build_settings, override
-    from movieplotgpt.text.sources import TABLE_SUFFIXES, kind_suffix
-    from movieplotgpt.training.quickstart import suggest
-    from movieplotgpt.training.run import RunConfig
-
-    if kind_suffix(text) in TABLE_SUFFIXES and not text_column:
-        raise ConfigError(f"{text} is a table; name its text with --text-column (and its titles with --title-column)")
-    suggestion = suggest(text, minutes=lengths["minutes"] or 5, title_column=title_column, text_column=text_column)
-    for reason in suggestion.reasons:
-        console.print(reason, markup=False, highlight=False)
-    values = suggestion.config.model_dump(mode="json", exclude_unset=True)
-    if any(value is not None for value in lengths.values()):
-        del values["training"]["minutes"]
-    return build_settings(RunConfig, override(values, overrides))
-
-
 def _keep_form(settings: RunConfig, start_from: Checkpoint) -> RunConfig:
     """Fine-tuning keeps what the weights were trained on and are: format, cleaning, dimensions."""
     network = start_from.model.config.model_dump(exclude={"vocab_size", "norm_eps"})
@@ -193,18 +161,6 @@ def _keep_form(settings: RunConfig, start_from: Checkpoint) -> RunConfig:
             "model": settings.model.model_copy(update=network),
         }
     )
-
-
-def _prepare(settings: RunConfig, source: Path, data: Path, start_from: Checkpoint | None, console: Console) -> None:
-    """Prepare ``source`` into ``data`` unless it is there already, made from the same text with the same settings."""
-    from movieplotgpt.cli.progress import stage_bars
-    from movieplotgpt.text.prepare import is_prepared, prepare
-
-    if start_from is None and is_prepared(settings, source, data):
-        return
-    console.print(f"preparing {source} into {data}", markup=False, highlight=False)
-    with stage_bars() as progress:
-        prepare(settings, source, data, progress, tokenizer=start_from.tokenizer if start_from else None)
 
 
 def _prepared(data: Path | None, folder: RunFolder, start_from: Checkpoint | None) -> PreparedCorpus:

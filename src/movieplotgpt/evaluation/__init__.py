@@ -1,1 +1,1 @@
-"""Likelihood beside compressors, title lift, and the report made of them."""
+"""Likelihood beside compressors, titles, next sentences, the scorecard of samples, and the report made of them."""

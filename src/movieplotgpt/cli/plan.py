@@ -1,0 +1,93 @@
+"""``movieplotgpt plan``: what a training would take and bring, before it is started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from movieplotgpt.study.planning import Plan
+
+
+def plan(
+    config: Path,
+    *overrides: str,
+    source: Path | None = None,
+    data: Path | None = None,
+    size: str | None = None,
+    minutes: float | None = None,
+    title_column: str | None = None,
+    text_column: str | None = None,
+    study: Path | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Take a few steps of a training, and tell its time, its memory and, from a study, its bits per character.
+
+    Args:
+        config: A TOML file, or a text or table, as for `train`.
+        overrides: Settings to change, as section.key=value.
+        source: The corpus; it is prepared into the run's folder first when that was not done.
+        data: A folder that `prepare` made, in place of --source.
+        size: tiny, mini, small, base, medium or large, or auto.
+        minutes: How long the training would be.
+        title_column: For a table: the column with titles.
+        text_column: For a table: the column with texts.
+        study: A study.json that `compare` made of the same text: it tells what to expect.
+        json: Print the plan as JSON.
+    """
+    from rich.console import Console
+
+    from movieplotgpt.cli.settings import prepare_once, read_config, suggest_config
+    from movieplotgpt.errors import ConfigError
+    from movieplotgpt.study.planning import make_plan
+    from movieplotgpt.study.results import load_results
+    from movieplotgpt.text.token_files import PreparedCorpus
+    from movieplotgpt.training.sizing import settle, training_speed
+
+    console = Console(stderr=True)
+    overrides += (f"training.minutes={minutes}",) if minutes else ()
+    overrides += (f"model.size={size}",) if size else ()
+    if config.suffix == ".toml":
+        settings = read_config(config, overrides, length_given=minutes is not None)
+    else:
+        lengths = {"minutes": minutes}
+        settings = suggest_config(config, overrides, lengths, title_column, text_column, console)
+        source = config
+    found = load_results(study) if study else None
+    if source:
+        data = data or Path("runs") / config.name.partition(".")[0] / "data"
+        prepare_once(settings, source, data, None, console)
+    if not data:
+        raise ConfigError("say what to train on: --source FILE, or --data FOLDER that `movieplotgpt prepare` made")
+    corpus = PreparedCorpus.load(data)
+    if settings.model.size == "auto":
+        settings, reasons = settle(settings, corpus, training_speed(settings.training, settings.model.context_length))
+        for reason in reasons:
+            console.print(reason, markup=False, highlight=False)
+    console.print("taking five steps", markup=False, highlight=False)
+    made = make_plan(settings, corpus, found)
+    if json:
+        print(made.model_dump_json(indent=2))
+    else:
+        _show(made, study)
+
+
+def _show(plan: Plan, study: Path | None) -> None:
+    rows = {
+        "size": f"{plan.size}, {plan.parameters / 1e6:.1f} M parameters",
+        "on": f"{plan.device}, {plan.precision}",
+        "memory": f"{plan.memory / 2**30:.1f} GiB" if plan.memory else "not known here",
+        "speed": f"{plan.tokens_per_second:,.0f} tokens/s, {plan.step:.2f} s a step of {plan.tokens_per_step:,} tokens",
+        "an epoch": f"{plan.epoch_minutes:.1f} minutes",
+        "in all": f"{plan.minutes:.1f} minutes: {plan.steps:,} steps, {plan.epochs:.2f} epochs",
+        "expected": f"{plan.bits_per_character:.2f} bits per character ({study}, which no run of it is off by more than "
+        f"{plan.off_by:.3f})"
+        if plan.bits_per_character is not None
+        else "not known: `movieplotgpt compare` makes a study of a text, and --study names it",
+    }
+    for name, value in rows.items():
+        print(f"{name:<10}{value}")
+    for warning in plan.warnings:
+        print(f"warning: {warning}")

@@ -1,0 +1,66 @@
+"""What `train` and `plan` are told: a TOML with overrides, or a text that settings are chosen for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from movieplotgpt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from movieplotgpt.model.checkpoints import Checkpoint
+    from movieplotgpt.training.run import RunConfig
+
+
+def read_config(config: Path, overrides: tuple[str, ...], length_given: bool) -> RunConfig:
+    """Read the TOML; a length on the command line takes the place of the file's."""
+    from movieplotgpt.config import read_settings
+    from movieplotgpt.training.run import RunConfig
+
+    cleared = tuple(f"training.{name}=none" for name in ("minutes", "steps", "epochs")) if length_given else ()
+    return read_settings(RunConfig, config, cleared + overrides)
+
+
+def suggest_config(
+    text: Path,
+    overrides: tuple[str, ...],
+    lengths: dict[str, float | None],
+    title_column: str | None,
+    text_column: str | None,
+    console: Console,
+) -> RunConfig:
+    """Settings for a text or table, every choice said.
+
+    Raises:
+        ConfigError: a table without the name of its text column, or an override that does not fit.
+    """
+    from movieplotgpt.config import build_settings, override
+    from movieplotgpt.text.sources import TABLE_SUFFIXES, kind_suffix
+    from movieplotgpt.training.quickstart import suggest
+    from movieplotgpt.training.run import RunConfig
+
+    if kind_suffix(text) in TABLE_SUFFIXES and not text_column:
+        raise ConfigError(f"{text} is a table; name its text with --text-column (and its titles with --title-column)")
+    suggestion = suggest(text, minutes=lengths["minutes"] or 5, title_column=title_column, text_column=text_column)
+    for reason in suggestion.reasons:
+        console.print(reason, markup=False, highlight=False)
+    values = suggestion.config.model_dump(mode="json", exclude_unset=True)
+    if any(value is not None for value in lengths.values()):
+        del values["training"]["minutes"]
+    return build_settings(RunConfig, override(values, overrides))
+
+
+def prepare_once(
+    settings: RunConfig, source: Path, data: Path, start_from: Checkpoint | None, console: Console
+) -> None:
+    """Prepare ``source`` into ``data`` unless it is there already, made from the same text with the same settings."""
+    from movieplotgpt.cli.progress import stage_bars
+    from movieplotgpt.text.prepare import is_prepared, prepare
+
+    if start_from is None and is_prepared(settings, source, data):
+        return
+    console.print(f"preparing {source} into {data}", markup=False, highlight=False)
+    with stage_bars() as progress:
+        prepare(settings, source, data, progress, tokenizer=start_from.tokenizer if start_from else None)

@@ -1,0 +1,101 @@
+"""A study's figures: loss against compute, against parameters, and tokenizer against tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from movieplotgpt.errors import MissingExtraError
+from movieplotgpt.study.results import StudyResults, StudyRow, show_budget
+
+COMPUTE, PARAMETERS, TOKENIZERS = "loss-against-compute", "bits-against-parameters", "tokenizers"
+
+
+def draw_study(results: StudyResults, folder: Path) -> list[Path]:
+    """Draw the three figures as SVG and PNG into ``folder`` (extra ``plots``).
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtraError("matplotlib", "plots") from None
+    folder.mkdir(parents=True, exist_ok=True)
+    drawings: dict[str, Callable[[Any, StudyResults], None]] = {
+        COMPUTE: _compute,
+        PARAMETERS: _parameters,
+        TOKENIZERS: _tokenizers,
+    }
+    paths = []
+    for name, draw in drawings.items():
+        figure = Figure(figsize=(7, 4.5), layout="constrained")
+        axes = figure.add_subplot(ylabel="bits per character")
+        draw(axes, results)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+        for suffix in ("svg", "png"):
+            paths.append(folder / f"{name}.{suffix}")
+            with rc_context({"svg.hashsalt": name}):  # the same study draws the same bytes
+                figure.savefig(paths[-1], metadata={"Date": None} if suffix == "svg" else {"Software": None}, dpi=150)
+    return paths
+
+
+def _compute(axes: Any, results: StudyResults) -> None:
+    """Every run's curve on the validation split, and the best of all at each cost."""
+    for row, label in _labelled(results.rows, lambda row: f"{row.size}, {row.tokenizer}"):
+        axes.plot(*zip(*row.curve, strict=True), ".-", linewidth=1, alpha=0.6, label=label)
+    best, frontier = float("inf"), []
+    for flops, bits in sorted(point for row in results.rows for point in row.curve):
+        if bits < best:
+            best = bits
+            frontier.append((flops, bits))
+    axes.plot(*zip(*frontier, strict=True), "k--", linewidth=1.5, label="best of all")
+    axes.set(xscale="log", xlabel="floating-point operations in training")
+
+
+def _parameters(axes: Any, results: StudyResults) -> None:
+    """A line for each tokenizer and budget; seeds are points."""
+    groups: dict[str, list[StudyRow]] = {}
+    for row in results.rows:
+        groups.setdefault(f"{row.tokenizer}, {show_budget(row)}", []).append(row)
+    for label, rows in groups.items():
+        means = _means(rows, lambda row: row.parameters)
+        (line,) = axes.plot(*zip(*means, strict=True), "-", label=label)
+        axes.plot(
+            [row.parameters for row in rows], [row.bits_per_character for row in rows], "o", color=line.get_color()
+        )
+    axes.set(xscale="log", xlabel="parameters")
+
+
+def _tokenizers(axes: Any, results: StudyResults) -> None:
+    """A line for each size and budget over the tokenizers."""
+    names = list(dict.fromkeys(row.tokenizer for row in results.rows))
+    groups: dict[str, list[StudyRow]] = {}
+    for row in results.rows:
+        groups.setdefault(f"{row.size}, {show_budget(row)}", []).append(row)
+    for label, rows in groups.items():
+        axes.plot(*zip(*_means(rows, lambda row: names.index(row.tokenizer)), strict=True), "o-", label=label)
+    axes.set_xticks(range(len(names)), names)
+    axes.set(xlabel="tokenizer")
+
+
+def _means(rows: Sequence[StudyRow], place: Callable[[StudyRow], float]) -> list[tuple[float, float]]:
+    at: dict[float, list[float]] = {}
+    for row in rows:
+        at.setdefault(place(row), []).append(row.bits_per_character)
+    return [(x, mean(bits)) for x, bits in sorted(at.items())]
+
+
+def _labelled(rows: Sequence[StudyRow], name: Callable[[StudyRow], str]) -> list[tuple[StudyRow, str | None]]:
+    """Each row with its name, or None where a row before it has the same."""
+    seen: set[str] = set()
+    labelled: list[tuple[StudyRow, str | None]] = []
+    for row in rows:
+        label = name(row)
+        labelled.append((row, None if label in seen else label))
+        seen.add(label)
+    return labelled

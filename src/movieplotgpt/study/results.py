@@ -1,0 +1,261 @@
+"""What a study found: a table, the law of its losses, and which size and tokenizer to take."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import groupby
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from movieplotgpt import atomic
+from movieplotgpt.errors import DataError, MissingExtraError
+from movieplotgpt.evaluation.intervals import Interval
+from movieplotgpt.evaluation.report import read_evaluation, show_interval
+from movieplotgpt.model.sizes import matrix_parameters, parameters, training_flops_per_token
+from movieplotgpt.study.grid import Cell, Study
+from movieplotgpt.study.scaling import SizeLaw, TextLaw, fit_sizes, fit_text
+from movieplotgpt.text.token_files import PreparedCorpus
+
+RESULTS = "study.json"
+
+
+class StudyRow(BaseModel):
+    """One run: what it was, what it cost, what came of it.
+
+    ``characters`` is how many of the training text it read, repeats counted; ``curve`` has FLOPs and bits per character
+    on the validation split.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    size: str
+    tokenizer: str
+    budget: str
+    amount: float
+    seed: int
+    parameters: int
+    matrix_parameters: int
+    tokens: int
+    characters: float
+    epochs: float
+    flops: float
+    minutes: float
+    bits_per_character: float
+    interval: Interval | None
+    curve: tuple[tuple[float, float], ...]
+
+
+class Law(BaseModel):
+    """The laws of one tokenizer: of sizes for each budget, and of sizes and text over all."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tokenizer: str
+    sizes: dict[str, SizeLaw]
+    text: TextLaw | None
+
+
+class StudyResults(BaseModel):
+    """All that is kept of a study."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    source: str
+    split_hash: str
+    split: str
+    settings: dict[str, Any]
+    machine: str
+    rows: tuple[StudyRow, ...]
+    laws: tuple[Law, ...]
+
+
+def read_results(study: Study, name: str) -> StudyResults:
+    """Gather what the runs of a study found; those that are not done are left out.
+
+    Raises:
+        DataError: none is done.
+    """
+    done = [cell for cell in study.cells if study.evaluation(cell).exists()]
+    if not done:
+        raise DataError(f"no run of {name} is done yet; start it with `movieplotgpt compare`")
+    rows = tuple(_row(study, cell) for cell in done)
+    likelihood = read_evaluation(study.evaluation(done[0])).likelihood
+    return StudyResults(
+        name=name,
+        source=likelihood.source,
+        split_hash=likelihood.split_hash,
+        split=likelihood.split,
+        settings=study.settings.model_dump(mode="json"),
+        machine=f"{likelihood.device}, threads {likelihood.threads}, torch {likelihood.torch}",
+        rows=rows,
+        laws=tuple(_law(tokenizer, rows) for tokenizer in dict.fromkeys(row.tokenizer for row in rows)),
+    )
+
+
+def load_results(path: Path) -> StudyResults:
+    """Read a study.json.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+    """
+    try:
+        return StudyResults.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise DataError(f"there is no study {path}; make one with `movieplotgpt compare`") from None
+    except ValueError:
+        raise DataError(f"{path} is no study, or another version's; run `movieplotgpt compare` again") from None
+
+
+def write_study(results: StudyResults, folder: Path) -> None:
+    """Write study.json, study.csv and STUDY.md.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    atomic.write_text(folder / RESULTS, results.model_dump_json(indent=1) + "\n")
+    atomic.write_text(folder / "study.csv", study_csv(results))
+    atomic.write_text(folder / "STUDY.md", study_markdown(results))
+
+
+def study_csv(results: StudyResults) -> str:
+    """A line for each run."""
+    columns = [name for name in StudyRow.model_fields if name not in ("curve", "interval")]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*columns, "low", "high"])
+    for row in results.rows:
+        writer.writerow([*(getattr(row, name) for name in columns), *(row.interval or ("", ""))])
+    return out.getvalue()
+
+
+def study_markdown(results: StudyResults) -> str:
+    """The advice, a table for each budget, and the laws."""
+    lines = [
+        f"# {results.name}",
+        "",
+        f"`movieplotgpt compare`: {results.source}, bits per character on the {results.split} split "
+        f"(`{results.split_hash[:16]}`); {results.machine}.",
+        "",
+        *(f"- {sentence}" for sentence in advice(results)),
+    ]
+    for budget, rows in _by_budget(results.rows):
+        lines += ["", f"## At {budget} each", "", *_table(rows)]
+    laws = [line for law in results.laws for line in _law_lines(law)]
+    return "\n".join([*lines, *(["", "## Laws", ""] if laws else []), *laws]) + "\n"
+
+
+def advice(results: StudyResults) -> list[str]:
+    """Which size and tokenizer to take at each budget, and how sure that is."""
+    sentences = []
+    for budget, rows in _by_budget(results.rows):
+        means = sorted((mean(bits), size, tokenizer, bits) for (size, tokenizer), bits in _cells(rows).items())
+        best, size, tokenizer, _ = means[0]
+        sentence = f"at {budget} take {size} with {tokenizer}: {best:.3f} bits per character"
+        if len(means) > 1:
+            second, other_size, other_tokenizer, _ = means[1]
+            sentence += f"; next {other_size} with {other_tokenizer}, {second - best:.3f} more"
+        spreads = [max(bits) - min(bits) for *_, bits in means if len(bits) > 1]
+        if spreads:
+            sentence += f" (seeds of one run differ by up to {max(spreads):.3f})"
+        else:
+            sentence += " (one seed each: what seeds alone make is not known here)"
+        sentences.append(sentence)
+    return sentences
+
+
+def show_budget(row: StudyRow) -> str:
+    """``1e+14 flops``, ``2 epochs``."""
+    return f"{row.amount:g} {row.budget}"
+
+
+def _by_budget(rows: Sequence[StudyRow]) -> list[tuple[str, list[StudyRow]]]:
+    ordered = sorted(rows, key=lambda row: (row.budget, row.amount))
+    return [(budget, list(same)) for budget, same in groupby(ordered, key=show_budget)]
+
+
+def _cells(rows: Sequence[StudyRow]) -> dict[tuple[str, str], list[float]]:
+    """Bits per character by size and tokenizer, a number for each seed."""
+    cells: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        cells.setdefault((row.size, row.tokenizer), []).append(row.bits_per_character)
+    return cells
+
+
+def _table(rows: Sequence[StudyRow]) -> list[str]:
+    lines = [
+        "| size | tokenizer | parameters | bits per character, by seed | interval of the first | epochs | minutes |",
+        "| --- | --- | ---: | --- | --- | ---: | ---: |",
+    ]
+    for (size, tokenizer), bits in sorted(_cells(rows).items(), key=lambda item: mean(item[1])):
+        first = next(row for row in rows if (row.size, row.tokenizer) == (size, tokenizer))
+        lines.append(
+            f"| {size} | {tokenizer} | {first.parameters / 1e6:.1f} M | {', '.join(f'{each:.3f}' for each in bits)} | "
+            f"{show_interval(first.interval)} | {first.epochs:.2f} | {first.minutes:.1f} |"
+        )
+    return lines
+
+
+def _law_lines(law: Law) -> list[str]:
+    lines = [
+        f"- {law.tokenizer}, {budget}: {size.floor:.3f} + {size.scale:.3g} / parameters^{size.exponent:.2f} (95 % of the "
+        f"first number: {show_interval(size.interval)}; no run is off by more than {size.largest_error:.3f})"
+        for budget, size in law.sizes.items()
+    ]
+    if text := law.text:
+        lines.append(
+            f"- {law.tokenizer}, all {text.points} runs: {text.floor:.3f} + {text.a:.3g} / parameters^{text.alpha:.2f} + "
+            f"{text.b:.3g} / characters^{text.beta:.2f} (no run is off by more than {text.largest_error:.3f})"
+        )
+    return lines
+
+
+def _row(study: Study, cell: Cell) -> StudyRow:
+    found = read_evaluation(study.evaluation(cell))
+    corpus = PreparedCorpus.load(study.data(cell))
+    network = study.run_config(cell).model.model_config_for(corpus.tokenizer.vocab_size)
+    counts = corpus.manifest.splits["train"]
+    training = found.training
+    epochs = training["tokens"] / (counts.header_tokens + counts.body_tokens + counts.documents)
+    per_token = training_flops_per_token(network)
+    per_step = training["tokens"] / max(1, training["step"])
+    return StudyRow(
+        size=cell.size,
+        tokenizer=cell.tokenizer,
+        budget=cell.budget,
+        amount=cell.amount,
+        seed=cell.seed,
+        parameters=parameters(network),
+        matrix_parameters=matrix_parameters(network),
+        tokens=training["tokens"],
+        characters=epochs * counts.characters,
+        epochs=epochs,
+        flops=per_token * training["tokens"],
+        minutes=training["seconds"] / 60,
+        bits_per_character=found.likelihood.bits_per_character,
+        interval=found.likelihood.interval,
+        curve=tuple((step * per_step * per_token, bits) for step, bits in training["curve"]),
+    )
+
+
+def _law(tokenizer: str, rows: Sequence[StudyRow]) -> Law:
+    """The laws that the runs suffice for."""
+    own = [row for row in rows if row.tokenizer == tokenizer]
+    sizes: dict[str, SizeLaw] = {}
+    for budget, same in _by_budget(own):
+        with suppress(DataError):
+            sizes[budget] = fit_sizes([row.parameters for row in same], [row.bits_per_character for row in same])
+    text = None
+    with suppress(DataError, MissingExtraError):
+        text = fit_text(
+            [row.parameters for row in own],
+            [row.characters for row in own],
+            [row.bits_per_character for row in own],
+        )
+    return Law(tokenizer=tokenizer, sizes=sizes, text=text)

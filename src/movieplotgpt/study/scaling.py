@@ -1,0 +1,133 @@
+"""The law that a study's losses follow: what more weights and more text would bring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from movieplotgpt.errors import DataError, MissingExtraError
+from movieplotgpt.evaluation.intervals import Interval
+
+F64: TypeAlias = npt.NDArray[np.float64]
+
+_EXPONENTS = np.linspace(0.05, 1.5, 59)
+_RESAMPLES = 400
+
+
+class SizeLaw(BaseModel):
+    """Bits per character = ``floor`` + ``scale`` / parameters ** ``exponent``, for one tokenizer and length of training.
+
+    ``interval`` holds the 95 % interval of ``floor``; ``largest_error`` is the greatest distance of a measured point.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    floor: float
+    scale: float
+    exponent: float
+    interval: Interval
+    largest_error: float
+
+    def bits(self, parameters: float) -> float:
+        """Bits per character that a model of so many parameters should have."""
+        return float(self.floor + self.scale / parameters**self.exponent)
+
+
+class TextLaw(BaseModel):
+    """Bits per character = ``floor`` + a / parameters ** alpha + b / characters ** beta, for one tokenizer.
+
+    Source: the parametric fit of Hoffmann et al. (arXiv 2203.15556), on characters in place of tokens.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    floor: float
+    a: float
+    alpha: float
+    b: float
+    beta: float
+    largest_error: float
+    points: int
+
+    def bits(self, parameters: float, characters: float) -> float:
+        """Bits per character after ``characters`` read in training, repeats counted."""
+        return float(self.floor + self.a / parameters**self.alpha + self.b / characters**self.beta)
+
+
+def fit_sizes(parameters: Sequence[float], bits: Sequence[float], seed: int = 0) -> SizeLaw:
+    """Least squares; the interval comes from drawing the residuals anew.
+
+    Raises:
+        DataError: there are fewer than three sizes.
+    """
+    n, y = np.asarray(parameters, float), np.asarray(bits, float)
+    if len(set(n.tolist())) < 3:
+        raise DataError(f"a law of sizes needs three sizes at least, and these are {len(set(n.tolist()))}")
+    floor, scale, exponent = _best_power(n, y)
+    fitted = floor + scale / n**exponent
+    spread = np.sqrt(((y - fitted) ** 2).sum() / max(1, len(y) - 3))
+    rng = np.random.default_rng(seed)
+    floors = [_best_power(n, fitted + rng.normal(0, spread, len(y)))[0] for _ in range(_RESAMPLES)]
+    low, high = np.quantile(floors, [0.025, 0.975]).tolist()
+    return SizeLaw(
+        floor=floor,
+        scale=scale,
+        exponent=exponent,
+        interval=(low, high),
+        largest_error=float(np.abs(y - fitted).max()),
+    )
+
+
+def fit_text(parameters: Sequence[float], characters: Sequence[float], bits: Sequence[float]) -> TextLaw:
+    """Least squares from several beginnings.
+
+    Raises:
+        DataError: there are fewer than six points, three sizes or three lengths.
+        MissingExtraError: scipy is not installed.
+    """
+    try:
+        from scipy.optimize import least_squares
+    except ImportError:
+        raise MissingExtraError("scipy", "evaluate") from None
+    n, d, y = (np.asarray(values, float) for values in (parameters, characters, bits))
+    if len(y) < 6 or min(len(set(n.tolist())), len(set(d.tolist()))) < 3:
+        raise DataError(f"a law of sizes and text needs six runs, of three sizes and three lengths; there are {len(y)}")
+    middle_n, middle_d = (float(np.exp(np.log(values).mean())) for values in (n, d))
+
+    def predicted(p: F64) -> F64:
+        floor, log_a, alpha, log_b, beta = p
+        return np.asarray(floor + np.exp(log_a) * (n / middle_n) ** -alpha + np.exp(log_b) * (d / middle_d) ** -beta)
+
+    lower, upper = [0, -9, 0.02, -9, 0.02], [y.min(), 3, 2, 3, 2]
+    fits: list[Any] = [
+        least_squares(lambda p: predicted(p) - y, [y.min() * share, -2, exponent, -2, exponent], bounds=(lower, upper))
+        for share in (0.5, 0.8)
+        for exponent in (0.2, 0.5)
+    ]
+    best = min(fits, key=lambda fit: fit.cost)
+    floor, log_a, alpha, log_b, beta = best.x.tolist()
+    return TextLaw(
+        floor=floor,
+        a=float(np.exp(log_a) * middle_n**alpha),
+        alpha=alpha,
+        b=float(np.exp(log_b) * middle_d**beta),
+        beta=beta,
+        largest_error=float(np.abs(predicted(best.x) - y).max()),
+        points=len(y),
+    )
+
+
+def _best_power(n: F64, y: F64) -> tuple[float, float, float]:
+    """Floor, scale and exponent: for a given exponent the rest is linear, so the best of many exponents."""
+    found = []
+    for exponent in _EXPONENTS.tolist():
+        x = n**-exponent
+        scale = max(0.0, float(((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum()))
+        floor = float(y.mean() - scale * x.mean())
+        error = float(((y - floor - scale * x) ** 2).sum())
+        found.append((floor < 0, error, floor, scale, exponent))  # nothing is predicted for less than nothing
+    return min(found)[2:]

@@ -1,0 +1,136 @@
+"""A study is a grid of runs: what it plans, and that what is done stays done."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from movieplotgpt.cli import main
+from movieplotgpt.errors import ConfigError
+from movieplotgpt.model.sizes import training_flops_per_token
+from movieplotgpt.study.grid import Cell, Study
+from movieplotgpt.study.results import load_results
+from movieplotgpt.study.running import steps_for
+from movieplotgpt.text.token_files import PreparedCorpus
+
+StudyOf = Callable[..., Path]
+FLOPS = 3e10
+
+
+@pytest.fixture
+def study_of(tmp_path: Path, films_toml: Path, monkeypatch: pytest.MonkeyPatch) -> StudyOf:
+    """``study_of('sizes = ["tiny"]', ...)``: a study's TOML with these lines in its grid."""
+    monkeypatch.chdir(tmp_path)
+
+    def made(*grid: str, shared: str = "") -> Path:
+        path = tmp_path / "study.toml"
+        fast = '"training.tokens_per_step=256", "model.context_length=64", "training.compile=off", "training.evaluations=2"'
+        path.write_text(
+            f'config = "{films_toml.name}"\nset = [{fast}]\n{shared}\n[[grid]]\n' + "\n".join(grid), encoding="utf-8"
+        )
+        return path
+
+    return made
+
+
+def test_a_grid_is_every_combination_once(study_of: StudyOf, tmp_path: Path) -> None:
+    path = study_of(
+        'sizes = ["tiny", "mini"]',
+        'tokenizers = ["char", "bpe-300"]',
+        "seeds = [1, 2]",
+        "flops = [1e9]",
+        "[[grid]]",
+        'sizes = ["tiny"]',
+        'tokenizers = ["char"]',
+        "flops = [1e9]",
+    )
+    cells = Study.read(path, tmp_path / "out").cells
+    assert len(cells) == 8 == len({cell.name for cell in cells})
+    assert Cell("mini", "bpe-300", "flops", 1e9, 2) in cells
+    assert {cell.name for cell in cells} >= {"tiny-char-1e+09-flops-1", "mini-bpe-300-1e+09-flops-2"}
+
+
+def test_equal_flops_are_equal(study_of: StudyOf, plots_csv: Path, tmp_path: Path) -> None:
+    path = study_of('sizes = ["tiny", "mini"]', 'tokenizers = ["char", "bpe-300"]', "flops = [1e12]")
+    study = Study.read(path, tmp_path / "out")
+    study.prepare(plots_csv)
+    for cell in study.cells:
+        corpus, config = PreparedCorpus.load(study.data(cell)), study.run_config(cell)
+        assert corpus.tokenizer.kind == config.tokenizer.kind == cell.tokenizer.partition("-")[0]
+        network = config.model.model_config_for(corpus.tokenizer.vocab_size)
+        cost = steps_for(config, corpus, 1e12) * config.training.tokens_per_step * training_flops_per_token(network)
+        assert cost == pytest.approx(1e12, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("grid", "said"),
+    [
+        (('sizes = ["tiny"]', 'tokenizers = ["char"]'), "one of flops, epochs and minutes, not none"),
+        (('sizes = ["tiny"]', 'tokenizers = ["char"]', "flops = [1]", "epochs = [1]"), "not flops and epochs"),
+        (('sizes = ["tiny"]', 'tokenizers = ["bpe"]', "flops = [1]"), "bpe-4096, not 'bpe'"),
+        (('sizes = ["huge"]', 'tokenizers = ["char"]', "flops = [1]"), "'huge'"),
+        (('sizes = ["tiny"]', 'tokenizers = ["char"]', "flops = [1]", "nose = 1"), "unknown setting grid.0.nose"),
+    ],
+)
+def test_what_does_not_fit_is_said(study_of: StudyOf, tmp_path: Path, grid: tuple[str, ...], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Study.read(study_of(*grid), tmp_path / "out")
+
+
+def test_without_a_text_it_is_asked_for(study_of: StudyOf, tmp_path: Path) -> None:
+    study = Study.read(study_of('sizes = ["tiny"]', 'tokenizers = ["char"]', "flops = [1e9]"), tmp_path / "out")
+    with pytest.raises(ConfigError, match="--source"):
+        study.prepare(None)
+
+
+@pytest.mark.slow
+def test_a_study_that_is_killed_trains_only_what_is_missing(
+    study_of: StudyOf, plots_csv: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = study_of('sizes = ["tiny", "mini", "small"]', 'tokenizers = ["char", "bpe-300"]', f"flops = [{FLOPS}]")
+    command = ["compare", str(path), "--source", str(plots_csv), "--out", "out"]
+    started = subprocess.Popen([sys.executable, "-m", "movieplotgpt", *command], start_new_session=True)
+    kept = Path("out/evaluations")
+    deadline = time.monotonic() + 300
+    while len(list(kept.glob("*.json"))) < 2 and started.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(started.pid, signal.SIGKILL)
+    started.wait()
+    before = {one.name: one.stat().st_mtime_ns for one in kept.glob("*.json")}
+    assert 2 <= len(before) < 6
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    assert f"{len(before)} of 6 runs are there already" in err and "6 of 6" in err
+    after = {one.name: one.stat().st_mtime_ns for one in kept.glob("*.json")}
+    assert len(after) == 6 and before.items() <= after.items()
+    results = load_results(Path("out/study.json"))
+    assert len(results.rows) == 6
+    for row in results.rows:
+        assert row.flops == pytest.approx(FLOPS, rel=0.35)  # whole steps
+        assert row.minutes > 0 and row.epochs > 0 and row.curve
+    assert [law.tokenizer for law in results.laws] == ["char", "bpe-300"]
+    assert all(list(law.sizes) == ["3e+10 flops"] for law in results.laws)
+    assert out.startswith("# study\n") and "- at 3e+10 flops take " in out
+    assert len(list(Path("out/figures").glob("*.svg"))) == len(list(Path("out/figures").glob("*.png"))) == 3
+    lines = Path("out/study.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 7 and lines[0].startswith("size,tokenizer,budget")
+    assert main(command) == 0
+    assert "6 of 6 runs are there already" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_is_named_with_its_words(
+    study_of: StudyOf, plots_csv: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = study_of('sizes = ["tiny"]', 'tokenizers = ["char"]', "flops = [1e9]")
+    path.write_text(path.read_text(encoding="utf-8").replace("context_length=64", "context_length=100000"), "utf-8")
+    assert main(["compare", str(path), "--source", str(plots_csv), "--out", "out"]) == 1
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert err.startswith("movieplotgpt: tiny-char-1e+09-flops-1 failed (movieplotgpt: ") and ".log" in err
