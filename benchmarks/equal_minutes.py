@@ -1,12 +1,13 @@
-"""Bits per character after the same minutes: ours, and nanoGPT's best character model, on the same plots.
+"""Bits per character after the same minutes: ours, nanoGPT's best character model and the original, on the same plots.
 
     python benchmarks/equal_minutes.py --plots wiki_movie_plots_deduped.csv --nanogpt ../nanoGPT --minutes 10
 
-nanoGPT (10.7 M parameters, context 256, batch 64: its guide's for characters; bfloat16, compiled, no dropout) reads the
-plots of the training split, a blank line between them, and is scored on those of the validation split in windows that
+nanoGPT (10.7 M parameters, context 256, batch 64: its guide's for characters; compiled, no dropout) and the original's
+configuration (8 layers, 8 heads, 512 wide, context 256, dropout 0.2, batch 128, AdamW at 3e-4) read random windows of the
+plots of the training split, a blank line between them, and are scored on those of the validation split in windows that
 follow each other. Ours is `movieplotgpt train configs/plots-minutes.toml`, scored on the same characters and the end of
-each plot, behind its title. Both clocks run from the start of the process and stop before scoring; ours scores within
-its minutes.
+each plot, behind its title. All clocks run from the start of the process and stop before scoring; ours scores within
+its minutes, and a peer's last step may end behind them.
 """
 
 from __future__ import annotations
@@ -32,44 +33,59 @@ from movieplotgpt.config import read_settings
 from movieplotgpt.text.prepare import prepare
 from movieplotgpt.text.token_files import PreparedCorpus
 from movieplotgpt.training.run import RunConfig
-from peers import CONTENDERS, SHAPES
+from peers import CONTENDERS, SHAPES, missing
 from time_to_loss import documents, nats_per_character
 from train_step import commit
 
 TOML = Path(__file__).parents[1] / "configs" / "plots-minutes.toml"
-PEER, RATE = "nanogpt-patched", 1e-3
+PEERS = {"nanogpt-patched": "10M", "original": "original"}  # and their shapes
+RATE = 1e-3  # of nanoGPT's guide: warmed up, then a cosine to a tenth; the original's stays as it is
 
 
-def train_peer(pipe: Connection, clone: Path, shape_name: str, texts: tuple[str, str], seconds: float) -> None:
+def train_peer(
+    pipe: Connection, peer: str, clone: Path | None, shape_name: str, texts: tuple[str, str], seconds: float
+) -> None:
     """The child: train for so many seconds, its start included, tell nats per character, steps and parameters."""
     began = time.perf_counter()
     alphabet = {character: i for i, character in enumerate(sorted(set("".join(texts))))}
     train, validation = (torch.tensor([alphabet[character] for character in text]) for text in texts)
     shape = replace(SHAPES[shape_name], vocab_size=len(alphabet))
-    made = CONTENDERS[PEER](shape, clone, "cpu")
+    made = CONTENDERS[peer](shape, clone, "cpu")
     random = np.random.default_rng(0)
     steps = 0
     while (spent := time.perf_counter() - began) < seconds:
-        rate = RATE * min((steps + 1) / 100, 0.1 + 0.45 * (1 + math.cos(math.pi * spent / seconds)))
-        for group in made.optimizers[0].param_groups:
-            group["lr"] = rate
+        if peer.startswith("nanogpt"):
+            rate = RATE * min((steps + 1) / 100, 0.1 + 0.45 * (1 + math.cos(math.pi * spent / seconds)))
+            for group in made.optimizers[0].param_groups:
+                group["lr"] = rate
         starts = random.integers(0, len(train) - shape.context_length - 1, shape.batch_size)
         rows = torch.stack([train[at : at + shape.context_length + 1] for at in starts.tolist()])
         made.step(rows[:, :-1].contiguous(), rows[:, 1:].contiguous())
         steps += 1
-    pipe.send((nats_per_character(made, validation, shape), steps, made.parameters))
+    spent = time.perf_counter() - began
+    nats = nats_per_character(made, validation, shape)
+    pipe.send(
+        {
+            "bits_per_character": nats / math.log(2),
+            "steps": steps,
+            "characters": steps * shape.tokens,
+            "parameters": made.parameters,
+            "precision": made.precision,
+            "seconds": spent,
+        }
+    )
 
 
-def peer(arguments: argparse.Namespace, texts: tuple[str, str]) -> dict[str, Any]:
-    """NanoGPT's bits per character, steps and parameters."""
+def peer(name: str, arguments: argparse.Namespace, texts: tuple[str, str]) -> dict[str, Any]:
+    """What a peer reached, in a process of its own."""
     here, there = multiprocessing.Pipe()
-    given = (there, arguments.nanogpt, arguments.shape, texts, arguments.minutes * 60)
+    given = (there, name, arguments.nanogpt, arguments.shape or PEERS[name], texts, arguments.minutes * 60)
     child = multiprocessing.get_context("spawn").Process(target=train_peer, args=given)
     child.start()
     there.close()
-    nats, steps, parameters = here.recv()
+    found: dict[str, Any] = here.recv()
     child.join()
-    return {"bits_per_character": nats / math.log(2), "steps": steps, "parameters": parameters}
+    return found
 
 
 def ours(arguments: argparse.Namespace, data: Path) -> dict[str, Any]:
@@ -95,9 +111,10 @@ def main() -> None:
     """Measure, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plots", type=Path, required=True, help="the movie plots (CSV)")
-    parser.add_argument("--nanogpt", type=Path, required=True, help="a clone of github.com/karpathy/nanoGPT")
+    parser.add_argument("--nanogpt", type=Path, help="a clone of github.com/karpathy/nanoGPT; none: without it")
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--shape", choices=list(SHAPES), default="10M", help="of nanoGPT")
+    parser.add_argument("--shape", choices=list(SHAPES), help="of the peers, in place of their own")
     parser.add_argument("--set", nargs="*", default=[], help="other settings of ours: section.key=value")
     parser.add_argument("--out", type=Path, help="a JSON file to keep the numbers in")
     arguments = parser.parse_args()
@@ -107,10 +124,22 @@ def main() -> None:
         prepare(read_settings(RunConfig, TOML), arguments.plots, data)
         corpus = PreparedCorpus.load(data)
         texts = documents(corpus, "train"), documents(corpus, "validation")
-        rows = {"ours": ours(arguments, data), PEER: peer(arguments, texts)}
+        rows = {"ours": ours(arguments, data)}
+        for name in arguments.peers:
+            if why := missing(name, arguments.nanogpt):
+                print(f"{name} is left out: {why}")
+            else:
+                rows[name] = peer(name, arguments, texts)
     for name, row in rows.items():
         print(f"{name:<18}{row['bits_per_character']:.4f} bits per character after {row['steps']:,} steps", flush=True)
-    keep(arguments.out, {"settings": settings_of(arguments), "nanogpt_commit": commit(arguments.nanogpt), "runs": rows})
+    keep(
+        arguments.out,
+        {
+            "settings": settings_of(arguments),
+            "nanogpt_commit": commit(arguments.nanogpt),
+            "runs": rows,
+        },
+    )
 
 
 if __name__ == "__main__":

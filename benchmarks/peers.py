@@ -182,8 +182,11 @@ def original(shape: Shape, nanogpt: Path | None, device: str) -> Contender:
 def nanogpt(shape: Shape, clone: Path | None, device: str, *, patched: bool = False) -> Contender:
     """NanoGPT as it ships: on a GPU bfloat16 and compiled, on a CPU float32, eager, dropout 0.2.
 
-    ``patched``: on a CPU as on a GPU.
+    ``patched``: on a CPU as on a GPU, in bfloat16 where ours is.
     """
+    from movieplotgpt.training.hardware import choose_hardware
+    from movieplotgpt.training.run import TrainingSettings
+
     assert clone is not None
     patched = patched or device == "cuda"
     specification = importlib.util.spec_from_file_location("nanogpt_model", clone / "model.py")
@@ -203,8 +206,9 @@ def nanogpt(shape: Shape, clone: Path | None, device: str, *, patched: bool = Fa
     model = module.GPT(config).to(device)
     optimizer = model.configure_optimizers(0.1, 1e-3, (0.9, 0.99), device)
     called = torch.compile(model) if patched else model
-    around = (lambda: torch.autocast(device, torch.bfloat16)) if patched else nullcontext
-    precision = "bfloat16" if patched else "float32"
+    half = patched and choose_hardware(TrainingSettings.model_validate({"device": device})).dtype == torch.bfloat16
+    around = (lambda: torch.autocast(device, torch.bfloat16)) if half else nullcontext
+    precision = "bfloat16" if half else "float32"
     return Contender(model, [optimizer], lambda ids, targets: called(ids, targets)[1], precision, around)
 
 
