@@ -29,10 +29,10 @@ def layout(text: str) -> list[str]:
             continue
         indent = len(line) - len(line.lstrip())
         folders = [(depth, folder) for depth, folder in folders if depth < indent]
-        path = (folders[-1][1] if folders else "") + line.split()[0]
-        if path.endswith("/"):
-            folders.append((indent, path))
-        paths.append(path)
+        inside = folders[-1][1] if folders else ""
+        paths += [inside + name for name in line.strip().split("  ")[0].split(", ")]
+        if paths[-1].endswith("/"):
+            folders.append((indent, paths[-1]))
     return paths
 
 

@@ -14,7 +14,7 @@ import pytest
 from movieplotgpt.cli import main
 from movieplotgpt.evaluation import samples
 from movieplotgpt.evaluation.likelihood import evaluate as measure
-from movieplotgpt.evaluation.report import read_evaluation
+from movieplotgpt.evaluation.record import read_evaluation
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from movieplotgpt.text.token_files import PreparedCorpus
 

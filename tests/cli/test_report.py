@@ -37,7 +37,8 @@ def results(
 def test_report_writes_results_and_says_where(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report"]) == 0
     said = capsys.readouterr()
-    assert (said.out, said.err) == (f"{Path('results') / 'RESULTS.md'}\n", "")
+    assert said.out.splitlines() == [str(Path("results") / name) for name in ("RESULTS.md", "results.html")]
+    assert said.err == ""
     text = (results / "RESULTS.md").read_text(encoding="utf-8")
     bits = json.loads((results / "runs" / "films.json").read_text(encoding="utf-8"))["likelihood"]["bits_per_character"]
     assert f"**{bits:.3f}**" in text and "## plots.csv: test split, 4 documents" in text
@@ -49,7 +50,9 @@ def test_a_figure_is_drawn_and_linked(results: Path, capsys: pytest.CaptureFixtu
     pytest.importorskip("matplotlib")
     assert main(["report", "--figure", "films=films"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said == [str(Path("results") / "figures" / "films.svg"), str(Path("results") / "RESULTS.md")]
+    names = (Path("figures") / "films.svg", "RESULTS.md", "results.html")
+    assert said == [str(Path("results") / name) for name in names]
+    assert "data:image/svg+xml;base64," in (results / "results.html").read_text(encoding="utf-8")
     figure = (results / "figures" / "films.svg").read_bytes()
     first = (results / "RESULTS.md").read_bytes()
     assert b"![films](figures/films.svg)" in first

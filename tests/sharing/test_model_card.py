@@ -21,7 +21,7 @@ from movieplotgpt.config import read_settings
 from movieplotgpt.errors import ConfigError
 from movieplotgpt.evaluation.compressors import CompressorScore
 from movieplotgpt.evaluation.likelihood import LikelihoodReport
-from movieplotgpt.evaluation.report import Evaluation
+from movieplotgpt.evaluation.record import Evaluation
 from movieplotgpt.evaluation.titles import TitleLift
 from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
 from movieplotgpt.sharing.model_card import Cards, CardSettings, card_for, model_card

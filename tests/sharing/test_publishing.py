@@ -17,13 +17,13 @@ from safetensors.torch import load_file
 from movieplotgpt.config import build_settings
 from movieplotgpt.errors import CheckpointError, ConfigError, DataError
 from movieplotgpt.evaluation.likelihood import evaluate
-from movieplotgpt.evaluation.report import describe, read_evaluation
+from movieplotgpt.evaluation.record import describe, read_evaluation
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from movieplotgpt.model.sizes import parameters
 from movieplotgpt.sharing import publishing
 from movieplotgpt.sharing.model_card import SAMPLE_TOKENS
-from movieplotgpt.sharing.publishing import WeightsManifest, publish, read_manifest, verify, weights_readme
+from movieplotgpt.sharing.publishing import WeightsManifest, file_sha256, publish, read_manifest, verify, weights_readme
 from movieplotgpt.text.prepare import PrepareSettings, prepare
 from movieplotgpt.text.token_files import PreparedCorpus
 
@@ -307,3 +307,9 @@ def test_the_readme_has_a_row_for_each_model(weights: Path, run: Path, evaluated
         assert f"[{name}]({name}/README.md)" in row and (weights / name / "README.md").is_file()
         assert "Writes an invented film." in row and f"{entry.size / 1e6:.1f} MB" in row and "cc-by-sa-4.0" in row
     assert "| - |" in rows[0] and "(test) |" in rows[1]
+
+
+@pytest.mark.parametrize("size", [0, 1, 1_000_003])
+def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path: Path, size: int) -> None:
+    (tmp_path / "f").write_bytes(b"x" * size)
+    assert file_sha256(tmp_path / "f") == hashlib.sha256(b"x" * size).hexdigest()

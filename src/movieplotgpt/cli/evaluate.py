@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from movieplotgpt.evaluation.compressors import CompressorScore
-    from movieplotgpt.evaluation.report import Evaluation
+    from movieplotgpt.evaluation.record import Evaluation
     from movieplotgpt.evaluation.samples import SampleReport
     from movieplotgpt.model.checkpoints import Checkpoint
     from movieplotgpt.text.token_files import PreparedCorpus
@@ -65,7 +65,7 @@ def evaluate(
     from movieplotgpt.evaluation import likelihood
     from movieplotgpt.evaluation.held_out import read_held_out
     from movieplotgpt.evaluation.next_sentence import next_sentence
-    from movieplotgpt.evaluation.report import describe
+    from movieplotgpt.evaluation.record import describe
     from movieplotgpt.evaluation.titles import title_retrieval
     from movieplotgpt.model.checkpoints import load_checkpoint
     from movieplotgpt.text.token_files import PreparedCorpus
@@ -162,7 +162,7 @@ def _show(evaluation: Evaluation) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from movieplotgpt.evaluation.report import SCORECARD, show_samples, show_shares
+    from movieplotgpt.report.tables import SCORECARD, show_samples, show_shares
 
     measured = evaluation.likelihood
     table = Table(title=f"{evaluation.model} on {measured.source}, {measured.split} split", title_justify="left")
@@ -196,7 +196,7 @@ def _show(evaluation: Evaluation) -> None:
 
 
 def _rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:
-    from movieplotgpt.evaluation.report import show_interval
+    from movieplotgpt.evaluation.intervals import show_interval
 
     measured, lift = evaluation.likelihood, evaluation.likelihood.title_lift
     rows = [(evaluation.model, f"{measured.bits_per_character:.4f}", show_interval(measured.interval, 4))]

@@ -1,4 +1,4 @@
-"""``movieplotgpt report``: RESULTS.md, made of the evaluations."""
+"""``movieplotgpt report``: RESULTS.md and a page, made of the evaluations and studies."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ def report(
     results: Path = Path("results"),
     figure: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = (),
 ) -> None:
-    """Write RESULTS.md of the evaluations in results/runs.
+    """Write RESULTS.md and results.html of the evaluations in results/runs and the studies in results/studies.
 
     Args:
-        results: The folder that holds runs/ and gets RESULTS.md and figures/.
+        results: The folder that holds runs/ and studies/, and gets RESULTS.md, results.html and figures/.
         figure: NAME=RUN: also draw the loss of the folder RUN as the figure of NAME.
     """
     from movieplotgpt.errors import ConfigError
-    from movieplotgpt.evaluation.report import write_figure, write_results
+    from movieplotgpt.report.results import write_figure, write_results
 
     for pair in figure:
         name, equals, run = pair.partition("=")
         if not (name and equals and run):
             raise ConfigError(f"--figure {pair!r} is not of the form NAME=RUN, as in plots-bpe=runs/plots-bpe")
         print(write_figure(results, name, Path(run)))
-    print(write_results(results))
+    for path in write_results(results):
+        print(path)

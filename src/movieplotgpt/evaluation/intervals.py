@@ -40,3 +40,8 @@ def share_interval(share: float, n: int) -> Interval:
     middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def show_interval(interval: Interval | None, digits: int = 3) -> str:
+    """``1.291 to 1.312``; a dash where there is none."""
+    return f"{interval[0]:.{digits}f} to {interval[1]:.{digits}f}" if interval else "-"

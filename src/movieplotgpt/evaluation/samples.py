@@ -24,6 +24,7 @@ from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
 SAMPLES, FEWEST = 300, 5
 READ = 1_000  # characters of each text that are looked at: names and loops depend on the length
 REAL_A, REAL_B, SHUFFLED, TRIGRAMS = "real A", "real B", "sentences shuffled", "trigrams"
+EXAMPLES, SHOWN = 3, 600  # texts that are kept, and characters of each
 _LABELLED = 0.8  # of a text's lines: then it is a dialogue
 
 
@@ -68,8 +69,17 @@ class SampleScores(BaseModel):
     judge_bits: float | None
 
 
+class Example(BaseModel):
+    """The beginning of a text the model wrote."""
+
+    model_config = ConfigDict(frozen=True)
+
+    title: str
+    text: str
+
+
 class SampleReport(BaseModel):
-    """The scorecard: the rows, and how the samples were drawn."""
+    """The scorecard: the rows, how the samples were drawn, and the first of them."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -79,6 +89,7 @@ class SampleReport(BaseModel):
     characters_read: int
     judge: str | None
     seconds: float
+    examples: tuple[Example, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -138,6 +149,10 @@ def score_samples(
         seed=seed,
         characters_read=READ,
         judge=judge_name,
+        examples=tuple(
+            Example(title=title, text=text[:SHOWN])
+            for title, text in zip(written.titles[:EXAMPLES], written.whole, strict=False)
+        ),
         seconds=round(time.monotonic() - began, 2),
     )
 

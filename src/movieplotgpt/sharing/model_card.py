@@ -17,7 +17,8 @@ from pydantic import Field
 
 from movieplotgpt.config import Settings, read_settings
 from movieplotgpt.errors import ConfigError
-from movieplotgpt.evaluation.report import Evaluation, show_interval
+from movieplotgpt.evaluation.intervals import show_interval
+from movieplotgpt.evaluation.record import Evaluation
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.sizes import parameters
 

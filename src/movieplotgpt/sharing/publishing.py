@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import replace
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from movieplotgpt import atomic
 from movieplotgpt.errors import CheckpointError, ConfigError
-from movieplotgpt.evaluation.report import Evaluation, file_sha256, read_evaluation
+from movieplotgpt.evaluation.record import Evaluation, read_evaluation
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, resolve, write_model_files
 from movieplotgpt.model.sizes import parameters
@@ -223,3 +224,9 @@ def _problems(folder: Path, entry: ModelEntry) -> list[str]:
 
 def _model_folders(weights: Path) -> list[Path]:
     return sorted(path.parent for path in weights.glob("[!.]*/config.json"))
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,7 +10,7 @@ from typing import Any
 from movieplotgpt.errors import MissingExtraError
 from movieplotgpt.study.results import StudyResults, StudyRow, show_budget
 
-COMPUTE, PARAMETERS, TOKENIZERS = "loss-against-compute", "bits-against-parameters", "tokenizers"
+DRAWN = COMPUTE, PARAMETERS, TOKENIZERS = "loss-against-compute", "bits-against-parameters", "tokenizers"
 
 
 def draw_study(results: StudyResults, folder: Path) -> list[Path]:

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict
 
 from movieplotgpt import atomic
 from movieplotgpt.errors import DataError, MissingExtraError
-from movieplotgpt.evaluation.intervals import Interval
-from movieplotgpt.evaluation.report import read_evaluation, show_interval
+from movieplotgpt.evaluation.intervals import Interval, show_interval
+from movieplotgpt.evaluation.record import read_evaluation
 from movieplotgpt.model.sizes import matrix_parameters, parameters, training_flops_per_token
 from movieplotgpt.study.grid import Cell, Study
 from movieplotgpt.study.scaling import SizeLaw, TextLaw, fit_sizes, fit_text

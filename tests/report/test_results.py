@@ -7,7 +7,6 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from movieplotgpt import __version__
 from movieplotgpt.errors import DataError, MissingExtraError
 from movieplotgpt.evaluation.compressors import CompressorScore
-from movieplotgpt.evaluation.likelihood import LikelihoodReport, evaluate
+from movieplotgpt.evaluation.intervals import show_interval
+from movieplotgpt.evaluation.likelihood import LikelihoodReport
 from movieplotgpt.evaluation.next_sentence import Choice, NextSentence
-from movieplotgpt.evaluation.report import (
-    Evaluation,
-    describe,
-    file_sha256,
-    read_evaluation,
-    results_markdown,
-    show_interval,
-    write_figure,
-    write_results,
-)
+from movieplotgpt.evaluation.record import Evaluation, describe, read_evaluation
 from movieplotgpt.evaluation.samples import SampleReport, SampleScores, TitlesFound
 from movieplotgpt.evaluation.titles import LiftAt, TitleLift, TitleRetrieval
 from movieplotgpt.generation.sampling import SamplingConfig
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from movieplotgpt.model.sizes import parameters
-from movieplotgpt.text.token_files import PreparedCorpus
+from movieplotgpt.report.results import results_markdown, write_figure, write_results
 
 LIFT = TitleLift(
     bits_per_character=0.0123,
@@ -137,24 +126,6 @@ def test_no_digit_and_no_character_is_lost(bits: float, low: float, notes: list[
     assert Evaluation.model_validate_json(one.model_dump_json()) == one
 
 
-def test_a_description_puts_together_what_is_known(
-    corpus_of: Callable[..., PreparedCorpus], untrained_on: Callable[..., Checkpoint], tmp_path: Path
-) -> None:
-    corpus = corpus_of("bpe")
-    checkpoint = untrained_on(corpus)
-    save_checkpoint(tmp_path / "m", replace(checkpoint, info={**checkpoint.info, "training": TRAINING}))
-    checkpoint = load_checkpoint(tmp_path / "m")
-    likelihood = evaluate(checkpoint, corpus, documents=2, others=0, resamples=20)
-    one = describe("a-name", checkpoint, likelihood, [XZ], "abc1234")
-    assert one.weights_sha256 == hashlib.sha256((tmp_path / "m" / "model.safetensors").read_bytes()).hexdigest()
-    assert (one.model, one.commit, one.movieplotgpt) == ("a-name", "abc1234", __version__)
-    assert (one.tokenizer, one.vocab_size, one.context_length) == ("bpe", corpus.tokenizer.vocab_size, 64)
-    assert (
-        one.parameters == parameters(checkpoint.model.config) == sum(w.numel() for w in checkpoint.model.parameters())
-    )
-    assert (one.training, one.likelihood, one.compressors) == (TRAINING, likelihood, (XZ,))
-
-
 def test_a_checkpoint_that_tells_nothing_of_its_training_is_described(
     tiny_checkpoint: Callable[..., Checkpoint], tmp_path: Path
 ) -> None:
@@ -162,12 +133,6 @@ def test_a_checkpoint_that_tells_nothing_of_its_training_is_described(
     one = describe("m", load_checkpoint(tmp_path / "m"), measured())
     assert (one.training, one.compressors, one.commit) == ({}, (), None)
     assert "- m: bpe tokenizer of 400, context 64; training not recorded; measured in" in results_markdown([one])
-
-
-@pytest.mark.parametrize("size", [0, 1, 1_000_003])
-def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path: Path, size: int) -> None:
-    (tmp_path / "f").write_bytes(b"x" * size)
-    assert file_sha256(tmp_path / "f") == hashlib.sha256(b"x" * size).hexdigest()
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b'{"model": "a"}', b"null"])
@@ -207,9 +172,14 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
 def test_the_same_evaluations_give_the_same_bytes_in_any_order(tmp_path: Path) -> None:
     all_of_them = [evaluation(name, bits_per_character=1.25 + i / 8) for i, name in enumerate("dacb")]
     all_of_them.append(evaluation("z", source="another.csv", corpus_hash="a" * 64))
-    first = write_results(kept(tmp_path / "1", *all_of_them)).read_bytes()
-    assert write_results(kept(tmp_path / "2", *reversed(all_of_them))).read_bytes() == first
-    assert write_results(tmp_path / "1").read_bytes() == first == (tmp_path / "1" / "RESULTS.md").read_bytes()
+
+    def written(folder: Path) -> list[bytes]:
+        return [path.read_bytes() for path in write_results(folder)]
+
+    first = written(kept(tmp_path / "1", *all_of_them))
+    assert written(kept(tmp_path / "2", *reversed(all_of_them))) == first
+    assert written(tmp_path / "1") == first
+    assert first == [(tmp_path / "1" / name).read_bytes() for name in ("RESULTS.md", "results.html")]
 
 
 def test_every_number_stands_in_its_row() -> None:
@@ -390,7 +360,7 @@ def test_a_figure_is_drawn_and_shown_the_same_in_bytes(tmp_path: Path) -> None:
     assert figure == results / "figures" / "films-bpe.svg"
     assert first.startswith(b"<?xml") and b"bits per character" in re.sub(rb"<!--|-->", b"", first)
     assert write_figure(results, "films-bpe", tmp_path / "run").read_bytes() == first
-    assert "![films-bpe](figures/films-bpe.svg)" in write_results(results).read_text(encoding="utf-8")
+    assert "![films-bpe](figures/films-bpe.svg)" in write_results(results)[0].read_text(encoding="utf-8")
     other = write_figure(results, "films-bpe", metrics(tmp_path / "other", [3.0, 2.5, 1.0]))
     assert other.read_bytes() != first
 

@@ -1,0 +1,96 @@
+"""What is known of an evaluated model, as one JSON file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from movieplotgpt import __version__, atomic
+from movieplotgpt.errors import DataError
+from movieplotgpt.evaluation.compressors import CompressorScore
+from movieplotgpt.evaluation.likelihood import LikelihoodReport
+from movieplotgpt.evaluation.next_sentence import NextSentence
+from movieplotgpt.evaluation.samples import SampleReport
+from movieplotgpt.evaluation.titles import TitleRetrieval
+from movieplotgpt.model.checkpoints import Checkpoint
+from movieplotgpt.model.sizes import parameters
+from movieplotgpt.model.weight_files import weights_sha256
+
+
+class Evaluation(BaseModel):
+    """What is known of a model: its numbers, how they were measured, how it was trained."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    weights_sha256: str
+    parameters: int
+    tokenizer: str
+    vocab_size: int
+    context_length: int
+    training: dict[str, Any]
+    trained_before: tuple[dict[str, Any], ...] = ()
+    likelihood: LikelihoodReport
+    title_retrieval: TitleRetrieval | None = None
+    next_sentence: NextSentence | None = None
+    samples: SampleReport | None = None
+    compressors: tuple[CompressorScore, ...]
+    movieplotgpt: str
+    commit: str | None
+
+    def write(self, path: Path) -> None:
+        """Write as JSON, whole or not at all.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        atomic.write_text(path, self.model_dump_json(indent=2) + "\n")
+
+
+def describe(
+    name: str,
+    checkpoint: Checkpoint,
+    likelihood: LikelihoodReport,
+    compressors: Sequence[CompressorScore] = (),
+    commit: str | None = None,
+    *,
+    title_retrieval: TitleRetrieval | None = None,
+    next_sentence: NextSentence | None = None,
+    samples: SampleReport | None = None,
+) -> Evaluation:
+    """Put together what was measured and what the checkpoint, which was loaded from a folder, says of itself."""
+    assert checkpoint.folder is not None
+    return Evaluation(
+        model=name,
+        weights_sha256=weights_sha256(checkpoint.folder),
+        parameters=parameters(checkpoint.model.config),
+        tokenizer=checkpoint.tokenizer.kind,
+        vocab_size=checkpoint.tokenizer.vocab_size,
+        context_length=checkpoint.model.config.context_length,
+        training=checkpoint.info.get("training", {}),
+        trained_before=tuple(checkpoint.info.get("trained_before", ())),
+        likelihood=likelihood,
+        title_retrieval=title_retrieval,
+        next_sentence=next_sentence,
+        samples=samples,
+        compressors=tuple(compressors),
+        movieplotgpt=__version__,
+        commit=commit,
+    )
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """Read what ``Evaluation.write`` wrote.
+
+    Raises:
+        DataError: the file is missing or is none of these.
+    """
+    try:
+        return Evaluation.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise DataError(f"there is no evaluation {path}; write it with `movieplotgpt evaluate ... --out`") from None
+    except (ValidationError, UnicodeDecodeError):
+        raise DataError(f"{path} is no evaluation, or another version's; run `movieplotgpt evaluate` again") from None

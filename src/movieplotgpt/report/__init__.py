@@ -1,0 +1,1 @@
+"""What was found, told: RESULTS.md, and one page that needs nothing else."""

@@ -1,0 +1,230 @@
+"""What was found, as tables: the Markdown and the page show the same ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from movieplotgpt.evaluation.intervals import Interval, bits_per_character, bootstrap_interval, show_interval
+from movieplotgpt.evaluation.record import Evaluation
+from movieplotgpt.evaluation.samples import SampleScores
+
+SCORECARD = (
+    "samples",
+    "names that return",
+    "names",
+    "invented words",
+    "repeated",
+    "similarity lift",
+    "told from real",
+    "title at 1 / 10 / masked 10",
+    "judge, bits",
+    "ended",
+    "length distance",
+    "known speakers",
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as they are shown; a note stands above. The first column and intervals are text, the rest numbers."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+    def is_text(self, column: str) -> bool:
+        """Whether the column is set to the left."""
+        return column == self.columns[0] or column == "interval"
+
+
+@dataclass(frozen=True)
+class Section:
+    """All about one text that was scored; ``facts`` are how each number came about."""
+
+    heading: str
+    prompt: str
+    tables: tuple[Table, ...]
+    facts: tuple[str, ...]
+
+
+def sections(evaluations: Sequence[Evaluation]) -> list[Section]:
+    """One for each text, best model first."""
+    ordered = sorted(evaluations, key=lambda e: (*_scored(e), e.likelihood.bits_per_character, e.model))
+    return [_section(list(same)) for _, same in groupby(ordered, key=_scored)]
+
+
+def show_shares(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
+    """What the model tells apart: each question, the share that is right, its interval, and what chance gives."""
+    rows: list[tuple[str, float, Interval, float]] = []
+    if found := evaluation.title_retrieval:
+        n = found.candidates
+        rows.append((f"the title among {n}, by the plot's likelihood", found.at_1, found.at_1_interval, 1 / n))
+        rows.append((f"... among its first 10 of {n}", found.at_10, found.at_10_interval, min(1.0, 10 / n)))
+    if asked := evaluation.next_sentence:
+        named = {
+            "another work's": asked.another_work,
+            "a later one": asked.later,
+            "the next two swapped": asked.swapped,
+        }
+        for name, choice in named.items():
+            rows.append((f"the next sentence from {name}", choice.share, choice.interval, 0.5))
+    return [(name, f"{share:.3f}", show_interval(interval), f"{chance:.2f}") for name, share, interval, chance in rows]
+
+
+def show_samples(evaluation: Evaluation) -> list[tuple[str, ...]]:
+    """The rows of the scorecard under SCORECARD; a dash where a question does not fit."""
+    return [_sample_row(scores) for scores in evaluation.samples.rows] if evaluation.samples else []
+
+
+def _sample_row(scores: SampleScores) -> tuple[str, ...]:
+    found = scores.titles
+    return (
+        scores.name,
+        _number(scores.names_that_return, "{:.2f}"),
+        _number(scores.names_per_text, "{:.1f}"),
+        _number(scores.invented, "{:.2%}"),
+        _number(scores.repeated, "{:.2%}"),
+        _number(scores.similarity_lift, "{:.3f}"),
+        _number(scores.told_from_real, "{:.2f}"),
+        f"{found.at_1:.2f} / {found.at_10:.2f} / {found.masked_at_10:.2f}" if found else "-",
+        _number(scores.judge_bits, "{:.3f}"),
+        _number(scores.ended, "{:.0%}"),
+        _number(scores.length_distance, "{:.2f}"),
+        _number(scores.known_speakers, "{:.1%}"),
+    )
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value).replace("%", " %")
+
+
+def _scored(evaluation: Evaluation) -> tuple[str, str, str, int, int]:
+    measured = evaluation.likelihood
+    return measured.source, measured.corpus_hash, measured.split, measured.documents, measured.characters
+
+
+def _section(evaluations: list[Evaluation]) -> Section:
+    first = evaluations[0].likelihood
+    compressors = {score.name: score for evaluation in evaluations for score in evaluation.compressors}
+    tables = (_bits(evaluations), _in_pairs(evaluations), _titles(evaluations), _told_apart(evaluations))
+    return Section(
+        heading=f"{first.source}: {first.split} split, {first.documents:,} documents, {first.characters:,} characters",
+        prompt=f"Prompt form: {first.prompt}. Corpus `{first.corpus_hash[:16]}`, split `{first.split_hash[:16]}`, cleaning "
+        f"`{first.cleaner_hash[:16]}` (first 16 digits of SHA-256).",
+        tables=tuple(table for table in (*tables, _samples(evaluations)) if table),
+        facts=(
+            *map(_circumstances, evaluations),
+            *(f"{score.name}: {score.bytes:,} bytes, {score.seconds:,.0f} seconds" for score in compressors.values()),
+        ),
+    )
+
+
+def _bits(evaluations: list[Evaluation]) -> Table:
+    """Bits per character of the models, then of the compressors."""
+    columns = (
+        *("model", "parameters", "bits per character", "interval", "mean of documents", "title lift", "interval"),
+        *("against no title", "header, bits"),
+    )
+    compressors = {score.name: score for evaluation in evaluations for score in evaluation.compressors}
+    others = [(score.name, "-", f"{score.bits_per_character:.3f}", *["-"] * 6) for score in compressors.values()]
+    return Table(columns, (*map(_row, evaluations), *others))
+
+
+def _in_pairs(evaluations: list[Evaluation]) -> Table | None:
+    """What each model takes more than the best, documents in pairs: surer than two intervals side by side."""
+    comparable = [one for one in evaluations if one.likelihood.document_bits]
+    if len(comparable) < 2:
+        return None
+    best, *others = comparable
+    characters = np.array(best.likelihood.document_characters)
+    rows = []
+    for other in others:
+        more = math.log(2) * (np.array(other.likelihood.document_bits) - best.likelihood.document_bits)
+        interval = bootstrap_interval(more, characters, seed=best.likelihood.seed)
+        rows.append((other.model, f"{bits_per_character(more, characters):.3f}", show_interval(interval)))
+    return Table((f"more than {best.model}, documents in pairs", "bits per character", "interval"), tuple(rows))
+
+
+def _titles(evaluations: list[Evaluation]) -> Table | None:
+    """The title lift looked at more closely: without the title's own words, and by the distance from the header."""
+    lifts = {one.model: lift for one in evaluations if (lift := one.likelihood.title_lift) and lift.by_distance}
+    if not lifts:
+        return None
+    places = sorted({(at.begin, at.end) for lift in lifts.values() for at in lift.by_distance})
+    rows = []
+    for model, lift in lifts.items():
+        at = {(one.begin, one.end): f"{one.bits_per_character:.4f}" for one in lift.by_distance}
+        masked = (f"{lift.words_masked:.4f}", show_interval(lift.words_masked_interval, 4))
+        rows.append((model, *masked, *(at.get(place, "-") for place in places)))
+    columns = (f"{begin:,} to {end:,}" if end else f"{begin:,} on" for begin, end in places)
+    note = "Title lift without every word that stands in the title; and by the distance from the header, in characters."
+    return Table(("title lift", "words left out", "interval", *columns), tuple(rows), note)
+
+
+def _told_apart(evaluations: list[Evaluation]) -> Table | None:
+    """A column for each question and a row for each model that was asked."""
+    asked = {evaluation.model: show_shares(evaluation) for evaluation in evaluations}
+    questions = {name: chance for rows in asked.values() for name, _, _, chance in rows}
+    if not questions:
+        return None
+    rows = []
+    for model, shares in asked.items():
+        cells = {name: f"{share} ({interval})" for name, share, interval, _ in shares}
+        rows += [(model, *(cells.get(name, "-") for name in questions))] if cells else []
+    return Table(("what it tells apart", *questions), (*rows, ("by chance", *questions.values())))
+
+
+def _samples(evaluations: list[Evaluation]) -> Table | None:
+    """The scorecard of what the models write: the rows that all share once, then each model's."""
+    reports = [one.samples for one in evaluations if one.samples]
+    if not reports:
+        return None
+    first = reports[0]
+    rows = {scores.name: scores for report in reports for scores in report.rows}
+    judges = " or ".join(sorted({report.judge for report in reports if report.judge})) or "none"
+    note = (
+        f"What they write: {first.rows[0].texts} texts under test titles, the first {first.characters_read:,} characters of "
+        f"each; temperature {first.sampling.temperature}, min-p {first.sampling.min_p}, seed {first.seed}; the judge is "
+        f"{judges}. Real A are the test texts of these titles, real B validation texts."
+    )
+    return Table(SCORECARD, tuple(map(_sample_row, rows.values())), note)
+
+
+def _row(evaluation: Evaluation) -> tuple[str, ...]:
+    measured, lift = evaluation.likelihood, evaluation.likelihood.title_lift
+    return (
+        evaluation.model,
+        f"{evaluation.parameters / 1e6:.1f} M",
+        f"**{measured.bits_per_character:.3f}**",
+        show_interval(measured.interval),
+        f"{measured.macro:.3f}",
+        f"{lift.bits_per_character:.4f}" if lift else "-",
+        show_interval(lift.interval, 4) if lift else "-",
+        f"{lift.against_empty:.4f}" if lift else "-",
+        f"{measured.header_bits:.1f}" if measured.header_bits else "-",
+    )
+
+
+def _circumstances(evaluation: Evaluation) -> str:
+    """One line: how it was trained, how and on what it was measured."""
+    measured = evaluation.likelihood
+    trainings = [
+        f"{training['step']:,} steps, {training['tokens'] / 1e6:.1f} M tokens, {training['seconds'] / 60:.0f} minutes on "
+        f"{training['device']}, {training['precision']}, threads {training['threads']}"
+        for training in (*evaluation.trained_before, evaluation.training)
+        if training
+    ]
+    trained = f"trained {', then '.join(trainings)}" if trainings else "training not recorded"
+    line = (
+        f"{evaluation.model}: {evaluation.tokenizer} tokenizer of {evaluation.vocab_size:,}, context "
+        f"{evaluation.context_length}; {trained}; measured in {measured.seconds:,.0f} seconds on "
+        f"{measured.device}, {measured.precision}, threads {measured.threads}, torch {measured.torch}, movieplotgpt "
+        f"{evaluation.movieplotgpt}{f' at {evaluation.commit}' if evaluation.commit else ''}; weights "
+        f"`{evaluation.weights_sha256[:16]}`"
+    )
+    return ". ".join([line, *measured.notes])
