@@ -37,7 +37,7 @@ I64: TypeAlias = npt.NDArray[np.int64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 
 DISTANCES = (0, 100, 200, 400, 800, 1_600)  # characters from the header, each to the next
-READ = 1_000  # characters of a plot that are read to tell its title from others
+READ = 500  # characters of a plot that are read to tell its title from others
 CANDIDATES = 100
 
 
