@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ import torch
 from movieplotgpt.evaluation.held_out import draw_documents
 from movieplotgpt.evaluation.intervals import bits_per_character
 from movieplotgpt.evaluation.likelihood import LikelihoodReport, evaluate, score_split
-from movieplotgpt.model.checkpoints import Checkpoint
+from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
+from movieplotgpt.model.gpt import GPT
 from movieplotgpt.text.token_files import PreparedCorpus
 
 CorpusOf = Callable[..., PreparedCorpus]
@@ -49,6 +52,34 @@ def test_bits_per_character_by_brute_force(corpus_of: CorpusOf, untrained_on: Un
     assert (report.documents, report.characters) == (len(bodies), characters.sum())
     assert report.title_lift is None and report.notes == ()
     assert LikelihoodReport.model_validate_json(report.model_dump_json()) == report
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_transformers_finds_the_same_nats(corpus_of: CorpusOf, untrained_on: UntrainedOn, tmp_path: Path) -> None:
+    """Another implementation of the network, with its own tokenizer, on documents that fit into one context."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    corpus = corpus_of("bpe", folded=False)
+    checkpoint, part = untrained_on(corpus), corpus.split("test")
+    wide = checkpoint.model.config.model_copy(update={"context_length": 1024})
+    model = GPT(wide).eval()
+    model.load_state_dict(checkpoint.model.state_dict())
+    checkpoint = replace(checkpoint, model=model)
+    save_checkpoint(tmp_path / "m", checkpoint)
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "m", dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "m")
+    nats = []
+    for i, title in enumerate(part.titles):
+        header = checkpoint.format.sentence(title)
+        n_header = len(tokenizer(header)["input_ids"])  # the begin token is one of them
+        ids = tokenizer(header + corpus.tokenizer.decode(part.body(i)))["input_ids"] + [tokenizer.eos_token_id]
+        assert len(ids) <= 1025
+        log_p = torch.log_softmax(theirs(torch.tensor([ids[:-1]])).logits[0].double(), -1)
+        each = -log_p.gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
+        nats.append(float(each[n_header - 1 :].sum()))
+    report = evaluate(checkpoint, corpus, others=0)
+    assert report.document_bits == pytest.approx([each / math.log(2) for each in nats], abs=0.02)  # kept to 0.01
 
 
 def test_a_model_that_knows_nothing_pays_the_logarithm_of_its_vocabulary(
