@@ -50,7 +50,7 @@ EXAMPLES = {  # what stands below a command's own --help
     ),
     "prepare": ("prepare configs/plots-bpe.toml --source plots.csv --out data/plots",),
     "evaluate": ("evaluate runs/plots-bpe --data data/plots --out plots-bpe.json",),
-    "compare": ("compare configs/studies/plots.toml --source plots.csv",),
+    "compare": ("compare mytext.txt --minutes 20", "compare configs/studies/plots.toml --source plots.csv"),
     "plan": ("plan configs/plots-bpe.toml --source plots.csv --minutes 45", "plan mytext.txt --minutes 5"),
     "average": (
         "average runs/tuned-1 runs/tuned-2 -o runs/mean",

@@ -7,15 +7,28 @@ from pathlib import Path
 from movieplotgpt.errors import ConfigError
 
 
-def compare(study: Path, *, source: Path | None = None, out: Path | None = None, jobs: int = 1) -> None:
+def compare(
+    study: Path,
+    *,
+    source: Path | None = None,
+    minutes: float | None = None,
+    title_column: str | None = None,
+    text_column: str | None = None,
+    out: Path | None = None,
+    jobs: int = 1,
+) -> None:
     """Train sizes x tokenizers x seeds at an equal budget, score each, say which to take.
 
     What is done stays done: the same command goes on with a study that was stopped.
 
     Args:
-        study: A TOML: the settings all share, and grids of sizes, tokenizers, seeds and flops, epochs or minutes.
+        study: A TOML (the settings all share, and grids of sizes, tokenizers, seeds and flops, epochs or minutes), or a
+            text or table, which is studied by three sizes with characters and with byte pairs.
         source: The corpus; it is prepared once for each tokenizer.
-        out: The study's folder (default: studies/ and the name of the TOML).
+        minutes: For a text: how long all runs together may take, about (default: 20).
+        title_column: For a table: the column with titles.
+        text_column: For a table: the column with texts.
+        out: The study's folder (default: studies/ and the name of the TOML or text).
         jobs: Runs at once; the processor's threads are shared among them.
     """
     import sys
@@ -29,14 +42,40 @@ def compare(study: Path, *, source: Path | None = None, out: Path | None = None,
 
     if jobs < 1:
         raise ConfigError(f"--jobs is {jobs}; it has to be at least 1")
-    planned = Study.read(study, out or Path("studies") / study.stem)
+    name = study.name.partition(".")[0]
+    out = out or Path("studies") / name
+    if study.suffix == ".toml":
+        if minutes or title_column or text_column:
+            raise ConfigError(f"--minutes and the columns are for a text or table; {study} says them itself")
+    else:
+        if source:
+            raise ConfigError(f"{study} is the text to study; leave --source out, or name a TOML before it")
+        source = study
+        study = _suggested(study, out, minutes or 20, title_column, text_column)
+    planned = Study.read(study, out)
     with stage_bars() as progress:
         planned.prepare(source, progress)
     run_study(planned, jobs=jobs, say=lambda text: print(text, file=sys.stderr, flush=True))
-    results = read_results(planned, study.stem)
+    results = read_results(planned, name)
     write_study(results, planned.out)
     try:
         draw_study(results, planned.out / "figures")
     except MissingExtraError as error:
         print(f"no figures: {error}", file=sys.stderr)
     print(study_markdown(results), end="")
+
+
+def _suggested(text: Path, out: Path, minutes: float, title_column: str | None, text_column: str | None) -> Path:
+    """The study of a text, made once: what goes on later is the same study."""
+    import sys
+
+    from movieplotgpt.study.suggesting import STUDY, suggest_study
+    from movieplotgpt.text.sources import TABLE_SUFFIXES, kind_suffix
+
+    if (out / STUDY).exists():
+        return out / STUDY
+    if kind_suffix(text) in TABLE_SUFFIXES and not text_column:
+        raise ConfigError(f"{text} is a table; name its text with --text-column (and its titles with --title-column)")
+    path, reasons = suggest_study(text, out, minutes, title_column=title_column, text_column=text_column)
+    print(*reasons, sep="\n", file=sys.stderr)
+    return path

@@ -1,0 +1,52 @@
+"""A study for a bare text: which sizes and tokenizers fit it, and what each run may cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from movieplotgpt import atomic
+from movieplotgpt.model.sizes import SizeName
+from movieplotgpt.training.quickstart import suggest
+from movieplotgpt.training.sizing import COMPILED, training_speed
+
+STUDY, CONFIG = "study.toml", "config.toml"
+SIZES: tuple[SizeName, ...] = ("tiny", "mini", "small")
+TOKENS_PER_STEP = 2048  # a small text has few tokens for its many steps
+_SHARE = 0.6  # of the minutes that is spent in steps: the rest starts processes, compiles, evaluates
+
+
+def suggest_study(text: Path, out: Path, minutes: float, **columns: str | None) -> tuple[Path, tuple[str, ...]]:
+    """Write a study of ``text``, and the settings its runs share, into ``out``; returns its TOML, and what was chosen.
+
+    Three sizes with characters and with byte pairs, at the same cost each, in about so many minutes together.
+
+    Raises:
+        DataError: the text cannot be read.
+        StorageError: the disk refuses.
+    """
+    suggestion = suggest(text, minutes=minutes, **columns)
+    values = suggestion.config.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    tokenizer, context_length = values.pop("tokenizer"), values["model"]["context_length"]
+    values["model"] = {"context_length": context_length}
+    values["training"] = {"tokens_per_step": TOKENS_PER_STEP, "evaluations": 5}
+    pairs = f"bpe-{tokenizer.get('vocab_size', 512)}"
+    grid = {"sizes": list(SIZES), "tokenizers": ["char", pairs]}
+    speed = training_speed(suggestion.config.training, context_length) * COMPILED
+    flops = float(f"{_SHARE * 60 * minutes * speed / (2 * len(SIZES)):.1e}")
+    atomic.write_text(out / CONFIG, "".join(f"{line}\n" for line in _toml(values)))
+    study = [f"config = {json.dumps(CONFIG)}", "", "[[grid]]", *_toml({**grid, "flops": [flops]})]
+    atomic.write_text(out / STUDY, "\n".join(study) + "\n")
+    reason = f"sizes {', '.join(SIZES)} with char and {pairs}, {flops:.1e} floating-point operations each"
+    return out / STUDY, (*suggestion.reasons, reason)
+
+
+def _toml(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted keys, which need no tables; JSON's plain values are TOML's."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _toml(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key} = {json.dumps(value)}"

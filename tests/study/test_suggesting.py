@@ -1,0 +1,64 @@
+"""A bare text gets a study that fits it, and its minutes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from movieplotgpt.cli import main
+from movieplotgpt.study import suggesting
+from movieplotgpt.study.grid import Study
+from movieplotgpt.study.results import load_results
+
+
+@pytest.fixture
+def text(tmp_path: Path, films: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "films.txt"
+    path.write_text("\n\n".join(film["Plot"] for film in films), encoding="utf-8")
+    return path
+
+
+def test_sizes_tokenizers_and_cost_are_chosen(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suggesting, "training_speed", lambda *_: 1e11)
+    path, reasons = suggesting.suggest_study(text, Path("out"), 20)
+    cells = Study.read(path, Path("out")).cells
+    assert {cell.size for cell in cells} == {"tiny", "mini", "small"}
+    assert {cell.tokenizer for cell in cells} == {"char", "bpe-512"} and len(cells) == 6
+    (flops,) = {cell.amount for cell in cells}
+    assert flops == pytest.approx(0.6 * 20 * 60 * 1.6e11 / 6, rel=0.05)
+    assert f"{flops:.1e} floating-point operations each" in reasons[-1]
+
+
+@pytest.mark.slow
+def test_a_text_is_studied_by_its_name_alone(
+    text: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suggesting, "SIZES", ("tiny",))
+    monkeypatch.setattr(suggesting, "training_speed", lambda *_: 1e9)
+    assert main(["compare", str(text), "--minutes", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert "# films\n" in out and "- at 2.9e+10 flops take tiny with " in out and "2 of 2" in err
+    assert len(load_results(Path("studies/films/study.json")).rows) == 2
+    kept = Path("studies/films/study.toml").read_bytes()
+    assert main(["compare", str(text), "--minutes", "9"]) == 0
+    assert "2 of 2 runs are there already" in capsys.readouterr().err
+    assert Path("studies/films/study.toml").read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["films.csv"], "is a table; name its text with --text-column"),
+        (["films.txt", "--source", "x.csv"], "leave --source out"),
+        (["study.toml", "--minutes", "3"], "are for a text or table"),
+        (["films.txt", "--jobs", "0"], "--jobs is 0"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_sentence(
+    text: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", *arguments]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and said in err
