@@ -18,6 +18,7 @@ from movieplotgpt.errors import DataError, MissingExtraError
 from movieplotgpt.evaluation.compressors import CompressorScore
 from movieplotgpt.evaluation.intervals import show_interval
 from movieplotgpt.evaluation.likelihood import LikelihoodReport
+from movieplotgpt.evaluation.memorisation import Extracted, Memorisation
 from movieplotgpt.evaluation.next_sentence import Choice, NextSentence
 from movieplotgpt.evaluation.record import Evaluation, describe, read_evaluation
 from movieplotgpt.evaluation.samples import SampleReport, SampleScores, TitlesFound
@@ -239,12 +240,23 @@ def test_what_a_title_does_and_what_is_told_apart_have_tables() -> None:
     )
     choice = Choice(share=0.75, interval=(0.7, 0.8))
     asked = NextSentence(another_work=choice, later=choice, swapped=choice, places=300, seed=0, seconds=1.0)
-    full = evaluation(title_lift=lift).model_copy(update={"title_retrieval": retrieval, "next_sentence": asked})
+    heart = Memorisation(
+        read_bits=0.8,
+        unread_bits=1.4,
+        read=Extracted(share=0.25, interval=(0.18, 0.34), documents=100),
+        unread=Extracted(share=0.0, interval=(0.0, 0.04), documents=100),
+        seed=0,
+        seconds=9.0,
+    )
+    found = {"title_retrieval": retrieval, "next_sentence": asked, "memorisation": heart}
+    full = evaluation(title_lift=lift).model_copy(update=found)
     text = results_markdown([full, evaluation("plain", bits_per_character=1.5)])
     assert "| title lift | words left out | interval | 0 to 100 | 100 on |" in text
     assert "| films-bpe | 0.0071 | 0.0060 to 0.0080 | 0.0500 | 0.0100 |" in text
     assert "| films-bpe | 0.310 (0.230 to 0.410) | 0.600 (0.500 to 0.690) | 0.750 (0.700 to 0.800) |" in text
-    assert "| by chance | 0.01 | 0.10 | 0.50 | 0.50 | 0.50 |" in text
+    assert "| 0.250 (0.180 to 0.340) | 0.000 (0.000 to 0.040) |" in text
+    assert "| by chance | 0.01 | 0.10 | 0.50 | 0.50 | 0.50 | - | - |" in text
+    assert "| films-bpe | 0.800 | 1.400 |" in text
     assert text.count("| plain |") == 1
 
 

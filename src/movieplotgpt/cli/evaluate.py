@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from movieplotgpt.model.checkpoints import Checkpoint
     from movieplotgpt.text.token_files import PreparedCorpus
 
-Metric = Literal["likelihood", "compressors", "titles", "next-sentence"]
+Metric = Literal["likelihood", "compressors", "titles", "next-sentence", "memorisation"]
 Measured = TypeVar("Measured")
 METRICS: tuple[Metric, ...] = get_args(Metric)
 
@@ -47,7 +47,8 @@ def evaluate(
         metrics: Beside bits per character (likelihood alone: nothing beside them): compressors, and n-grams, on the
             same text, which take minutes for a large corpus and are kept beside it; titles, what the true title saves
             against another's and against none, and whether it is told from a hundred; next-sentence, whether the
-            true one is likelier than another film's, than a later one, than the two swapped.
+            true one is likelier than another film's, than a later one, than the two swapped; memorisation, text it
+            has read beside text it has not, and what of it the model goes on with word for word.
         others: How many other titles the true one is set against.
         samples: Also write so many texts under test titles, by default settings, and set them beside real ones and beside
             random ones: names that return, invented words, loops, endings, and what a sentence encoder tells apart.
@@ -64,6 +65,7 @@ def evaluate(
     from movieplotgpt.errors import ConfigError
     from movieplotgpt.evaluation import likelihood
     from movieplotgpt.evaluation.held_out import read_held_out
+    from movieplotgpt.evaluation.memorisation import memorisation
     from movieplotgpt.evaluation.next_sentence import next_sentence
     from movieplotgpt.evaluation.record import describe
     from movieplotgpt.evaluation.titles import title_retrieval
@@ -91,11 +93,13 @@ def evaluate(
         )
         held_out = read_held_out(checkpoint, corpus, split, documents, seed)
         known: dict[str, Any] = {"seed": seed, "progress": progress}
-        told_apart = next_sentences = None
+        told_apart = next_sentences = by_heart = None
         if titles:
             told_apart = _where_possible("titles", partial(title_retrieval, checkpoint, held_out, **known))
         if "next-sentence" in metrics:
             next_sentences = _where_possible("next-sentence", partial(next_sentence, checkpoint, held_out, **known))
+        if "memorisation" in metrics:
+            by_heart = _where_possible("memorisation", partial(memorisation, checkpoint, corpus, **known))
         evaluation = describe(
             Path(model).name,
             checkpoint,
@@ -104,6 +108,7 @@ def evaluate(
             _commit(),
             title_retrieval=told_apart,
             next_sentence=next_sentences,
+            memorisation=by_heart,
             samples=_sampled(Path(model).name, checkpoint, corpus, samples, judge, **known) if samples else None,
         )
     if out:
@@ -201,6 +206,9 @@ def _rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     measured, lift = evaluation.likelihood, evaluation.likelihood.title_lift
     rows = [(evaluation.model, f"{measured.bits_per_character:.4f}", show_interval(measured.interval, 4))]
     rows += [(score.name, f"{score.bits_per_character:.4f}", "") for score in evaluation.compressors]
+    if heart := evaluation.memorisation:
+        rows.append(("on texts it was trained on", f"{heart.read_bits:.4f}", ""))
+        rows.append(("... and as many it was not", f"{heart.unread_bits:.4f}", ""))
     if lift:
         interval, empty = show_interval(lift.interval, 4), show_interval(lift.against_empty_interval, 4)
         rows.append(

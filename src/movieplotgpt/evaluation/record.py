@@ -12,6 +12,7 @@ from movieplotgpt import __version__, atomic
 from movieplotgpt.errors import DataError
 from movieplotgpt.evaluation.compressors import CompressorScore
 from movieplotgpt.evaluation.likelihood import LikelihoodReport
+from movieplotgpt.evaluation.memorisation import Memorisation
 from movieplotgpt.evaluation.next_sentence import NextSentence
 from movieplotgpt.evaluation.samples import SampleReport
 from movieplotgpt.evaluation.titles import TitleRetrieval
@@ -36,6 +37,7 @@ class Evaluation(BaseModel):
     likelihood: LikelihoodReport
     title_retrieval: TitleRetrieval | None = None
     next_sentence: NextSentence | None = None
+    memorisation: Memorisation | None = None
     samples: SampleReport | None = None
     compressors: tuple[CompressorScore, ...]
     movieplotgpt: str
@@ -59,6 +61,7 @@ def describe(
     *,
     title_retrieval: TitleRetrieval | None = None,
     next_sentence: NextSentence | None = None,
+    memorisation: Memorisation | None = None,
     samples: SampleReport | None = None,
 ) -> Evaluation:
     """Put together what was measured and what the checkpoint, which was loaded from a folder, says of itself."""
@@ -75,6 +78,7 @@ def describe(
         likelihood=likelihood,
         title_retrieval=title_retrieval,
         next_sentence=next_sentence,
+        memorisation=memorisation,
         samples=samples,
         compressors=tuple(compressors),
         movieplotgpt=__version__,

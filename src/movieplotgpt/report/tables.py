@@ -73,7 +73,12 @@ def show_shares(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
         }
         for name, choice in named.items():
             rows.append((f"the next sentence from {name}", choice.share, choice.interval, 0.5))
-    return [(name, f"{share:.3f}", show_interval(interval), f"{chance:.2f}") for name, share, interval, chance in rows]
+    shown = [(name, f"{share:.3f}", show_interval(interval), f"{chance:.2f}") for name, share, interval, chance in rows]
+    if heart := evaluation.memorisation:
+        read, unread = heart.read, heart.unread
+        shown.append(("word for word, of text it has read", f"{read.share:.3f}", show_interval(read.interval), "-"))
+        shown.append(("... of text it has not", f"{unread.share:.3f}", show_interval(unread.interval), "-"))
+    return shown
 
 
 def show_samples(evaluation: Evaluation) -> list[tuple[str, ...]]:
@@ -111,7 +116,8 @@ def _scored(evaluation: Evaluation) -> tuple[str, str, str, int, int]:
 def _section(evaluations: list[Evaluation]) -> Section:
     first = evaluations[0].likelihood
     compressors = {score.name: score for evaluation in evaluations for score in evaluation.compressors}
-    tables = (_bits(evaluations), _in_pairs(evaluations), _titles(evaluations), _told_apart(evaluations))
+    bits, pairs, titles = _bits(evaluations), _in_pairs(evaluations), _titles(evaluations)
+    tables = (bits, pairs, titles, _told_apart(evaluations), _by_heart(evaluations))
     return Section(
         heading=f"{first.source}: {first.split} split, {first.documents:,} documents, {first.characters:,} characters",
         prompt=f"Prompt form: {first.prompt}. Corpus `{first.corpus_hash[:16]}`, split `{first.split_hash[:16]}`, cleaning "
@@ -177,6 +183,15 @@ def _told_apart(evaluations: list[Evaluation]) -> Table | None:
         cells = {name: f"{share} ({interval})" for name, share, interval, _ in shares}
         rows += [(model, *(cells.get(name, "-") for name in questions))] if cells else []
     return Table(("what it tells apart", *questions), (*rows, ("by chance", *questions.values())))
+
+
+def _by_heart(evaluations: list[Evaluation]) -> Table | None:
+    """Bits per character on text that was read in training, and on text that was not."""
+    found = {one.model: one.memorisation for one in evaluations if one.memorisation}
+    if not found:
+        return None
+    rows = ((model, f"{heart.read_bits:.3f}", f"{heart.unread_bits:.3f}") for model, heart in found.items())
+    return Table(("bits per character", "text it has read", "text it has not"), tuple(rows))
 
 
 def _samples(evaluations: list[Evaluation]) -> Table | None:

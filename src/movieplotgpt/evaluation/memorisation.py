@@ -1,0 +1,94 @@
+"""Has a model learnt its text by heart? Bits per character on text it has read, and what it goes on with word for word."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+from pydantic import BaseModel, ConfigDict
+
+from movieplotgpt.errors import DataError
+from movieplotgpt.evaluation.held_out import HeldOut, Progress, read_held_out
+from movieplotgpt.evaluation.intervals import Interval, bits_per_character, share_interval
+from movieplotgpt.generation.generator import PlotGenerator
+from movieplotgpt.model.checkpoints import Checkpoint
+from movieplotgpt.text.splits import Split
+from movieplotgpt.text.token_files import PreparedCorpus
+
+DOCUMENTS = 100
+BEGUN, ASKED = 200, 100  # characters that are given, and that have to follow
+
+
+class Extracted(BaseModel):
+    """Of documents whose begin is given, the share that the likeliest continuation goes on with, character by character.
+
+    Source: extractability (arXiv 2202.07646), in characters so that tokenizers compare.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    share: float
+    interval: Interval
+    documents: int
+
+
+class Memorisation(BaseModel):
+    """Read and unread text side by side: where they part, the text is being learnt by heart."""
+
+    model_config = ConfigDict(frozen=True)
+
+    read_bits: float
+    unread_bits: float
+    read: Extracted
+    unread: Extracted
+    seed: int
+    seconds: float
+
+
+def memorisation(
+    checkpoint: Checkpoint,
+    corpus: PreparedCorpus,
+    *,
+    documents: int = DOCUMENTS,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Memorisation:
+    """Compare ``documents`` of the training split with as many of the test split.
+
+    Raises:
+        DataError: the corpus has no test split, or no document in one of the two is long enough.
+    """
+    began = time.monotonic()
+    bits, extracted = [], []
+    sides: tuple[tuple[Split, str], ...] = (("train", "text it has read"), ("test", "text it has not read"))
+    for split, name in sides:
+        held_out = read_held_out(checkpoint, corpus, split, documents, seed)
+        scores = held_out.score(checkpoint, held_out.titles, partial(progress, name) if progress else None)
+        bits.append(bits_per_character(scores.body, held_out.n_characters))
+        extracted.append(_extract(checkpoint, held_out, name, progress))
+    return Memorisation(
+        read_bits=bits[0],
+        unread_bits=bits[1],
+        read=extracted[0],
+        unread=extracted[1],
+        seed=seed,
+        seconds=round(time.monotonic() - began, 2),
+    )
+
+
+def _extract(checkpoint: Checkpoint, held_out: HeldOut, name: str, progress: Progress | None) -> Extracted:
+    generator = PlotGenerator(checkpoint)
+    bodies = map(checkpoint.tokenizer.decode, held_out.bodies)
+    pairs = [(title, body) for title, body in zip(held_out.titles, bodies, strict=True) if len(body) > BEGUN + ASKED]
+    if not pairs:
+        raise DataError(f"no document of these is longer than the {BEGUN + ASKED} characters that are asked for")
+    found = 0
+    for done, (title, body) in enumerate(pairs, start=1):
+        begun = body[:BEGUN].rpartition(" ")[0] or body[:BEGUN]  # between words, where tokens end too
+        prompt = checkpoint.format.sentence(title) + begun
+        written = generator.plot(prompt=prompt, temperature=0, max_tokens=ASKED).text
+        found += written.startswith(body[: len(begun) + ASKED])
+        if progress:
+            progress(f"{name}, by heart", done, len(pairs))
+    share = found / len(pairs)
+    return Extracted(share=share, interval=share_interval(share, len(pairs)), documents=len(pairs))
