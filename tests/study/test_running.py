@@ -94,7 +94,8 @@ def test_without_a_text_it_is_asked_for(study_of: StudyOf, tmp_path: Path) -> No
 def test_a_study_that_is_killed_trains_only_what_is_missing(
     study_of: StudyOf, plots_csv: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = study_of('sizes = ["tiny", "mini", "small"]', 'tokenizers = ["char", "bpe-300"]', f"flops = [{FLOPS}]")
+    grid = ('sizes = ["tiny", "mini", "small"]', 'tokenizers = ["char", "bpe-300"]', f"flops = [{FLOPS}]")
+    path = study_of(*grid, shared="memorisation = true")
     command = ["compare", str(path), "--source", str(plots_csv), "--out", "out"]
     started = subprocess.Popen([sys.executable, "-m", "movieplotgpt", *command], start_new_session=True)
     kept = Path("out/evaluations")
@@ -118,7 +119,9 @@ def test_a_study_that_is_killed_trains_only_what_is_missing(
     assert [law.tokenizer for law in results.laws] == ["char", "bpe-300"]
     assert all(list(law.sizes) == ["3e+10 flops"] for law in results.laws)
     assert out.startswith("# study\n") and "- at 3e+10 flops take " in out
-    assert len(list(Path("out/figures").glob("*.svg"))) == len(list(Path("out/figures").glob("*.png"))) == 3
+    assert len(list(Path("out/figures").glob("*.svg"))) == len(list(Path("out/figures").glob("*.png"))) == 4
+    assert all(row.read_bits and row.by_heart is not None for row in results.rows)
+    assert "| on text it has read | of that word for word |" in out
     lines = Path("out/study.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 7 and lines[0].startswith("size,tokenizer,budget")
     assert main(command) == 0

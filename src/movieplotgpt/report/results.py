@@ -10,7 +10,7 @@ from movieplotgpt.errors import DataError
 from movieplotgpt.evaluation.record import Evaluation, read_evaluation
 from movieplotgpt.report.page import StudyPart, page_html, read_figures
 from movieplotgpt.report.tables import Section, Table, sections
-from movieplotgpt.study.figures import DRAWN
+from movieplotgpt.study.figures import drawn
 from movieplotgpt.study.results import RESULTS as STUDY
 from movieplotgpt.study.results import StudyResults, advice, load_results
 from movieplotgpt.training.monitors import draw_loss
@@ -96,7 +96,7 @@ def _section_markdown(section: Section) -> str:
 
 
 def _study_markdown(study: StudyResults) -> str:
-    figures = [f"![{name}]({STUDIES}/{study.name}/{FIGURES}/{name}.svg)" for name in DRAWN]
+    figures = [f"![{name}]({STUDIES}/{study.name}/{FIGURES}/{name}.svg)" for name in drawn(study)]
     sentences = [f"- {sentence}" for sentence in advice(study)]
     link = f"All of it: [{STUDIES}/{study.name}]({STUDIES}/{study.name}/STUDY.md)."
     return "\n".join([f"## Study: {study.name}", "", *sentences, "", link, "", *figures]) + "\n"

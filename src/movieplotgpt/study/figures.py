@@ -10,11 +10,18 @@ from typing import Any
 from movieplotgpt.errors import MissingExtraError
 from movieplotgpt.study.results import StudyResults, StudyRow, show_budget
 
-DRAWN = COMPUTE, PARAMETERS, TOKENIZERS = "loss-against-compute", "bits-against-parameters", "tokenizers"
+COMPUTE, PARAMETERS, TOKENIZERS = "loss-against-compute", "bits-against-parameters", "tokenizers"
+MEMORISATION = "memorisation"
+
+
+def drawn(results: StudyResults) -> list[str]:
+    """The names of a study's figures."""
+    asked = any(row.read_bits is not None for row in results.rows)
+    return [COMPUTE, PARAMETERS, TOKENIZERS, *([MEMORISATION] if asked else [])]
 
 
 def draw_study(results: StudyResults, folder: Path) -> list[Path]:
-    """Draw the three figures as SVG and PNG into ``folder`` (extra ``plots``).
+    """Draw a study's figures as SVG and PNG into ``folder`` (extra ``plots``).
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -29,12 +36,13 @@ def draw_study(results: StudyResults, folder: Path) -> list[Path]:
         COMPUTE: _compute,
         PARAMETERS: _parameters,
         TOKENIZERS: _tokenizers,
+        MEMORISATION: _memorisation,
     }
     paths = []
-    for name, draw in drawings.items():
+    for name in drawn(results):
         figure = Figure(figsize=(7, 4.5), layout="constrained")
         axes = figure.add_subplot(ylabel="bits per character")
-        draw(axes, results)
+        drawings[name](axes, results)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
         for suffix in ("svg", "png"):
@@ -81,6 +89,20 @@ def _tokenizers(axes: Any, results: StudyResults) -> None:
         axes.plot(*zip(*_means(rows, lambda row: names.index(row.tokenizer)), strict=True), "o-", label=label)
     axes.set_xticks(range(len(names)), names)
     axes.set(xlabel="tokenizer")
+
+
+def _memorisation(axes: Any, results: StudyResults) -> None:
+    """Bits per character on text that was read and on text that was not, over the epochs, for each size."""
+    groups: dict[str, list[StudyRow]] = {}
+    for row in results.rows:
+        if row.read_bits is not None:
+            groups.setdefault(f"{row.size}, {row.tokenizer}", []).append(row)
+    for label, rows in groups.items():
+        ordered = sorted(rows, key=lambda row: row.epochs)
+        epochs = [row.epochs for row in ordered]
+        (line,) = axes.plot(epochs, [row.bits_per_character for row in ordered], "o-", label=f"{label}, not read")
+        axes.plot(epochs, [row.read_bits for row in ordered], "o--", color=line.get_color(), label=f"{label}, read")
+    axes.set(xscale="log", xlabel="epochs")
 
 
 def _means(rows: Sequence[StudyRow], place: Callable[[StudyRow], float]) -> list[tuple[float, float]]:

@@ -64,6 +64,7 @@ class StudySettings(Settings):
     config: str = Field(description="The settings all runs share: a TOML, beside this one or by its path from it.")
     set: tuple[str, ...] = Field((), description="Settings to change for all, as section.key=value.")
     split: Split = Field("test", description="The documents that are scored.")
+    memorisation: bool = Field(False, description="Also ask what each model has learnt by heart.")
     grid: tuple[Grid, ...] = Field(min_length=1)
 
 

@@ -29,7 +29,8 @@ class StudyRow(BaseModel):
     """One run: what it was, what it cost, what came of it.
 
     ``characters`` is how many of the training text it read, repeats counted; ``curve`` has FLOPs and bits per character
-    on the validation split.
+    on the validation split. ``read_bits`` are on training documents, ``by_heart`` the share of them that the model goes on
+    with word for word; None where the study does not ask.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -48,6 +49,8 @@ class StudyRow(BaseModel):
     minutes: float
     bits_per_character: float
     interval: Interval | None
+    read_bits: float | None = None
+    by_heart: float | None = None
     curve: tuple[tuple[float, float], ...]
 
 
@@ -189,15 +192,18 @@ def _cells(rows: Sequence[StudyRow]) -> dict[tuple[str, str], list[float]]:
 
 
 def _table(rows: Sequence[StudyRow]) -> list[str]:
+    asked = any(row.read_bits is not None for row in rows)
     lines = [
-        "| size | tokenizer | parameters | bits per character, by seed | interval of the first | epochs | minutes |",
-        "| --- | --- | ---: | --- | --- | ---: | ---: |",
+        "| size | tokenizer | parameters | bits per character, by seed | interval of the first | epochs | minutes |"
+        + (" on text it has read | of that word for word |" if asked else ""),
+        f"| --- | --- | ---: | --- | --- | ---: | ---: |{' ---: |' * 2 * asked}",
     ]
     for (size, tokenizer), bits in sorted(_cells(rows).items(), key=lambda item: mean(item[1])):
         first = next(row for row in rows if (row.size, row.tokenizer) == (size, tokenizer))
         lines.append(
             f"| {size} | {tokenizer} | {first.parameters / 1e6:.1f} M | {', '.join(f'{each:.3f}' for each in bits)} | "
             f"{show_interval(first.interval)} | {first.epochs:.2f} | {first.minutes:.1f} |"
+            + (f" {first.read_bits:.3f} | {first.by_heart:.1%} |" if first.read_bits is not None else "")
         )
     return lines
 
@@ -240,6 +246,8 @@ def _row(study: Study, cell: Cell) -> StudyRow:
         minutes=training["seconds"] / 60,
         bits_per_character=found.likelihood.bits_per_character,
         interval=found.likelihood.interval,
+        read_bits=found.memorisation.read_bits if found.memorisation else None,
+        by_heart=found.memorisation.read.share if found.memorisation else None,
         curve=tuple((step * per_step * per_token, bits) for step, bits in training["curve"]),
     )
 

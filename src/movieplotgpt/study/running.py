@@ -49,7 +49,8 @@ def _train_and_score(study: Study, cell: Cell, jobs: int) -> None:
         _call(study, cell, ["train", str(study.config), *common, "--out", str(run.path), "--resume"], threads)
     else:
         _call(study, cell, ["train", str(study.config), *common, *_arguments(study, cell, corpus)], threads)
-    asked = ["--split", study.settings.split, "--metrics", "likelihood", "--out", str(study.evaluation(cell))]
+    metrics = ["likelihood", *(["memorisation"] if study.settings.memorisation else [])]
+    asked = ["--split", study.settings.split, "--out", str(study.evaluation(cell)), "--metrics", *metrics]
     _call(study, cell, ["evaluate", str(run.path), *common, *asked], threads)
     shutil.rmtree(run.last, ignore_errors=True)  # the best stays; what resuming needs is three times as large
 
