@@ -117,7 +117,7 @@ def test_a_study_that_is_killed_trains_only_what_is_missing(
         assert row.flops == pytest.approx(FLOPS, rel=0.35)  # whole steps
         assert row.minutes > 0 and row.epochs > 0 and row.curve
     assert [law.tokenizer for law in results.laws] == ["char", "bpe-300"]
-    assert all(list(law.sizes) == ["3e+10 flops"] for law in results.laws)
+    assert all(set(law.sizes) <= {"3e+10 flops"} for law in results.laws)
     assert out.startswith("# study\n") and "- at 3e+10 flops take " in out
     assert len(list(Path("out/figures").glob("*.svg"))) == len(list(Path("out/figures").glob("*.png"))) == 4
     assert all(row.read_bits and row.by_heart is not None for row in results.rows)

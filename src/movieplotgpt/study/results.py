@@ -258,7 +258,9 @@ def _law(tokenizer: str, rows: Sequence[StudyRow]) -> Law:
     sizes: dict[str, SizeLaw] = {}
     for budget, same in _by_budget(own):
         with suppress(DataError):
-            sizes[budget] = fit_sizes([row.parameters for row in same], [row.bits_per_character for row in same])
+            law = fit_sizes([row.parameters for row in same], [row.bits_per_character for row in same])
+            if law.scale:  # else larger sizes do not help at this budget, and there is no law of theirs
+                sizes[budget] = law
     text = None
     with suppress(DataError, MissingExtraError):
         text = fit_text(
