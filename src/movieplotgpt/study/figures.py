@@ -53,9 +53,16 @@ def draw_study(results: StudyResults, folder: Path) -> list[Path]:
 
 
 def _compute(axes: Any, results: StudyResults) -> None:
-    """Every run's curve on the validation split, and the best of all at each cost."""
-    for row, label in _labelled(results.rows, lambda row: f"{row.size}, {row.tokenizer}"):
-        axes.plot(*zip(*row.curve, strict=True), ".-", linewidth=1, alpha=0.6, label=label)
+    """Every run's curve on the validation split, and the best of all at each cost: colours tell tokenizers, marks sizes."""
+    colours = {name: f"C{i}" for i, name in enumerate(dict.fromkeys(row.tokenizer for row in results.rows))}
+    marks = dict(zip(dict.fromkeys(row.size for row in results.rows), "os^Dv*", strict=False))
+    for row in results.rows:
+        drawn_as = {"color": colours[row.tokenizer], "marker": marks[row.size]}
+        axes.plot(*zip(*row.curve, strict=True), linewidth=1, alpha=0.6, markersize=4, **drawn_as)
+    for name, colour in colours.items():
+        axes.plot([], [], color=colour, label=name)
+    for name, mark in marks.items():
+        axes.plot([], [], "k", marker=mark, linestyle="none", label=name)
     best, frontier = float("inf"), []
     for flops, bits in sorted(point for row in results.rows for point in row.curve):
         if bits < best:
@@ -110,14 +117,3 @@ def _means(rows: Sequence[StudyRow], place: Callable[[StudyRow], float]) -> list
     for row in rows:
         at.setdefault(place(row), []).append(row.bits_per_character)
     return [(x, mean(bits)) for x, bits in sorted(at.items())]
-
-
-def _labelled(rows: Sequence[StudyRow], name: Callable[[StudyRow], str]) -> list[tuple[StudyRow, str | None]]:
-    """Each row with its name, or None where a row before it has the same."""
-    seen: set[str] = set()
-    labelled: list[tuple[StudyRow, str | None]] = []
-    for row in rows:
-        label = name(row)
-        labelled.append((row, None if label in seen else label))
-        seen.add(label)
-    return labelled
