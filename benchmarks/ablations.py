@@ -270,6 +270,7 @@ def main() -> None:
         "corpus": PreparedCorpus.load(arguments.data).manifest.corpus_hash,
     }
     kept = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.exists() else {"settings": settings}
+    kept["settings"].setdefault("start", None)
     if kept["settings"] != settings:
         parser.error(f"{arguments.out} was made with {kept['settings']}; name another file, or take those settings")
     trials: dict[str, dict[str, float]] = kept.get("trials", {})

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from movieplotgpt.config import read_settings
-from movieplotgpt.errors import TrainingError
+from movieplotgpt.errors import ConfigError, TrainingError
 from movieplotgpt.study.planning import make_plan
-from movieplotgpt.study.results import Law, StudyResults
+from movieplotgpt.study.results import Law, StudyResults, tokens_in_epoch
 from movieplotgpt.study.scaling import TextLaw
 from movieplotgpt.text.prepare import prepare
 from movieplotgpt.text.token_files import PreparedCorpus
@@ -31,8 +31,9 @@ def planned(films_toml: Path, *overrides: str) -> RunConfig:
 
 def test_a_plan_reckons_with_its_steps(films_toml: Path, corpus: PreparedCorpus) -> None:
     plan = make_plan(planned(films_toml, "training.epochs=3", "training.evaluations=2"), corpus)
+    epoch = tokens_in_epoch(planned(films_toml), corpus)
     counts = corpus.manifest.splits["train"]
-    epoch = counts.header_tokens + counts.body_tokens + counts.documents
+    assert epoch > counts.header_tokens + counts.body_tokens + counts.documents  # windows repeat headers
     assert plan.tokens_per_step == 256 and plan.steps == round(3 * epoch / 256)
     assert plan.epochs == pytest.approx(3, rel=0.02)
     assert plan.tokens_per_second == pytest.approx(256 / plan.step)
@@ -57,6 +58,7 @@ def test_a_study_says_what_to_expect(films_toml: Path, corpus: PreparedCorpus) -
     study = StudyResults(
         name="films",
         source="plots.csv",
+        corpus_hash=corpus.manifest.corpus_hash,
         split_hash="s",
         split="test",
         settings={},
@@ -69,9 +71,13 @@ def test_a_study_says_what_to_expect(films_toml: Path, corpus: PreparedCorpus) -
     assert plan.bits_per_character == pytest.approx(text.bits(plan.parameters, characters)) and plan.off_by == 0.01
     other = study.model_copy(update={"laws": (Law(tokenizer="char", sizes={}, text=text),)})
     assert make_plan(planned(films_toml, "training.epochs=2"), corpus, other).bits_per_character is None
+    elsewhere = study.model_copy(update={"corpus_hash": "of another text"})
+    assert make_plan(planned(films_toml, "training.epochs=2"), corpus, elsewhere).bits_per_character is None
 
 
 def test_what_cannot_be_trained_cannot_be_planned(films_toml: Path, corpus: PreparedCorpus) -> None:
     missing = "mps" if torch.cuda.is_available() else "cuda"
     with pytest.raises(TrainingError, match=f"device {missing} is not available"):
         make_plan(planned(films_toml, f"training.device={missing}", "training.steps=5"), corpus)
+    with pytest.raises(ConfigError, match="say how long"):
+        make_plan(planned(films_toml), corpus)

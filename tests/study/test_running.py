@@ -75,6 +75,7 @@ def test_equal_flops_are_equal(study_of: StudyOf, plots_csv: Path, tmp_path: Pat
         (('sizes = ["tiny"]', 'tokenizers = ["char"]'), "one of flops, epochs and minutes, not none"),
         (('sizes = ["tiny"]', 'tokenizers = ["char"]', "flops = [1]", "epochs = [1]"), "not flops and epochs"),
         (('sizes = ["tiny"]', 'tokenizers = ["bpe"]', "flops = [1]"), "bpe-4096, not 'bpe'"),
+        (('sizes = ["tiny"]', 'tokenizers = ["char"]', "flops = [-1]"), "greater than 0"),
         (('sizes = ["huge"]', 'tokenizers = ["char"]', "flops = [1]"), "'huge'"),
         (('sizes = ["tiny"]', 'tokenizers = ["char"]', "flops = [1]", "nose = 1"), "unknown setting grid.0.nose"),
     ],
@@ -117,7 +118,7 @@ def test_a_study_that_is_killed_trains_only_what_is_missing(
         assert row.flops == pytest.approx(FLOPS, rel=0.35)  # whole steps
         assert row.minutes > 0 and row.epochs > 0 and row.curve
     assert [law.tokenizer for law in results.laws] == ["char", "bpe-300"]
-    assert all(set(law.sizes) <= {"3e+10 flops"} for law in results.laws)
+    assert all(law.sizes == {} and law.text is None for law in results.laws)  # at an equal cost there is none
     assert out.startswith("# study\n") and "- at 3e+10 flops take " in out
     assert len(list(Path("out/figures").glob("*.svg"))) == len(list(Path("out/figures").glob("*.png"))) == 4
     assert all(row.read_bits and row.by_heart is not None for row in results.rows)
@@ -136,4 +137,34 @@ def test_a_run_that_fails_is_named_with_its_words(
     path.write_text(path.read_text(encoding="utf-8").replace("context_length=64", "context_length=100000"), "utf-8")
     assert main(["compare", str(path), "--source", str(plots_csv), "--out", "out"]) == 1
     err = capsys.readouterr().err.splitlines()[-1]
-    assert err.startswith("movieplotgpt: tiny-char-1e+09-flops-1 failed (movieplotgpt: ") and ".log" in err
+    assert err.startswith("movieplotgpt: tiny-char-1e+09-flops-1 failed: movieplotgpt: ") and ".log" in err
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_keeps_no_other_from_being_told(
+    study_of: StudyOf, plots_csv: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = study_of('sizes = ["tiny"]', 'tokenizers = ["char"]', "flops = [1e9]", "seeds = [1, 2]")
+    study = Study.read(path, Path("out"))
+    study.prepare(plots_csv)
+    bad = study.run(study.cells[0]).last / "training"
+    bad.mkdir(parents=True)  # a run to go on with, but nothing in it
+    assert main(["compare", str(path), "--out", "out"]) == 1
+    out, err = capsys.readouterr()
+    assert f"{study.cells[0].name} failed" in err and "goes on with what is missing" in err
+    assert "- at 1e+09 flops take tiny with char" in out and len(load_results(Path("out/study.json")).rows) == 1
+
+
+@pytest.mark.slow
+def test_another_setting_is_another_run(study_of: StudyOf, plots_csv: Path, tmp_path: Path) -> None:
+    grid = ('sizes = ["tiny"]', 'tokenizers = ["char"]', "flops = [1e9]")
+    study = Study.read(study_of(*grid), tmp_path / "out")
+    study.prepare(plots_csv)
+    (cell,) = study.cells
+    key = study.key(cell)
+    assert key.startswith(f"{cell.name}-") and key == Study.read(study_of(*grid), tmp_path / "out").key(cell)
+    assert key != Study.read(study_of(*grid, shared='split = "validation"'), tmp_path / "out").key(cell)
+    text = plots_csv.read_text(encoding="utf-8")
+    plots_csv.write_text(text.replace("lighthouse", "windmill"), encoding="utf-8")
+    study.prepare(plots_csv)
+    assert key != study.key(cell)

@@ -16,16 +16,20 @@ def test_the_law_of_sizes_is_found_again() -> None:
     law = fit_sizes(SIZES, true)
     assert law.floor == pytest.approx(0.9, abs=0.03) and law.exponent == pytest.approx(0.3, abs=0.03)
     assert law.bits(91e6) == pytest.approx(0.9 + 60 / 91e6**0.3, abs=0.01)
-    assert law.largest_error < 0.002 and law.interval[0] <= law.floor <= law.interval[1]
+    assert law.largest_error < 0.002 and law.interval and law.interval[0] <= law.floor <= law.interval[1]
 
 
 def test_noise_widens_the_interval() -> None:
     rng = np.random.default_rng(0)
     noisy = [0.9 + 60 / n**0.3 + rng.normal(0, 0.02) for n in SIZES for _ in range(3)]
     law = fit_sizes([n for n in SIZES for _ in range(3)], noisy)
-    assert law.interval[0] < 0.9 < law.interval[1]
+    assert law.interval and law.interval[0] < 0.9 < law.interval[1]
     assert law.interval[1] - law.interval[0] > 0.05
     assert law.bits(12.2e6) == pytest.approx(0.9 + 60 / 12.2e6**0.3, abs=0.03)
+
+
+def test_three_points_say_nothing_of_how_sure_they_are() -> None:
+    assert fit_sizes(SIZES[:3], [1.6, 1.5, 1.45]).interval is None
 
 
 def test_sizes_that_do_not_help_have_a_flat_law() -> None:
@@ -45,3 +49,6 @@ def test_too_few_points_are_said() -> None:
         fit_sizes([1e6, 2e6, 2e6], [1.5, 1.4, 1.4])
     with pytest.raises(DataError, match="six runs"):
         fit_text([1e6, 2e6], [1e6, 2e6], [1.5, 1.4])
+    sizes = [n for n in SIZES[:3] for _ in range(2)]
+    with pytest.raises(DataError, match="the most lengths of a size are 1"):  # equal cost: more weights, less text
+        fit_text(sizes, [1e14 / n for n in sizes], [1.5] * 6)

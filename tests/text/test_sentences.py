@@ -17,6 +17,7 @@ from movieplotgpt.text.sentences import split_sentences
         ["The train leaves at 5.30 p.m. and never comes back.", "42 people wait."],
         ['"Stop!" cries Ines.', "(Nobody stops.)", "Nils asks, what now?"],
         ["One sentence without an end"],
+        ["Michael: No.", "Dwight: Yes.", "Ёлка стоит.", "Она зелёная.", "Émile attend."],
     ],
 )
 def test_sentences_end_where_a_reader_says(sentences: list[str]) -> None:

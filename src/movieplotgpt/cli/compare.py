@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from movieplotgpt.errors import ConfigError
+from movieplotgpt.errors import ConfigError, TrainingError
 
 
 def compare(
@@ -42,27 +42,31 @@ def compare(
 
     if jobs < 1:
         raise ConfigError(f"--jobs is {jobs}; it has to be at least 1")
-    name = study.name.partition(".")[0]
+    name = study.stem
     out = out or Path("studies") / name
     if study.suffix == ".toml":
-        if minutes or title_column or text_column:
+        if minutes is not None or title_column or text_column:
             raise ConfigError(f"--minutes and the columns are for a text or table; {study} says them itself")
     else:
         if source:
             raise ConfigError(f"{study} is the text to study; leave --source out, or name a TOML before it")
         source = study
-        study = _suggested(study, out, minutes or 20, title_column, text_column)
+        study = _suggested(study, out, 20 if minutes is None else minutes, title_column, text_column)
     planned = Study.read(study, out)
     with stage_bars() as progress:
         planned.prepare(source, progress)
-    run_study(planned, jobs=jobs, say=lambda text: print(text, file=sys.stderr, flush=True))
+    failed = run_study(planned, jobs=jobs, say=lambda text: print(text, file=sys.stderr, flush=True))
+    if len(failed) == len(planned.cells):
+        raise TrainingError(failed[0])
     results = read_results(planned, name)
     write_study(results, planned.out)
     try:
         draw_study(results, planned.out / "figures")
     except MissingExtraError as error:
         print(f"no figures: {error}", file=sys.stderr)
-    print(study_markdown(results), end="")
+    print(study_markdown(results), end="", flush=True)
+    if failed:
+        raise TrainingError("; ".join([*failed, "the same command goes on with what is missing"]))
 
 
 def _suggested(text: Path, out: Path, minutes: float, title_column: str | None, text_column: str | None) -> Path:

@@ -80,7 +80,7 @@ def evaluate(
     corpus = PreparedCorpus.load(data)
     checkpoint = load_checkpoint(model, device=choose_hardware(TrainingSettings(device=device)).device)
     checkpoint.model.compute_dtype = getattr(torch, precision)
-    titles = "titles" in metrics and checkpoint.format.header
+    titles = "titles" in metrics and bool(checkpoint.format.header)
     with stage_bars() as progress:
         measured = likelihood.evaluate(
             checkpoint,
@@ -92,6 +92,7 @@ def evaluate(
             progress=progress,
         )
         held_out = read_held_out(checkpoint, corpus, split, documents, seed)
+        titles = titles and any(held_out.titles)
         known: dict[str, Any] = {"seed": seed, "progress": progress}
         told_apart = next_sentences = by_heart = None
         if titles:
@@ -146,7 +147,7 @@ def _sampled(
     from movieplotgpt.evaluation.samples import score_samples
     from movieplotgpt.model.checkpoints import load_checkpoint
 
-    judging = load_checkpoint(judge) if judge else None
+    judging = load_checkpoint(judge, device=checkpoint.model.model.embed_tokens.weight.device) if judge else None
     judge_name = Path(judge).name if judge else None
     asked = partial(score_samples, name, checkpoint, corpus, samples=samples, judge=judging, judge_name=judge_name)
     return _where_possible("samples", partial(asked, **known))

@@ -39,15 +39,16 @@ def plan(
     """
     from rich.console import Console
 
-    from movieplotgpt.cli.settings import prepare_once, read_config, suggest_config
+    from movieplotgpt.cli.settings import prepare_once, read_config, refuse_contradictions, suggest_config
     from movieplotgpt.errors import ConfigError
     from movieplotgpt.study.planning import make_plan
     from movieplotgpt.study.results import load_results
     from movieplotgpt.text.token_files import PreparedCorpus
     from movieplotgpt.training.sizing import settle, training_speed
 
+    refuse_contradictions(config, source, data, title_column or text_column)
     console = Console(stderr=True)
-    overrides += (f"training.minutes={minutes}",) if minutes else ()
+    overrides += (f"training.minutes={minutes}",) if minutes is not None else ()
     overrides += (f"model.size={size}",) if size else ()
     if config.suffix == ".toml":
         settings = read_config(config, overrides, length_given=minutes is not None)

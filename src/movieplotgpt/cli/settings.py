@@ -14,6 +14,19 @@ if TYPE_CHECKING:
     from movieplotgpt.training.run import RunConfig
 
 
+def refuse_contradictions(config: Path, source: Path | None, data: Path | None, column: str | None) -> None:
+    """Nothing that was asked for is left out in silence, and no prepared folder is written over."""
+    if config.suffix == ".toml":
+        if source and data:
+            raise ConfigError("--source and --data exclude each other: a corpus to prepare, or one that is prepared")
+        if column:
+            raise ConfigError(f"--title-column and --text-column are for a table; {config} names the columns itself")
+    elif source or data:
+        raise ConfigError(
+            f"{config} is the text to train on; leave --source and --data out, or name a TOML before them"
+        )
+
+
 def read_config(config: Path, overrides: tuple[str, ...], length_given: bool) -> RunConfig:
     """Read the TOML; a length on the command line takes the place of the file's."""
     from movieplotgpt.config import read_settings

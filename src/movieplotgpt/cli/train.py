@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from movieplotgpt.cli.settings import prepare_once, read_config, suggest_config
+from movieplotgpt.cli.settings import prepare_once, read_config, refuse_contradictions, suggest_config
 from movieplotgpt.errors import ConfigError, TrainingError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def train(
     from movieplotgpt.training.run import RunFolder
 
     lengths = {"minutes": minutes, "steps": steps, "epochs": epochs}
-    _refuse_contradictions(config, source, data, title_column or text_column)
+    refuse_contradictions(config, source, data, title_column or text_column)
     _refuse_unheard(lengths, from_, size)
     folder = RunFolder(out or Path("runs") / config.name.partition(".")[0])
     if not resume and folder.last.exists():  # before anything is written: its data may lie in it
@@ -108,19 +108,6 @@ def train(
                 workers=workers,
             )
         return workers.leave(code)
-
-
-def _refuse_contradictions(config: Path, source: Path | None, data: Path | None, column: str | None) -> None:
-    """Nothing that was asked for is left out in silence, and no prepared folder is written over."""
-    if config.suffix == ".toml":
-        if source and data:
-            raise ConfigError("--source and --data exclude each other: a corpus to prepare, or one that is prepared")
-        if column:
-            raise ConfigError(f"--title-column and --text-column are for a table; {config} names the columns itself")
-    elif source or data:
-        raise ConfigError(
-            f"{config} is the text to train on; leave --source and --data out, or name a TOML before them"
-        )
 
 
 def _refuse_unheard(lengths: dict[str, float | None], start_from: str | None, size: str | None) -> None:

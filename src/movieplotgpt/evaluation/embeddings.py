@@ -47,9 +47,11 @@ class Encoder:
 def similarity_lift(encode: Encoder, texts: Sequence[str]) -> float:
     """How much nearer to each other the sentences of a text are than those of different texts, in cosines.
 
-    Real plots have 0.13, sentences drawn from all plots 0.
+    Real plots have about 0.15, sentences drawn from all plots 0.
     """
     sentences = [split_sentences(text) for text in texts]
+    if not any(sentences):
+        return 0.0
     vectors = encode([one for own in sentences for one in own])
     text_of = np.repeat(np.arange(len(texts)), [len(own) for own in sentences])
     total, own_sums = vectors.sum(0), np.zeros((len(texts), vectors.shape[1]))

@@ -73,8 +73,8 @@ def other_works(groups: list[str], rng: np.random.Generator) -> I64:
     names, group_of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     if 2 * sizes.max() > len(groups):
         raise DataError(
-            f"the title lift needs titles of other works, and half or more of these {len(groups)} documents are one "
-            "work; leave the lift out or take more documents"
+            f"it needs titles of other works, and more than half of these {len(groups)} documents are one work; take more "
+            "documents"
         )
     order = np.lexsort((rng.random(len(groups)), rng.permutation(len(names))[group_of]))
     other = np.empty(len(groups), np.int64)

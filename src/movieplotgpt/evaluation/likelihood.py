@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict
 
+from movieplotgpt.errors import DataError
 from movieplotgpt.evaluation.held_out import HeldOut, Progress, read_held_out
 from movieplotgpt.evaluation.intervals import RESAMPLES, Interval, bits_per_character, bootstrap_interval
 from movieplotgpt.evaluation.titles import TitleLift, title_lift
@@ -79,18 +80,20 @@ def evaluate(
     The title lift sets each document against ``others`` other titles; 0 leaves it out, as does a model without titles.
 
     Raises:
-        DataError: the corpus has no such split, or too few works to exchange titles between.
+        DataError: the corpus has no such split.
     """
     progress = progress or (lambda stage, done, total: None)
     held_out = read_held_out(checkpoint, corpus, split, documents, seed)
     began = time.monotonic()
     scores = held_out.score(checkpoint, held_out.titles, partial(progress, "bits per character"))
     seconds = time.monotonic() - began
-    lift = None
-    if others and checkpoint.format.header:
-        lift = title_lift(
-            checkpoint, held_out, scores, others=others, resamples=resamples, seed=seed, progress=progress
-        )
+    lift, notes = None, _notes(checkpoint, corpus)
+    if others and checkpoint.format.header and any(held_out.titles):
+        ask = partial(title_lift, others=others, resamples=resamples, seed=seed, progress=progress)
+        try:
+            lift = ask(checkpoint, held_out, scores)
+        except DataError as error:
+            notes = (*notes, f"no title lift: {error}")
     manifest = corpus.manifest
     return LikelihoodReport(
         **_numbers(held_out, scores, resamples, seed),
@@ -103,7 +106,7 @@ def evaluate(
         cleaner_hash=manifest.cleaner_hash,
         source=manifest.source.name,
         seconds=round(seconds, 2),
-        notes=_notes(checkpoint, corpus),
+        notes=notes,
     )
 
 

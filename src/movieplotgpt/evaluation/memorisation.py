@@ -17,6 +17,7 @@ from movieplotgpt.text.token_files import PreparedCorpus
 
 DOCUMENTS = 100
 BEGUN, ASKED = 200, 100  # characters that are given, and that have to follow
+_SLACK = 8  # tokens: the same characters may be written in a few more
 
 
 class Extracted(BaseModel):
@@ -56,8 +57,10 @@ def memorisation(
     """Compare ``documents`` of the training split with as many of the test split.
 
     Raises:
-        DataError: the corpus has no test split, or no document in one of the two is long enough.
+        DataError: the model was trained on another corpus; the corpus has no test split; or no document is long enough.
     """
+    if checkpoint.info.get("corpus", {}).get("hash") != corpus.manifest.corpus_hash:
+        raise DataError(f"the model was not trained on {corpus.folder}, as far as it tells")
     began = time.monotonic()
     bits, extracted = [], []
     sides: tuple[tuple[Split, str], ...] = (("train", "text it has read"), ("test", "text it has not read"))
@@ -86,7 +89,8 @@ def _extract(checkpoint: Checkpoint, held_out: HeldOut, name: str, progress: Pro
     for done, (title, body) in enumerate(pairs, start=1):
         begun = body[:BEGUN].rpartition(" ")[0] or body[:BEGUN]  # between words, where tokens end too
         prompt = checkpoint.format.sentence(title) + begun
-        written = generator.plot(prompt=prompt, temperature=0, max_tokens=ASKED).text
+        tokens = len(checkpoint.tokenizer.encode(body[len(begun) : len(begun) + ASKED]))
+        written = generator.plot(prompt=prompt, temperature=0, max_tokens=tokens + _SLACK).text
         found += written.startswith(body[: len(begun) + ASKED])
         if progress:
             progress(f"{name}, by heart", done, len(pairs))

@@ -238,8 +238,10 @@ def _titles_found(encode: Encoder, titles: Sequence[str], texts: Sequence[str]) 
     )
 
 
-def _judge_bits(judge: Checkpoint, titles: Sequence[str], texts: Sequence[str]) -> float:
-    """Bits per character of the texts, which do not end where reading stops."""
+def _judge_bits(judge: Checkpoint, titles: Sequence[str], texts: Sequence[str]) -> float | None:
+    """Bits per character of the texts, which do not end where reading stops; None where all are empty."""
+    if not any(texts):
+        return None
     headers = judge.tokenizer.encode_batch([judge.format.sentence(title) for title in titles])
     documents = list(zip(headers, judge.tokenizer.encode_batch(list(texts)), strict=True))
     scores = score_documents(judge.model, documents, judge.tokenizer.end_id)

@@ -206,7 +206,9 @@ def _touching(spans: list[tuple[int, int]], offsets: I64) -> Bools:
     within = np.zeros(offsets[-1] + 1, np.int64)
     for start, stop in spans:
         within[start + 1 : stop + 1] = 1
-    return np.diff(np.cumsum(within)[offsets]) > 0
+    touched = np.diff(np.cumsum(within)[offsets]) > 0
+    begins = np.diff(offsets) > 0  # a token that goes on with a character is of the token before it
+    return np.asarray(touched[np.maximum.accumulate(np.where(begins, np.arange(len(begins)), 0))])
 
 
 def _by_distance(held_out: HeldOut, own: Scores, saved: list[F64], characters: I64) -> tuple[LiftAt, ...]:

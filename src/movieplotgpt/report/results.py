@@ -10,9 +10,8 @@ from movieplotgpt.errors import DataError
 from movieplotgpt.evaluation.record import Evaluation, read_evaluation
 from movieplotgpt.report.page import StudyPart, page_html, read_figures
 from movieplotgpt.report.tables import Section, Table, sections
-from movieplotgpt.study.figures import drawn
 from movieplotgpt.study.results import RESULTS as STUDY
-from movieplotgpt.study.results import StudyResults, advice, load_results
+from movieplotgpt.study.results import advice, load_results
 from movieplotgpt.training.monitors import draw_loss
 from movieplotgpt.training.run import RunFolder
 
@@ -40,15 +39,14 @@ def write_results(results: Path) -> list[Path]:
     evaluations = [read_evaluation(path) for path in sorted((results / RUNS).glob("*.json"))]
     if not evaluations:
         raise DataError(f"{results / RUNS} holds no evaluation; write one with `movieplotgpt evaluate ... --out`")
-    studies = [load_results(path) for path in sorted((results / STUDIES).glob(f"*/{STUDY}"))]
     figures = read_figures(results / FIGURES)
-    text = results_markdown(evaluations, [figure.name for figure in figures], studies)
-    parts = [
-        StudyPart(study.name, advice(study), read_figures(results / STUDIES / study.name / FIGURES))
-        for study in studies
+    studies = [
+        StudyPart(path.parent.name, advice(load_results(path)), read_figures(path.parent / FIGURES))
+        for path in sorted((results / STUDIES).glob(f"*/{STUDY}"))
     ]
+    text = results_markdown(evaluations, [figure.name for figure in figures], studies)
     atomic.write_text(results / RESULTS, text)
-    atomic.write_text(results / PAGE, page_html(evaluations, figures, parts))
+    atomic.write_text(results / PAGE, page_html(evaluations, figures, studies))
     return [results / RESULTS, results / PAGE]
 
 
@@ -70,7 +68,7 @@ def write_figure(results: Path, name: str, run: Path) -> Path:
 
 
 def results_markdown(
-    evaluations: Sequence[Evaluation], figures: Sequence[str] = (), studies: Sequence[StudyResults] = ()
+    evaluations: Sequence[Evaluation], figures: Sequence[str] = (), studies: Sequence[StudyPart] = ()
 ) -> str:
     """RESULTS.md: a section for each text that was scored, best model first; then the studies, and the figures."""
     parts = [_INTRODUCTION, *map(_section_markdown, sections(evaluations)), *map(_study_markdown, studies)]
@@ -95,8 +93,8 @@ def _section_markdown(section: Section) -> str:
     return "\n".join([f"## {section.heading}", "", section.prompt, "", *tables, *facts]) + "\n"
 
 
-def _study_markdown(study: StudyResults) -> str:
-    figures = [f"![{name}]({STUDIES}/{study.name}/{FIGURES}/{name}.svg)" for name in drawn(study)]
-    sentences = [f"- {sentence}" for sentence in advice(study)]
+def _study_markdown(study: StudyPart) -> str:
+    figures = [f"![{figure.name}]({STUDIES}/{study.name}/{FIGURES}/{figure.name}.svg)" for figure in study.figures]
+    sentences = [f"- {sentence}" for sentence in study.advice]
     link = f"All of it: [{STUDIES}/{study.name}]({STUDIES}/{study.name}/STUDY.md)."
     return "\n".join([f"## Study: {study.name}", "", *sentences, "", link, "", *figures]) + "\n"

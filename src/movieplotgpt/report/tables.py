@@ -11,7 +11,7 @@ import numpy as np
 
 from movieplotgpt.evaluation.intervals import Interval, bits_per_character, bootstrap_interval, show_interval
 from movieplotgpt.evaluation.record import Evaluation
-from movieplotgpt.evaluation.samples import SampleScores
+from movieplotgpt.evaluation.samples import SampleReport, SampleScores
 
 SCORECARD = (
     "samples",
@@ -122,7 +122,7 @@ def _section(evaluations: list[Evaluation]) -> Section:
         heading=f"{first.source}: {first.split} split, {first.documents:,} documents, {first.characters:,} characters",
         prompt=f"Prompt form: {first.prompt}. Corpus `{first.corpus_hash[:16]}`, split `{first.split_hash[:16]}`, cleaning "
         f"`{first.cleaner_hash[:16]}` (first 16 digits of SHA-256).",
-        tables=tuple(table for table in (*tables, _samples(evaluations)) if table),
+        tables=tuple(table for table in (*tables, *_samples(evaluations)) if table),
         facts=(
             *map(_circumstances, evaluations),
             *(f"{score.name}: {score.bytes:,} bytes, {score.seconds:,.0f} seconds" for score in compressors.values()),
@@ -194,20 +194,23 @@ def _by_heart(evaluations: list[Evaluation]) -> Table | None:
     return Table(("bits per character", "text it has read", "text it has not"), tuple(rows))
 
 
-def _samples(evaluations: list[Evaluation]) -> Table | None:
-    """The scorecard of what the models write: the rows that all share once, then each model's."""
-    reports = [one.samples for one in evaluations if one.samples]
-    if not reports:
-        return None
-    first = reports[0]
-    rows = {scores.name: scores for report in reports for scores in report.rows}
-    judges = " or ".join(sorted({report.judge for report in reports if report.judge})) or "none"
-    note = (
-        f"What they write: {first.rows[0].texts} texts under test titles, the first {first.characters_read:,} characters of "
-        f"each; temperature {first.sampling.temperature}, min-p {first.sampling.min_p}, seed {first.seed}; the judge is "
-        f"{judges}. Real A are the test texts of these titles, real B validation texts."
-    )
-    return Table(SCORECARD, tuple(map(_sample_row, rows.values())), note)
+def _samples(evaluations: list[Evaluation]) -> list[Table]:
+    """Scorecards of what the models write, one for each way of asking: the rows that all share once, then each model's."""
+    asked: dict[str, list[SampleReport]] = {}
+    for one in evaluations:
+        if report := one.samples:
+            drawn = report.sampling
+            note = (
+                f"What they write: {report.rows[0].texts} texts under test titles, the first {report.characters_read:,} "
+                f"characters of each; temperature {drawn.temperature}, min-p {drawn.min_p}, seed {report.seed}; the judge "
+                f"is {report.judge or 'none'}. Real A are the test texts of these titles, real B validation texts."
+            )
+            asked.setdefault(note, []).append(report)
+    tables = []
+    for note, reports in asked.items():
+        shared, written = reports[0].rows[:-1], [report.rows[-1] for report in reports]
+        tables.append(Table(SCORECARD, tuple(map(_sample_row, (*shared, *written))), note))
+    return tables
 
 
 def _row(evaluation: Evaluation) -> tuple[str, ...]:

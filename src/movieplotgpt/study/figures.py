@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from movieplotgpt import atomic
 from movieplotgpt.errors import MissingExtraError
 from movieplotgpt.study.results import StudyResults, StudyRow, show_budget
 
@@ -47,8 +49,12 @@ def draw_study(results: StudyResults, folder: Path) -> list[Path]:
         axes.legend(fontsize="small")
         for suffix in ("svg", "png"):
             paths.append(folder / f"{name}.{suffix}")
+            picture = io.BytesIO()
             with rc_context({"svg.hashsalt": name}):  # the same study draws the same bytes
-                figure.savefig(paths[-1], metadata={"Date": None} if suffix == "svg" else {"Software": None}, dpi=150)
+                figure.savefig(
+                    picture, format=suffix, metadata={"Date": None} if suffix == "svg" else {"Software": None}, dpi=150
+                )
+            atomic.write_bytes(paths[-1], picture.getvalue())
     return paths
 
 

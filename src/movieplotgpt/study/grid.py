@@ -7,11 +7,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
@@ -20,10 +22,12 @@ from movieplotgpt.errors import ConfigError
 from movieplotgpt.model.sizes import SizeName
 from movieplotgpt.text.prepare import is_prepared, prepare
 from movieplotgpt.text.splits import Split
+from movieplotgpt.text.token_files import read_manifest
 from movieplotgpt.training.run import RunConfig, RunFolder
 
 BUDGETS = ("flops", "epochs", "minutes")
 _LENGTHS = ("minutes", "steps", "epochs")
+Amount = Annotated[float, Field(gt=0)]
 _TOKENIZER = re.compile(r"char|byte|bpe-[1-9][0-9]*")
 
 
@@ -33,9 +37,9 @@ class Grid(Settings):
     sizes: tuple[SizeName, ...] = Field(min_length=1)
     tokenizers: tuple[str, ...] = Field(min_length=1, description="char, byte, or bpe and its vocabulary: bpe-4096.")
     seeds: tuple[int, ...] = Field((1,), min_length=1)
-    flops: tuple[float, ...] = Field((), description="Floating-point operations of each training.")
-    epochs: tuple[float, ...] = ()
-    minutes: tuple[float, ...] = ()
+    flops: tuple[Amount, ...] = Field((), description="Floating-point operations of each training.")
+    epochs: tuple[Amount, ...] = ()
+    minutes: tuple[Amount, ...] = ()
 
     @field_validator("tokenizers")
     @classmethod
@@ -66,6 +70,14 @@ class StudySettings(Settings):
     split: Split = Field("test", description="The documents that are scored.")
     memorisation: bool = Field(False, description="Also ask what each model has learnt by heart.")
     grid: tuple[Grid, ...] = Field(min_length=1)
+
+    @field_validator("set")
+    @classmethod
+    def _no_length(cls, changes: tuple[str, ...]) -> tuple[str, ...]:
+        for change in changes:
+            if change.partition("=")[0].strip() in {f"training.{name}" for name in _LENGTHS}:
+                raise ValueError(f"a study says how long in its grids, not by {change!r}")
+        return changes
 
 
 @dataclass(frozen=True)
@@ -138,17 +150,24 @@ class Study:
         values["model"] = {**values.get("model", {}), "size": cell.size}
         return build_settings(RunConfig, values, where=f"{self.config}, as {cell.name}")
 
+    def key(self, cell: Cell) -> str:
+        """What the cell's files are called: another text, or another setting, is another run."""
+        corpus = read_manifest(self.data(cell)).corpus_hash
+        asked = self.run_config(cell).model_dump(mode="json")
+        known = [asked, self.settings.split, self.settings.memorisation, corpus]
+        return f"{cell.name}-{hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:8]}"
+
     def data(self, cell: Cell) -> Path:
         """The corpus prepared for the cell."""
         return self.out / "data" / cell.tokenizer
 
     def run(self, cell: Cell) -> RunFolder:
         """The cell's run."""
-        return RunFolder(self.out / "runs" / cell.name)
+        return RunFolder(self.out / "runs" / self.key(cell))
 
     def evaluation(self, cell: Cell) -> Path:
         """What was found."""
-        return self.out / "evaluations" / f"{cell.name}.json"
+        return self.out / "evaluations" / f"{self.key(cell)}.json"
 
     def prepare(self, source: Path | None, progress: Callable[[str, int, int], None] | None = None) -> None:
         """Prepare the corpus for each tokenizer, where that was not done.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -14,10 +13,11 @@ from statistics import median
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from movieplotgpt.errors import MoviePlotGPTError, TrainingError
+from movieplotgpt.errors import ConfigError, MoviePlotGPTError, TrainingError
 from movieplotgpt.evaluation.likelihood import score_split
 from movieplotgpt.model.gpt import GPT
 from movieplotgpt.study.results import StudyResults
+from movieplotgpt.text.prepare import peak_memory
 from movieplotgpt.text.token_files import PreparedCorpus
 from movieplotgpt.training.events import Started, StepDone
 from movieplotgpt.training.hardware import device_name
@@ -64,21 +64,26 @@ class _Measured(BaseModel):
     scoring: float  # seconds a validation token
     memory: int
     parameters: int
+    windows: int  # of an epoch
 
 
 def make_plan(config: RunConfig, corpus: PreparedCorpus, study: StudyResults | None = None) -> Plan:
     """Take five steps of the training in a process of its own, and reckon with them.
 
     Raises:
+        ConfigError: the config does not say how long to train.
         TrainingError: the steps cannot be taken, for want of memory for instance.
     """
+    training = config.training
+    if training.minutes is None and training.steps is None and training.epochs is None:
+        raise ConfigError("say how long the training would be: --minutes 30, or training.epochs=4")
     measured = _measure(config, corpus.folder)
     first, step = measured.seconds[0], median(measured.seconds[-TIMED:])
     validation, counts = corpus.manifest.splits["validation"], corpus.manifest.splits["train"]
     scoring = measured.scoring * (validation.body_tokens + validation.documents)
     rows = max(1, config.training.tokens_per_step // config.model.context_length)
     tokens_per_step = rows * config.model.context_length
-    epoch = counts.header_tokens + counts.body_tokens + counts.documents
+    epoch = measured.windows * config.model.context_length
     steps = _steps(config, epoch / tokens_per_step, first, step, scoring)
     epochs = steps * tokens_per_step / epoch
     bits, off_by = _expected(study, corpus, measured.parameters, epochs * counts.characters)
@@ -118,7 +123,9 @@ def _expected(
 ) -> tuple[float | None, float | None]:
     tokenizer = corpus.tokenizer
     name = f"{tokenizer.kind}-{tokenizer.vocab_size}" if tokenizer.kind == "bpe" else tokenizer.kind
-    laws = {law.tokenizer: law.text for law in study.laws} if study else {}
+    laws = {}
+    if study and study.corpus_hash == corpus.manifest.corpus_hash:
+        laws = {law.tokenizer: law.text for law in study.laws}
     law = laws.get(name)
     if law is None:
         return None, None
@@ -190,18 +197,7 @@ def _first_steps(config: RunConfig, corpus: PreparedCorpus) -> _Measured:
         precision=str(hardware.dtype).removeprefix("torch."),
         seconds=tuple(seconds),
         scoring=scoring / scored_tokens,
-        memory=_peak_memory(hardware.device),
+        memory=torch.cuda.max_memory_reserved() if hardware.device.type == "cuda" else peak_memory(),
         parameters=started.parameters,
+        windows=started.windows_per_epoch,
     )
-
-
-def _peak_memory(device: torch.device) -> int:
-    """The most bytes this process has held, on the GPU where it trains on one; 0 where nobody tells."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_reserved(device)
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -17,10 +17,12 @@ from movieplotgpt import atomic
 from movieplotgpt.errors import DataError, MissingExtraError
 from movieplotgpt.evaluation.intervals import Interval, show_interval
 from movieplotgpt.evaluation.record import read_evaluation
-from movieplotgpt.model.sizes import matrix_parameters, parameters, training_flops_per_token
+from movieplotgpt.model.sizes import parameters, training_flops_per_token
 from movieplotgpt.study.grid import Cell, Study
 from movieplotgpt.study.scaling import SizeLaw, TextLaw, fit_sizes, fit_text
 from movieplotgpt.text.token_files import PreparedCorpus
+from movieplotgpt.training.run import RunConfig
+from movieplotgpt.training.windows import TrainingWindows
 
 RESULTS = "study.json"
 
@@ -41,7 +43,6 @@ class StudyRow(BaseModel):
     amount: float
     seed: int
     parameters: int
-    matrix_parameters: int
     tokens: int
     characters: float
     epochs: float
@@ -71,6 +72,7 @@ class StudyResults(BaseModel):
 
     name: str
     source: str
+    corpus_hash: str
     split_hash: str
     split: str
     settings: dict[str, Any]
@@ -93,6 +95,7 @@ def read_results(study: Study, name: str) -> StudyResults:
     return StudyResults(
         name=name,
         source=likelihood.source,
+        corpus_hash=likelihood.corpus_hash,
         split_hash=likelihood.split_hash,
         split=likelihood.split,
         settings=study.settings.model_dump(mode="json"),
@@ -203,9 +206,13 @@ def _table(rows: Sequence[StudyRow]) -> list[str]:
         lines.append(
             f"| {size} | {tokenizer} | {first.parameters / 1e6:.1f} M | {', '.join(f'{each:.3f}' for each in bits)} | "
             f"{show_interval(first.interval)} | {first.epochs:.2f} | {first.minutes:.1f} |"
-            + (f" {first.read_bits:.3f} | {first.by_heart:.1%} |" if first.read_bits is not None else "")
+            + (f" {_shown(first.read_bits, '.3f')} | {_shown(first.by_heart, '.1%')} |" if asked else "")
         )
     return lines
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def _law_lines(law: Law) -> list[str]:
@@ -228,7 +235,7 @@ def _row(study: Study, cell: Cell) -> StudyRow:
     network = study.run_config(cell).model.model_config_for(corpus.tokenizer.vocab_size)
     counts = corpus.manifest.splits["train"]
     training = found.training
-    epochs = training["tokens"] / (counts.header_tokens + counts.body_tokens + counts.documents)
+    epochs = training["tokens"] / tokens_in_epoch(study.run_config(cell), corpus)
     per_token = training_flops_per_token(network)
     per_step = training["tokens"] / max(1, training["step"])
     return StudyRow(
@@ -238,7 +245,6 @@ def _row(study: Study, cell: Cell) -> StudyRow:
         amount=cell.amount,
         seed=cell.seed,
         parameters=parameters(network),
-        matrix_parameters=matrix_parameters(network),
         tokens=training["tokens"],
         characters=epochs * counts.characters,
         epochs=epochs,
@@ -252,15 +258,29 @@ def _row(study: Study, cell: Cell) -> StudyRow:
     )
 
 
+def tokens_in_epoch(config: RunConfig, corpus: PreparedCorpus) -> int:
+    """Tokens of the windows that hold the training split once: repeated headers and overlaps are among them."""
+    context_length = config.model.context_length
+    windows = TrainingWindows(
+        corpus.split("train"),
+        empty_sentence=corpus.tokenizer.encode(corpus.format.sentence()),
+        end_id=corpus.tokenizer.end_id,
+        context_length=context_length,
+        settings=config.windows,
+        seed=config.training.seed,
+    )
+    return windows.rows_in_epoch(0) * context_length
+
+
 def _law(tokenizer: str, rows: Sequence[StudyRow]) -> Law:
     """The laws that the runs suffice for."""
     own = [row for row in rows if row.tokenizer == tokenizer]
     sizes: dict[str, SizeLaw] = {}
     for budget, same in _by_budget(own):
+        if same[0].budget != "epochs":  # where larger models read less, no law of sizes alone holds
+            continue
         with suppress(DataError):
-            law = fit_sizes([row.parameters for row in same], [row.bits_per_character for row in same])
-            if law.scale:  # else larger sizes do not help at this budget, and there is no law of theirs
-                sizes[budget] = law
+            sizes[budget] = fit_sizes([row.parameters for row in same], [row.bits_per_character for row in same])
     text = None
     with suppress(DataError, MissingExtraError):
         text = fit_text(

@@ -6,24 +6,30 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
+from pathlib import Path
 
+from movieplotgpt.atomic import recover_folder
 from movieplotgpt.errors import TrainingError
 from movieplotgpt.model.sizes import training_flops_per_token
 from movieplotgpt.study.grid import Cell, Study
 from movieplotgpt.text.token_files import PreparedCorpus
+from movieplotgpt.training.resuming import FOLDER as STATE_FOLDER
 from movieplotgpt.training.run import RunConfig, RunFolder
 
 
-def run_study(study: Study, *, jobs: int = 1, say: Callable[[str], None] = print) -> None:
+def run_study(study: Study, *, jobs: int = 1, say: Callable[[str], None] = print) -> list[str]:
     """Train and score what is missing, ``jobs`` at a time; ``say`` is told of each that is done.
 
-    A run that was cut short goes on from its last checkpoint.
+    A run that was cut short goes on from its last checkpoint; of a run that fails what it said is returned, and the others
+    go on.
 
     Raises:
-        TrainingError: a run failed, in its own words; or another process works in the folder.
+        TrainingError: another process works in the folder.
     """
+    failed: list[str] = []
     with RunFolder(study.out).taken():
         missing = [cell for cell in study.cells if not study.evaluation(cell).exists()]
         done = len(study.cells) - len(missing)
@@ -33,26 +39,36 @@ def run_study(study: Study, *, jobs: int = 1, say: Callable[[str], None] = print
             running = {pool.submit(_train_and_score, study, cell, jobs): cell for cell in missing}
             try:
                 for ended in as_completed(running):
-                    ended.result()
+                    name = running[ended].name
+                    try:
+                        ended.result()
+                    except TrainingError as error:
+                        failed.append(f"{name} failed: {error}")
+                        continue
                     done += 1
-                    say(f"{running[ended].name}: done, {done} of {len(study.cells)}")
+                    say(f"{name}: done, {done} of {len(study.cells)}")
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
+    return failed
 
 
 def _train_and_score(study: Study, cell: Cell, jobs: int) -> None:
     run, corpus = study.run(cell), PreparedCorpus.load(study.data(cell))
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))} if jobs > 1 else {}
+    call = partial(_call, study.out / "runs" / f"{study.key(cell)}.log", environment=threads)
     common = ["--data", str(study.data(cell))]
-    if run.last.exists():
-        _call(study, cell, ["train", str(study.config), *common, "--out", str(run.path), "--resume"], threads)
-    else:
-        _call(study, cell, ["train", str(study.config), *common, *_arguments(study, cell, corpus)], threads)
+    recover_folder(run.last)
+    if (run.last / STATE_FOLDER).exists():
+        call(["train", str(study.config), *common, "--out", str(run.path), "--resume"])
+    elif not run.last.exists():
+        call(["train", str(study.config), *common, *_arguments(study, cell, corpus)])
+    study.evaluation(cell).parent.mkdir(parents=True, exist_ok=True)
     metrics = ["likelihood", *(["memorisation"] if study.settings.memorisation else [])]
     asked = ["--split", study.settings.split, "--out", str(study.evaluation(cell)), "--metrics", *metrics]
-    _call(study, cell, ["evaluate", str(run.path), *common, *asked], threads)
-    shutil.rmtree(run.last, ignore_errors=True)  # the best stays; what resuming needs is three times as large
+    call(["evaluate", str(run.last), *common, *asked])  # the last: the best of a long run may be of its middle
+    for unneeded in (run.best, run.last / STATE_FOLDER):
+        shutil.rmtree(unneeded, ignore_errors=True)
 
 
 def _arguments(study: Study, cell: Cell, corpus: PreparedCorpus) -> Iterator[str]:
@@ -70,19 +86,16 @@ def _arguments(study: Study, cell: Cell, corpus: PreparedCorpus) -> Iterator[str
 def steps_for(config: RunConfig, corpus: PreparedCorpus, flops: float) -> int:
     """How many steps cost ``flops``, the head and the headers' tokens counted."""
     network = config.model.model_config_for(corpus.tokenizer.vocab_size)
-    return max(1, round(flops / (training_flops_per_token(network) * config.training.tokens_per_step)))
+    rows = max(1, config.training.tokens_per_step // network.context_length)
+    return max(1, round(flops / (training_flops_per_token(network) * rows * network.context_length)))
 
 
-def _call(study: Study, cell: Cell, arguments: Sequence[str], environment: dict[str, str]) -> None:
-    log = study.out / "runs" / f"{cell.name}.log"
+def _call(log: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
-    study.evaluation(cell).parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as out:
         command = [sys.executable, "-m", "movieplotgpt", *arguments]
         code = subprocess.run(command, stdout=out, stderr=out, env={**os.environ, **environment}).returncode
     if code:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise TrainingError(
-            f"{cell.name} failed ({lines[-1] if lines else f'exit code {code}'}); all it said is in {log}; what was done "
-            "stays, and the same command goes on with it"
-        )
+        why = f"ended by signal {-code}, for want of memory perhaps" if code < 0 or not lines else lines[-1]
+        raise TrainingError(f"{why}; all it said is in {log}")

@@ -21,7 +21,8 @@ _RESAMPLES = 400
 class SizeLaw(BaseModel):
     """Bits per character = ``floor`` + ``scale`` / parameters ** ``exponent``, for one tokenizer and length of training.
 
-    ``interval`` holds the 95 % interval of ``floor``; ``largest_error`` is the greatest distance of a measured point.
+    ``interval`` holds the 95 % interval of ``floor``, None where three runs leave nothing to judge it by;
+    ``largest_error`` is the greatest distance of a measured point.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -29,7 +30,7 @@ class SizeLaw(BaseModel):
     floor: float
     scale: float
     exponent: float
-    interval: Interval
+    interval: Interval | None
     largest_error: float
 
     def bits(self, parameters: float) -> float:
@@ -59,7 +60,7 @@ class TextLaw(BaseModel):
 
 
 def fit_sizes(parameters: Sequence[float], bits: Sequence[float], seed: int = 0) -> SizeLaw:
-    """Least squares; the interval comes from drawing the residuals anew.
+    """Least squares; the interval comes from fits to points that scatter as much as the measured ones.
 
     Raises:
         DataError: there are fewer than three sizes.
@@ -69,15 +70,18 @@ def fit_sizes(parameters: Sequence[float], bits: Sequence[float], seed: int = 0)
         raise DataError(f"a law of sizes needs three sizes at least, and these are {len(set(n.tolist()))}")
     floor, scale, exponent = _best_power(n, y)
     fitted = floor + scale / n**exponent
-    spread = np.sqrt(((y - fitted) ** 2).sum() / max(1, len(y) - 3))
-    rng = np.random.default_rng(seed)
-    floors = [_best_power(n, fitted + rng.normal(0, spread, len(y)))[0] for _ in range(_RESAMPLES)]
-    low, high = np.quantile(floors, [0.025, 0.975]).tolist()
+    interval = None
+    if len(y) > 3:
+        spread = np.sqrt(((y - fitted) ** 2).sum() / (len(y) - 3))
+        rng = np.random.default_rng(seed)
+        floors = [_best_power(n, fitted + rng.normal(0, spread, len(y)))[0] for _ in range(_RESAMPLES)]
+        low, high = np.quantile(floors, [0.025, 0.975]).tolist()
+        interval = (low, high)
     return SizeLaw(
         floor=floor,
         scale=scale,
         exponent=exponent,
-        interval=(low, high),
+        interval=interval,
         largest_error=float(np.abs(y - fitted).max()),
     )
 
@@ -86,7 +90,8 @@ def fit_text(parameters: Sequence[float], characters: Sequence[float], bits: Seq
     """Least squares from several beginnings.
 
     Raises:
-        DataError: there are fewer than six points, three sizes or three lengths.
+        DataError: there are fewer than six points or three sizes, or no size was trained for three lengths: else more
+            text and fewer weights cannot be told apart.
         MissingExtraError: scipy is not installed.
     """
     try:
@@ -94,8 +99,12 @@ def fit_text(parameters: Sequence[float], characters: Sequence[float], bits: Seq
     except ImportError:
         raise MissingExtraError("scipy", "evaluate") from None
     n, d, y = (np.asarray(values, float) for values in (parameters, characters, bits))
-    if len(y) < 6 or min(len(set(n.tolist())), len(set(d.tolist()))) < 3:
-        raise DataError(f"a law of sizes and text needs six runs, of three sizes and three lengths; there are {len(y)}")
+    lengths = max((len(np.unique(np.log(d[n == size]).round(1))) for size in set(n.tolist())), default=0)
+    if len(y) < 6 or len(set(n.tolist())) < 3 or lengths < 3:
+        raise DataError(
+            f"a law of sizes and text needs six runs of three sizes, one of them for three lengths; there are {len(y)} runs, "
+            f"and the most lengths of a size are {lengths}"
+        )
     middle_n, middle_d = (float(np.exp(np.log(values).mean())) for values in (n, d))
 
     def predicted(p: F64) -> F64:

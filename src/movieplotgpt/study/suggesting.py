@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from movieplotgpt import atomic
+from movieplotgpt.errors import ConfigError
 from movieplotgpt.model.sizes import SizeName
+from movieplotgpt.training.hardware import choose_hardware
 from movieplotgpt.training.quickstart import suggest
-from movieplotgpt.training.sizing import COMPILED, training_speed
+from movieplotgpt.training.sizing import COMPILED, COMPILING_PAYS_FROM, training_speed
 
 STUDY, CONFIG = "study.toml", "config.toml"
 SIZES: tuple[SizeName, ...] = ("tiny", "mini", "small")
@@ -24,18 +26,27 @@ def suggest_study(text: Path, out: Path, minutes: float, **columns: str | None) 
     Three sizes with characters and with byte pairs, at the same cost each, in about so many minutes together.
 
     Raises:
+        ConfigError: the minutes are not above 0.
         DataError: the text cannot be read.
         StorageError: the disk refuses.
     """
+    if minutes <= 0:
+        raise ConfigError(f"--minutes is {minutes:g}; it has to be above 0")
     suggestion = suggest(text, minutes=minutes, **columns)
     values = suggestion.config.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     tokenizer, context_length = values.pop("tokenizer"), values["model"]["context_length"]
     values["model"] = {"context_length": context_length}
-    values["training"] = {"tokens_per_step": TOKENS_PER_STEP, "evaluations": 5}
+    each = _SHARE * minutes / (2 * len(SIZES))
+    compiled = choose_hardware(suggestion.config.training).compile and each >= COMPILING_PAYS_FROM
+    values["training"] = {
+        "tokens_per_step": TOKENS_PER_STEP,
+        "evaluations": 5,
+        **({} if compiled else {"compile": "off"}),
+    }
     pairs = f"bpe-{tokenizer.get('vocab_size', 512)}"
     grid = {"sizes": list(SIZES), "tokenizers": ["char", pairs]}
-    speed = training_speed(suggestion.config.training, context_length) * COMPILED
-    flops = float(f"{_SHARE * 60 * minutes * speed / (2 * len(SIZES)):.1e}")
+    speed = training_speed(suggestion.config.training, context_length) * (COMPILED if compiled else 1)
+    flops = float(f"{60 * each * speed:.1e}")
     atomic.write_text(out / CONFIG, "".join(f"{line}\n" for line in _toml(values)))
     study = [f"config = {json.dumps(CONFIG)}", "", "[[grid]]", *_toml({**grid, "flops": [flops]})]
     atomic.write_text(out / STUDY, "\n".join(study) + "\n")
@@ -49,4 +60,4 @@ def _toml(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
         if isinstance(value, dict):
             yield from _toml(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key} = {json.dumps(value)}"
+            yield f"{prefix}{key} = {json.dumps(value, ensure_ascii=False)}"

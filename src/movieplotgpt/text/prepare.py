@@ -235,7 +235,7 @@ def _report(facts: dict[str, Any], manifest: Manifest, seconds: dict[str, float]
         splits=manifest.splits,
         corpus_hash=manifest.corpus_hash,
         seconds=seconds,
-        peak_memory=_peak_memory(),
+        peak_memory=peak_memory(),
     )
 
 
@@ -288,8 +288,11 @@ def _characters_per_token(counts: dict[Split, SplitCounts]) -> float:
     return sum(part.characters for part in unseen) / max(1, sum(part.body_tokens for part in unseen))
 
 
-def _peak_memory() -> int:
-    """Of this process alone: on Linux ``getrusage`` counts the process that started this one too."""
+def peak_memory() -> int:
+    """The most bytes this process has held, 0 where nobody tells.
+
+    Of this one alone: on Linux ``getrusage`` counts the process that started it, too.
+    """
     try:
         peak = re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-_TITLES = "Mr Mrs Ms Dr St Jr Sr Lt Col Gen Capt Sgt Prof Rev Hon vs No".split()
-_END = re.compile(r"""[.!?]+["')\]]*(?=\s+["'(\[]*[A-Z0-9])|\n+""")
-_NO_END = re.compile(rf"(?:\b(?:{'|'.join(_TITLES)}|[A-Z]))\.$")
+_TITLES = "Mr Mrs Ms Dr St Jr Sr Lt Col Gen Capt Sgt Prof Rev Hon vs".split()
+_END = re.compile(r"""[.!?]+["')\]]*(?=\s+["'(\[]*([^\s"'(\[]))|\n+""")
+_NO_END = re.compile(rf"(?:\b(?:{'|'.join(_TITLES)}|[A-Z]))\.\Z")
 
 
 def split_sentences(text: str) -> list[str]:
@@ -17,7 +17,8 @@ def split_sentences(text: str) -> list[str]:
     """
     sentences, begin = [], 0
     for found in _END.finditer(text):
-        if not _NO_END.search(text, begin, found.end()):
+        next_is_small = found[1] is not None and not (found[1].isupper() or found[1].isdigit())
+        if not next_is_small and not _NO_END.search(text, begin, found.end()):
             sentences.append(text[begin : found.end()].strip())
             begin = found.end()
     return [sentence for sentence in (*sentences, text[begin:].strip()) if sentence]
