@@ -39,7 +39,7 @@ def test_a_text_is_studied_by_its_name_alone(
     monkeypatch.setattr(suggesting, "training_speed", lambda *_: 1e9)
     assert main(["compare", str(text), "--minutes", "1"]) == 0
     out, err = capsys.readouterr()
-    assert "# films\n" in out and "- at 2.9e+10 flops take tiny with " in out and "2 of 2" in err
+    assert "# films\n" in out and "- at 1.8e+10 flops take tiny with " in out and "2 of 2" in err
     assert len(load_results(Path("studies/films/study.json")).rows) == 2
     kept = Path("studies/films/study.toml").read_bytes()
     assert main(["compare", str(text), "--minutes", "9"]) == 0
