@@ -14,6 +14,7 @@ import numpy.typing as npt
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from movieplotgpt.errors import MissingExtraError
+from movieplotgpt.evaluation.titles import title_ranks
 from movieplotgpt.text.sentences import split_sentences
 
 F32: TypeAlias = npt.NDArray[np.float32]
@@ -83,6 +84,4 @@ def told_from_real(real: F32, others: F32) -> float:
 
 def own_title_ranks(titles: F32, texts: F32) -> npt.NDArray[np.float64]:
     """For each text the rank of its own title among all, nearest first, from 1; ties share ranks."""
-    near = texts @ titles.T
-    own = np.diagonal(near)[:, None]
-    return np.asarray((near > own).sum(1) + ((near == own).sum(1) + 1) / 2, np.float64)
+    return title_ranks(-(texts @ titles.T))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -178,7 +178,7 @@ def title_retrieval(
     )
 
 
-def title_ranks(nats: F64) -> F64:
+def title_ranks(nats: npt.NDArray[np.floating[Any]]) -> F64:
     """The rank of each plot's own title, from 1; ``nats[i, k]`` is of plot i under title k, and ties share ranks."""
     own = np.diagonal(nats)[:, None]
     return np.asarray((nats < own).sum(1) + ((nats == own).sum(1) + 1) / 2, np.float64)

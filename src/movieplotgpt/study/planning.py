@@ -81,9 +81,9 @@ def make_plan(config: RunConfig, corpus: PreparedCorpus, study: StudyResults | N
     first, step = measured.seconds[0], median(measured.seconds[-TIMED:])
     validation, counts = corpus.manifest.splits["validation"], corpus.manifest.splits["train"]
     scoring = measured.scoring * (validation.body_tokens + validation.documents)
-    rows = max(1, config.training.tokens_per_step // config.model.context_length)
-    tokens_per_step = rows * config.model.context_length
-    epoch = measured.windows * config.model.context_length
+    context_length = config.model.context_length
+    tokens_per_step = training.batch_size(context_length) * context_length
+    epoch = measured.windows * context_length
     steps = _steps(config, epoch / tokens_per_step, first, step, scoring)
     epochs = steps * tokens_per_step / epoch
     bits, off_by = _expected(study, corpus, measured.parameters, epochs * counts.characters)
@@ -100,7 +100,7 @@ def make_plan(config: RunConfig, corpus: PreparedCorpus, study: StudyResults | N
         epoch_minutes=epoch / tokens_per_step * step / 60,
         steps=steps,
         epochs=epochs,
-        minutes=(first + step * (steps - 1) + scoring * config.training.evaluations) / 60,
+        minutes=(first + step * (steps - 1) + scoring * training.evaluations) / 60,
         memory=measured.memory,
         bits_per_character=bits,
         off_by=off_by,

@@ -261,14 +261,7 @@ def _row(study: Study, cell: Cell) -> StudyRow:
 def tokens_in_epoch(config: RunConfig, corpus: PreparedCorpus) -> int:
     """Tokens of the windows that hold the training split once: repeated headers and overlaps are among them."""
     context_length = config.model.context_length
-    windows = TrainingWindows(
-        corpus.split("train"),
-        empty_sentence=corpus.tokenizer.encode(corpus.format.sentence()),
-        end_id=corpus.tokenizer.end_id,
-        context_length=context_length,
-        settings=config.windows,
-        seed=config.training.seed,
-    )
+    windows = TrainingWindows.of(corpus, context_length, config.windows, config.training.seed)
     return windows.rows_in_epoch(0) * context_length
 
 

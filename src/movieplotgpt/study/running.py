@@ -86,7 +86,7 @@ def _arguments(study: Study, cell: Cell, corpus: PreparedCorpus) -> Iterator[str
 def steps_for(config: RunConfig, corpus: PreparedCorpus, flops: float) -> int:
     """How many steps cost ``flops``, the head and the headers' tokens counted."""
     network = config.model.model_config_for(corpus.tokenizer.vocab_size)
-    rows = max(1, config.training.tokens_per_step // network.context_length)
+    rows = config.training.batch_size(network.context_length)
     return max(1, round(flops / (training_flops_per_token(network) * rows * network.context_length)))
 
 

@@ -45,6 +45,10 @@ class TrainingSettings(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: Literal["auto", "on", "off"] = Field("auto", description="torch.compile, where a compiler is.")
 
+    def batch_size(self, context_length: int) -> int:
+        """Windows of a step."""
+        return max(1, self.tokens_per_step // context_length)
+
     @model_validator(mode="after")
     def _one_length(self) -> TrainingSettings:
         given = [name for name in ("minutes", "steps", "epochs") if getattr(self, name) is not None]

@@ -116,15 +116,8 @@ class _Trainer:
         self.optimizers = config.optimizer.build(self.model)
         self.rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         context_length = self.model.config.context_length
-        self.windows = TrainingWindows(
-            corpus.split("train"),
-            empty_sentence=corpus.tokenizer.encode(corpus.format.sentence()),
-            end_id=corpus.tokenizer.end_id,
-            context_length=context_length,
-            settings=config.windows,
-            seed=config.training.seed,
-        )
-        self.batch_size = max(1, config.training.tokens_per_step // context_length)
+        self.windows = TrainingWindows.of(corpus, context_length, config.windows, config.training.seed)
+        self.batch_size = config.training.batch_size(context_length)
         if self.batch_size < workers.world_size:
             raise TrainingError(
                 f"{workers.world_size} workers share a batch of {self.batch_size} windows; start fewer, or raise "

@@ -76,6 +76,18 @@ class TrainingWindows:
         self._last_row_of_epoch: list[int] = []  # cumulative
         self._rows = lru_cache(maxsize=2)(self._make_rows)
 
+    @classmethod
+    def of(cls, corpus: PreparedCorpus, context_length: int, settings: WindowSettings, seed: int) -> TrainingWindows:
+        """Those of a corpus' training split."""
+        return cls(
+            corpus.split("train"),
+            empty_sentence=corpus.tokenizer.encode(corpus.format.sentence()),
+            end_id=corpus.tokenizer.end_id,
+            context_length=context_length,
+            settings=settings,
+            seed=seed,
+        )
+
     def batch(self, step: int, batch_size: int, *, plain: bool = False, rank: int = 0, world_size: int = 1) -> Batch:
         """The share of ``rank`` in the batch of ``step``: rows rank, rank + world_size, ...
 
