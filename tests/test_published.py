@@ -13,7 +13,7 @@ import torch
 from movieplotgpt.generation.decoding import Writing, write
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.prompts import Prompt
-from movieplotgpt.generation.sampling import SamplingConfig
+from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.model.checkpoints import WEIGHTS_FOLDER, Checkpoint, load_checkpoint
 from movieplotgpt.model.sizes import parameters
 from movieplotgpt.sharing.model_card import card_for
@@ -128,9 +128,9 @@ def test_transformers_writes_the_same_60_greedy_tokens(name: str) -> None:
     assert next(model.parameters()).dtype == torch.float32
     context_length, total = checkpoint.model.config.context_length, 0
     for prompt in prompts_for(name, checkpoint):
-        writing = Writing(prompt, ours, context_length, seed=0, max_tokens=60, stop=())
+        writing = Writing(prompt, ours, context_length, SamplingConfig(temperature=0, max_tokens=60), seed=0)
         begun = len(writing.body)
-        for _ in write(checkpoint.model, [writing], ours.vocab_size, SamplingConfig(temperature=0)):
+        for _ in write(checkpoint.model, [writing], ours.vocab_size):
             pass
         ids_BT = tokenizer(prompt.header + prompt.begun, return_tensors="pt").input_ids
         output_BT = model.generate(ids_BT, do_sample=False, max_new_tokens=60)

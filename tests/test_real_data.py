@@ -14,7 +14,7 @@ import pytest
 
 from movieplotgpt.config import read_settings
 from movieplotgpt.evaluation.samples import score_samples
-from movieplotgpt.generation.sampling import SamplingConfig
+from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.model.checkpoints import load_checkpoint
 from movieplotgpt.text.cleaning import clean_text
 from movieplotgpt.text.duplicates import normalise_title

@@ -26,7 +26,7 @@ from movieplotgpt.errors import (
 
 if TYPE_CHECKING:
     from movieplotgpt.generation.generator import PlotGenerator
-    from movieplotgpt.generation.sampling import SamplingConfig
+    from movieplotgpt.generation.settings import SamplingConfig
     from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint
 
 __version__ = "0.1.0"
@@ -50,7 +50,7 @@ __all__ = [
 
 _HOMES = {
     "PlotGenerator": "movieplotgpt.generation.generator",
-    "SamplingConfig": "movieplotgpt.generation.sampling",
+    "SamplingConfig": "movieplotgpt.generation.settings",
     "Checkpoint": "movieplotgpt.model.checkpoints",
     "load_checkpoint": "movieplotgpt.model.checkpoints",
 }

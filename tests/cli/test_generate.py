@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -220,6 +221,46 @@ def test_sampling_flags_reach_the_sampler(run: Run, generator: PlotGenerator) ->
     assert greedy == run("--title", "Ada", "--max-tokens", "30", "--top-k", "1")[1]
 
 
+def test_rules_that_know_the_text_reach_the_sampler(run: Run, generator: PlotGenerator) -> None:
+    flags: dict[str, Any] = {
+        "repetition_penalty": 1.5, "frequency_penalty": 1.5, "presence_penalty": 1.5, "no_repeat_ngram": 1,
+        "dry_multiplier": 3.0, "dry_allowed_length": 1, "typical_p": 0.3, "min_tokens": 25, "target_characters": 20,
+    }  # fmt: skip
+    fixed = ["--title", "Ada", "--seed", "1", "--max-tokens", "30"]
+    for name, value in flags.items():
+        text = run(*fixed, f"--{name.replace('_', '-')}", str(value))[1]
+        assert text == generator.plot("Ada", seed=1, max_tokens=30, **{name: value}).text + "\n"
+
+
+def test_how_a_plot_begins_its_length_and_its_cast(run: Run, generator: PlotGenerator) -> None:
+    fixed = ["--title", "Ada", "--seed", "1", "--max-tokens", "30"]
+    begun = run(*fixed, "--begin", "A retired thief ")[1]
+    sentence = generator.form.format.sentence("Ada")
+    assert begun == run("--input", f"{sentence}A retired thief ", *fixed[2:])[1]
+    assert begun.startswith("A retired thief")
+    short = generator.plot("Ada", seed=1, max_tokens=30, target_characters=400).text + "\n"
+    assert run(*fixed, "--length", "short")[1] == short
+    assert run(*fixed, "--no-cast")[1] == generator.plot("Ada", seed=1, max_tokens=30, banned="(").text + "\n"
+
+
+def test_surprise_is_shown_in_colours(run: Run, generator: PlotGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+    fixed = ["--title", "Ada", "--seed", "1", "--max-tokens", "30", "--begin", "A"]
+    plain, told = run(*fixed, "--show-probs")[1:]
+    assert plain == run(*fixed)[1] and told.startswith("surprise in bits: 0 to 1  1 to 3  3 to 6")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    coloured = run(*fixed, "--show-probs")[1]
+    assert "\x1b[" in coloured
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain
+
+
+def test_json_tells_each_tokens_probability(run: Run, generator: PlotGenerator) -> None:
+    fixed = ["--title", "Ada", "--seed", "1", "--max-tokens", "8"]
+    [plot] = json.loads(run(*fixed, "--json", "--logprobs", "2")[1])["plots"]
+    assert len(plot["probabilities"]) == 8 and all(len(token["others"]) == 2 for token in plot["probabilities"])
+    assert all(token["logprob"] <= 0 for token in plot["probabilities"])
+    assert json.loads(run(*fixed, "--json")[1])["plots"][0]["probabilities"] == []
+
+
 def test_a_model_that_knows_hints_takes_them(run: Run, tiny_checkpoint: Callable[..., Checkpoint]) -> None:
     save_checkpoint(Path("hinted"), tiny_checkpoint(hints=("Decade", "Origin", "Genre"), context_length=128))
     hints = {"Decade": "1970s", "Origin": "Bollywood", "Genre": "crime, drama"}
@@ -302,7 +343,7 @@ def test_a_text_without_titles_is_gone_on_with(run: Run, tiny_checkpoint: Callab
     [
         (["--title", "a", "--input", "b"], "--title, --input and --input-file exclude each other; give one of them"),
         (["--input", "a", "--input-file", "b"], "exclude each other"),
-        (["--input", "a", "--decade", "1970s"], "a free prompt holds its title and hints itself"),
+        (["--input", "a", "--decade", "1970s"], "a free prompt holds its title, hints and begin itself"),
         (["--input-file", "gone.txt"], "the prompt gone.txt cannot be read: No such file or directory; name a text"),
         (["--input-file", "."], "the prompt . cannot be read: Is a directory"),
         (["--input-file", "latin.txt"], "the prompt latin.txt is not UTF-8 text (byte 3); save it as UTF-8"),

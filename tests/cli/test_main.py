@@ -19,6 +19,7 @@ from cyclopts import App, Parameter
 
 from movieplotgpt import __version__
 from movieplotgpt.cli import COMMANDS, main
+from movieplotgpt.cli.sampling import SamplingFlags
 from movieplotgpt.errors import MissingExtraError, MoviePlotGPTError
 from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
 
@@ -48,6 +49,9 @@ def spellings(function: Callable[..., object]) -> Iterator[tuple[str, str]]:
     hints = typing.get_type_hints(function, include_extras=True)
     for name, parameter in inspect.signature(function).parameters.items():
         settings = [extra for extra in getattr(hints[name], "__metadata__", ()) if isinstance(extra, Parameter)]
+        if any(extra.name == ("*",) for extra in settings):  # a class whose fields are the flags
+            yield from spellings(SamplingFlags)
+            continue
         given = next((next(iter(extra.name)) for extra in settings if extra.name), f"--{name.replace('_', '-')}")
         yield name, name.upper() if parameter.kind is inspect.Parameter.VAR_POSITIONAL else given
 
@@ -81,6 +85,7 @@ def test_the_commands_are_those_of_the_documents() -> None:
     assert typed == {
         *(
             "generate",
+            "copies",
             "train",
             "prepare",
             "evaluate",
@@ -92,7 +97,7 @@ def test_the_commands_are_those_of_the_documents() -> None:
             "corpus download",
             "report",
         ),
-        *("weights list", "weights verify", "weights publish"),
+        *("weights list", "weights verify", "weights publish", "weights index"),
     }
 
 
@@ -120,7 +125,7 @@ def test_help_of_a_group_and_no_arguments_list_the_commands(capsys: pytest.Captu
         out, err = capsys.readouterr()
         assert err == "" and [name for name in COMMANDS if not re.search(rf"│ {name} ", out)] == []
     assert main(["weights"]) == 0
-    assert re.findall(r"│ (\w+) ", capsys.readouterr().out) == ["list", "publish", "verify"]
+    assert re.findall(r"│ (\w+) ", capsys.readouterr().out) == ["index", "list", "publish", "verify"]
 
 
 def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:

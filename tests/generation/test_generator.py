@@ -10,11 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from movieplotgpt.errors import ConfigError, PromptError
+from movieplotgpt.errors import ConfigError, DataError, PromptError
 from movieplotgpt.generation.decoding import Writing, held_back, write
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.prompts import Prompt
-from movieplotgpt.generation.sampling import SamplingConfig, choose
+from movieplotgpt.generation.sampling import Chosen, choose
+from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
 from movieplotgpt.text.formatting import cut_pieces, overlap_for
 
@@ -46,7 +47,7 @@ def recomputed(checkpoint: Checkpoint, prompt: Prompt, config: SamplingConfig, s
         window = [tokenizer.end_id, *header, *body[start:]]
         with torch.no_grad():
             logits_BV = model(torch.tensor([window]))[:, -1, : tokenizer.vocab_size]
-        [token_id] = choose(logits_BV, config, [random])
+        token_id = choose(logits_BV, config, [random])[0].id
         if token_id == tokenizer.end_id:
             break
         body.append(token_id)
@@ -62,8 +63,8 @@ def test_cached_generation_is_full_recomputation_also_past_the_context(
     generator = PlotGenerator(checkpoint)
     config = SamplingConfig(seed=3, max_tokens=200, **settings)  # three contexts of 64
     prompt = generator.form.from_title("Mars, Texas")
-    writing = Writing(prompt, checkpoint.tokenizer, 64, seed=3, max_tokens=200, stop=())
-    for _ in write(checkpoint.model, [writing], checkpoint.tokenizer.vocab_size, config):
+    writing = Writing(prompt, checkpoint.tokenizer, 64, config, seed=3)
+    for _ in write(checkpoint.model, [writing], checkpoint.tokenizer.vocab_size):
         pass
     expected = recomputed(checkpoint, prompt, config, 3, 200)
     assert writing.body == expected
@@ -75,7 +76,7 @@ def test_cached_generation_is_full_recomputation_also_past_the_context(
 def test_a_begun_body_longer_than_the_context_goes_on_in_the_window_of_training(tiny_checkpoint: Make) -> None:
     checkpoint = tiny_checkpoint("char", context_length=128)
     begun = "the baker hides a letter in the mill. " * 8
-    writing = Writing(Prompt("Title\n", begun), checkpoint.tokenizer, 128, seed=0, max_tokens=1, stop=())
+    writing = Writing(Prompt("Title\n", begun), checkpoint.tokenizer, 128, SamplingConfig(), seed=0)
     piece = cut_pieces(6, len(begun) + 1, 128, overlap_for(128))[-1]
     assert 0 < piece.start <= piece.new < len(begun) + 1 == piece.stop
     assert writing.window() == [0, *writing.header, *writing.body[piece.start :]]
@@ -160,11 +161,11 @@ def scripted(
 ) -> tuple[list[str], Writing]:
     """The pieces shown while ``text`` is written token by token, and the end token."""
     tokenizer = generator.checkpoint.tokenizer
-    writing = Writing(Prompt(""), tokenizer, 64, seed=0, max_tokens=max_tokens, stop=stop)
+    writing = Writing(Prompt(""), tokenizer, 64, SamplingConfig(max_tokens=max_tokens, stop=stop), seed=0)
     pieces = []
     for token_id in [*tokenizer.encode(text).tolist(), tokenizer.end_id]:
         if writing.finish_reason is None:
-            pieces.append(writing.take(token_id))
+            pieces.append(writing.take(Chosen(token_id))[0])
     return pieces, writing
 
 
@@ -186,8 +187,9 @@ def test_an_end_marker_spelled_letter_by_letter_ends_the_text() -> None:
     pieces, writing = scripted(GENERATORS("char"), "the end.")
     assert "".join(pieces) == "the end."
     tokenizer = GENERATORS("byte").checkpoint.tokenizer
-    writing = Writing(Prompt(""), tokenizer, 64, seed=0, max_tokens=99, stop=())
-    shown = [writing.take(byte + 1) for byte in b"Fin.\nEND_OF_PLOT more" if writing.finish_reason is None]
+    writing = Writing(Prompt(""), tokenizer, 64, SamplingConfig(), seed=0)
+    spelled = b"Fin.\nEND_OF_PLOT more"
+    shown = [writing.take(Chosen(byte + 1))[0] for byte in spelled if writing.finish_reason is None]
     assert "".join(shown) == "Fin.\n"
     assert writing.finish_reason == "stop"
 
@@ -207,14 +209,125 @@ def test_what_may_be_the_begin_of_a_stop_string_is_held_back(text: str, stop: st
     assert held_back(text, stop) == size
 
 
+@pytest.mark.parametrize("kind", ["char", "bpe"])
+def test_what_is_banned_is_never_written_nor_begun_in_the_stream(tiny_checkpoint: Make, kind: str) -> None:
+    generator = PlotGenerator(never_ending(tiny_checkpoint(kind, context_length=128)))
+    free = [generator.plot("Mars", seed=seed, max_tokens=120).text for seed in range(4)]
+    banned = ["e", free[0][10:13], free[1][20:22]]
+    for seed in range(4):
+        stream = generator.stream("Mars", seed=seed, max_tokens=120, banned=banned)
+        shown = list(itertools.accumulate(stream))
+        assert not any(text in stream.plot.text for text in banned)
+        assert all(stream.plot.text.startswith(text) for text in shown)
+        assert stream.plot.tokens == 120
+    assert generator.plots("Mars", n=4, seed=0, max_tokens=120, banned=banned) == [
+        generator.plot("Mars", seed=seed, max_tokens=120, banned=banned) for seed in range(4)
+    ]
+
+
+def test_what_was_taken_back_leaves_no_trace_in_the_cache(tiny_checkpoint: Make) -> None:
+    """Whatever was forbidden on the way, each token is the likeliest allowed one of a fresh computation."""
+    checkpoint = never_ending(tiny_checkpoint(context_length=64))
+    tokenizer, config = checkpoint.tokenizer, SamplingConfig(temperature=0, max_tokens=150)
+    prompt = PlotGenerator(checkpoint).form.from_title("Mars, Texas")
+    random = np.random.default_rng(0)
+
+    class Wavering(Writing):
+        """Now and then up to nine tokens are taken back."""
+
+        def _tokens_to_take_back(self) -> int:
+            return int(random.integers(1, min(9, self.tokens) + 1)) if random.random() < 0.1 else 0
+
+    writing = Wavering(prompt, tokenizer, 64, config, seed=0)
+    for _ in write(checkpoint.model, [writing], tokenizer.vocab_size):
+        pass
+    assert len(writing.body) == writing.tokens == 150 and writing.second_thoughts > 10
+    again = Writing(prompt, tokenizer, 64, config, seed=0)
+    for place, token_id in enumerate(writing.body):
+        window = again.window()
+        with torch.no_grad():
+            logits_V = checkpoint.model(torch.tensor([window]))[0, -1, : tokenizer.vocab_size]
+        order = logits_V.argsort(descending=True).tolist()
+        forbidden = writing._forbidden.get(place, set())
+        assert token_id == next(i for i in order if i not in forbidden), place
+        again.body.append(token_id)
+
+
+class Memory:
+    """An index that remembers one text, and finds it by searching."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def at_end(self, text: str) -> int:
+        return next((size for size in range(len(text), 0, -1) if text[-size:] in self.text), 0)
+
+
+@pytest.mark.parametrize("kind", ["char", "bpe"])
+def test_a_copy_is_left_before_it_is_too_long(tiny_checkpoint: Make, kind: str) -> None:
+    checkpoint = never_ending(tiny_checkpoint(kind, context_length=128))
+    generator = PlotGenerator(checkpoint)
+    free = generator.plot("Mars", temperature=0, max_tokens=200).text
+    memory = Memory(free)
+    generator.__dict__["copies"] = memory
+    stream = generator.stream("Mars", temperature=0, max_tokens=200, avoid_copies=40)
+    shown = list(itertools.accumulate(stream))
+    text = stream.plot.text
+    assert stream.plot.tokens == 200 and text != free
+    assert max(memory.at_end(text[:stop]) for stop in range(len(text) + 1)) < 40
+    assert all(text.startswith(part) for part in shown)
+    assert text[:20] == free[:20], "it is left where it gets long, not avoided from the start"
+
+
+def test_an_index_is_needed_to_avoid_copies(generator: PlotGenerator) -> None:
+    with pytest.raises(DataError, match="no copy index of the text this model was trained on is here; name the corpus"):
+        generator.plot("Mars", avoid_copies=60)
+
+
+def test_a_text_does_not_end_before_its_least_length(generator: PlotGenerator) -> None:
+    soon = SamplingConfig(logit_bias={generator.checkpoint.tokenizer.end_id: 3.0}, min_p=None, max_tokens=40)
+    lengths = [plot.tokens for plot in generator.plots("Mars", n=12, seed=0, sampling=soon)]
+    at_least = [plot.tokens for plot in generator.plots("Mars", n=12, seed=0, sampling=soon, min_tokens=20)]
+    assert min(lengths) < 20 <= min(at_least) < 40
+
+
+def test_a_text_ends_with_a_sentence_near_its_target() -> None:
+    tokenizer = GENERATORS("char").checkpoint.tokenizer
+    text = "One is here. Two is Dr. No and he. is there. Three comes."
+    writing = Writing(Prompt(""), tokenizer, 64, SamplingConfig(target_characters=20), seed=0)
+    shown: list[str] = []
+    for token_id in tokenizer.encode(text).tolist():
+        assert (tokenizer.end_id in writing.history().forbidden) == (len("".join(shown)) < 10)
+        if writing.finish_reason is None:
+            shown.append(writing.take(Chosen(token_id))[0])
+    assert "".join(shown) == "One is here. Two is Dr. No and he."
+    assert writing.finish_reason == "stop"
+
+
+def test_each_token_is_told_with_its_probability(generator: PlotGenerator) -> None:
+    plot = generator.plot("Mars", seed=1, max_tokens=30, logprobs=2)
+    assert "".join(token.text for token in plot.probabilities) == plot.text or "\ufffd" in plot.text
+    assert len(plot.probabilities) == plot.tokens
+    checkpoint = generator.checkpoint
+    prompt = generator.form.from_title("Mars")
+    ids = checkpoint.tokenizer.encode(prompt.header).tolist()
+    with torch.no_grad():
+        first_V = checkpoint.model(torch.tensor([[0, *ids]]))[0, -1, : checkpoint.tokenizer.vocab_size].log_softmax(-1)
+    assert [value for _, value in plot.probabilities[0].others] == pytest.approx(
+        first_V.topk(2).values.tolist(), abs=1e-5
+    )
+    assert generator.plot("Mars", seed=1, max_tokens=30).text == plot.text
+
+
 def test_padding_ids_are_never_drawn(tiny_checkpoint: Make) -> None:
     checkpoint = tiny_checkpoint("byte")
     vocab_size = checkpoint.tokenizer.vocab_size
     assert checkpoint.model.config.vocab_size > vocab_size
     with torch.no_grad():
         checkpoint.model.model.embed_tokens.weight[vocab_size:] = 100 * checkpoint.model.model.embed_tokens.weight[:1]
-    writing = Writing(Prompt("a\n"), checkpoint.tokenizer, 64, seed=0, max_tokens=60, stop=())
-    for _ in write(checkpoint.model, [writing], vocab_size, SamplingConfig(temperature=5, min_p=None)):
+    config = SamplingConfig(temperature=5, min_p=None, max_tokens=60)
+    writing = Writing(Prompt("a\n"), checkpoint.tokenizer, 64, config, seed=0)
+    for _ in write(checkpoint.model, [writing], vocab_size):
         pass
     assert max(writing.body) < vocab_size
 
@@ -292,10 +405,9 @@ def test_transformers_writes_the_same_greedy_text(
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
     for title in TITLES:
         prompt = generator.form.from_title(title)
-        ours = Writing(prompt, generator.checkpoint.tokenizer, 256, seed=0, max_tokens=60, stop=())
-        for _ in write(
-            generator.checkpoint.model, [ours], generator.checkpoint.tokenizer.vocab_size, SamplingConfig(temperature=0)
-        ):
+        greedy = SamplingConfig(temperature=0, max_tokens=60)
+        ours = Writing(prompt, generator.checkpoint.tokenizer, 256, greedy, seed=0)
+        for _ in write(generator.checkpoint.model, [ours], generator.checkpoint.tokenizer.vocab_size):
             pass
         inputs = tokenizer(prompt.header, return_tensors="pt")
         output_BT = model.generate(inputs.input_ids, do_sample=False, max_new_tokens=60)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,16 +12,28 @@ from hypothesis import strategies as st
 from movieplotgpt.config import build_settings
 from movieplotgpt.errors import CheckpointError, ConfigError
 from movieplotgpt.generation.sampling import (
-    SamplingConfig,
+    Chosen,
+    History,
+    add_bias,
     choose,
     draw,
     filter_logits,
+    forbid,
     heat,
     keep_min_p,
     keep_top_k,
     keep_top_p,
+    keep_typical,
+    ngram_ends,
+    punish,
+    punish_longer_repetitions,
+    punish_repetition,
+    subtract_counts,
 )
+from movieplotgpt.generation.settings import SamplingConfig
 
+IDS = st.lists(st.integers(0, 4), max_size=30)  # few tokens: many repetitions
+LOGITS = np.array([2.0, -1.0, 0.5, 3.0, 0.0, -2.0])
 TIED = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=12)  # few values: many ties
 
 
@@ -83,6 +96,138 @@ def test_min_p_of_one_keeps_what_ties_with_the_best() -> None:
     assert kept(keep_min_p(row([2, 1, 2, 0]), 1.0)) == {0, 2}
 
 
+@given(TIED, st.floats(0.01, 0.99))
+def test_typical_is_the_oracles(logits: list[float], p: float) -> None:
+    probabilities = softmax(logits)
+    surprise = -np.log(probabilities)
+    distance = abs(surprise - (probabilities * surprise).sum())
+    if any(abs(a - b) < 1e-9 and a != b for a in distance for b in distance):
+        return  # rounding may decide which is nearer
+    expected, total = set(), 0.0
+    for i in np.argsort(distance, kind="stable").tolist():
+        if abs(total - p) < 1e-9:
+            return
+        if total >= p:
+            break
+        expected.add(i)
+        total += probabilities[i]
+    found = kept(keep_typical(row(logits), p))
+    assert len(found) == len(expected) and {logits[i] for i in found} == {logits[i] for i in expected}
+
+
+def test_typical_may_leave_out_the_likeliest() -> None:
+    logits = [math.log(p) for p in (0.4, 0.12, 0.12, 0.12, 0.12, 0.12)]
+    assert 0 not in kept(keep_typical(row(logits), 0.5))
+
+
+@pytest.mark.parametrize("rule", [keep_top_p, keep_typical, keep_min_p])
+@given(logits=TIED, p=st.floats(0.01, 1))
+def test_a_rule_again_leaves_out_nothing_that_matters(rule: Any, logits: list[float], p: float) -> None:
+    """One token at least is kept, and what is kept holds p of the probability (min-p: each p of the best's)."""
+    found = kept(rule(row(logits), p))
+    assert found
+    probabilities = softmax(logits)
+    if rule is keep_min_p:
+        assert kept(rule(rule(row(logits), p), p)) == found
+    else:
+        assert sum(probabilities[i] for i in found) >= p - 1e-9
+
+
+@given(IDS, st.floats(0.5, 3))
+def test_the_repetition_penalty_is_the_oracles(ids: list[int], penalty: float) -> None:
+    expected = LOGITS.copy()
+    for i in set(ids):
+        expected[i] = expected[i] / penalty if expected[i] > 0 else expected[i] * penalty
+    assert punish_repetition(torch.from_numpy(LOGITS), ids, penalty).numpy() == pytest.approx(expected)
+
+
+@given(IDS, st.floats(-2, 2), st.floats(-2, 2))
+def test_frequency_and_presence_are_the_oracles(ids: list[int], frequency: float, presence: float) -> None:
+    counts = np.bincount(ids, minlength=6) if ids else np.zeros(6)
+    expected = LOGITS - frequency * counts - presence * (counts > 0)
+    assert subtract_counts(torch.from_numpy(LOGITS), ids, frequency, presence).numpy() == pytest.approx(expected)
+
+
+@given(IDS, st.integers(1, 5))
+def test_no_ngram_twice_is_the_oracles(ids: list[int], n: int) -> None:
+    known = {tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)}
+    expected = {next_id for next_id in range(6) if tuple([*ids, next_id][-n:]) in known}
+    assert ngram_ends(ids, n) == (expected if len(ids) >= n - 1 else set())
+
+
+def _longest_lengthened(ids: list[int], next_id: int, breakers: set[int]) -> int:
+    """The longest end of ``ids``, without a breaker in it, that stands before an earlier ``next_id``."""
+    longest = 0
+    for place in range(1, len(ids)):
+        if ids[place] != next_id:
+            continue
+        for size in range(1, place + 1):
+            end = ids[-size:]
+            if ids[place - size : place] == end and not breakers & set(end):
+                longest = max(longest, size)
+    return longest
+
+
+@given(IDS, st.integers(1, 4), st.sets(st.integers(0, 4), max_size=1))
+def test_dry_is_the_oracles(ids: list[int], free: int, breakers: set[int]) -> None:
+    expected = LOGITS.copy()
+    for next_id in range(6):
+        match = _longest_lengthened(ids, next_id, breakers)
+        if match >= free:
+            expected[next_id] -= 0.8 * 1.75 ** (match - free)
+    found = punish_longer_repetitions(torch.from_numpy(LOGITS), ids, 0.8, 1.75, free, breakers)
+    assert found.numpy() == pytest.approx(expected)
+
+
+def test_a_bias_is_added_and_at_its_least_forbids() -> None:
+    biased = add_bias(torch.from_numpy(LOGITS), {0: 1.5, 3: -100, 77: 5})
+    assert biased.tolist() == [3.5, -1.0, 0.5, -math.inf, 0.0, -2.0]
+
+
+def test_what_is_forbidden_is_never_chosen_unless_everything_is() -> None:
+    config = SamplingConfig(temperature=0)
+    random = [np.random.default_rng(0)]
+    assert choose(row(LOGITS.tolist()), config, random, [History(forbidden={3})])[0].id == 0
+    assert forbid(torch.from_numpy(LOGITS), {3, 0}).argmax() == 2
+    everything = History(forbidden=set(range(6)))
+    assert choose(row(LOGITS.tolist()), config, random, [everything])[0].id == 3
+
+
+def test_no_rule_changes_the_logits_it_is_given() -> None:
+    logits_BV = row(LOGITS.tolist())
+    config = SamplingConfig(
+        repetition_penalty=2, frequency_penalty=1, presence_penalty=1, no_repeat_ngram=2, dry_multiplier=1,
+        dry_allowed_length=1, logit_bias={0: 4}, top_k=5, typical_p=0.9, top_p=0.9,
+    )  # fmt: skip
+    history = History([1, 2, 3, 1, 2], forbidden={4})
+    ruled = filter_logits(punish(logits_BV, config, [history]), config)
+    assert logits_BV[0].tolist() == LOGITS.tolist()
+    assert not ruled[0, 3].isfinite() and not ruled[0, 4].isfinite()
+    assert ruled.isfinite().any() and not ruled.isnan().any()
+
+
+def test_each_text_is_punished_for_its_own_words() -> None:
+    logits_BV = torch.zeros(2, 4, dtype=torch.float64)
+    config = SamplingConfig(temperature=0, presence_penalty=1)
+    chosen = choose(logits_BV, config, [np.random.default_rng(i) for i in (0, 1)], [History([0]), History([])])
+    assert [each.id for each in chosen] == [1, 0]
+
+
+def test_probabilities_are_the_models_own_before_any_rule() -> None:
+    config = SamplingConfig(temperature=0.3, top_k=1, logprobs=3, presence_penalty=2)
+    [chosen] = choose(row(LOGITS.tolist()), config, [np.random.default_rng(0)], [History([3])])
+    expected = np.log(softmax(LOGITS.tolist()))
+    assert chosen.id == 0 and chosen.logprob == pytest.approx(expected[0])
+    assert [i for i, _ in chosen.others] == [3, 0, 2]
+    assert [value for _, value in chosen.others] == pytest.approx(expected[[3, 0, 2]])
+
+
+def test_the_doubt_of_a_token_is_what_the_rules_left_to_others() -> None:
+    config = SamplingConfig(temperature=1, min_p=None, top_k=2, avoid_copies=60)
+    [chosen] = choose(row([1.0, 1.0, 0.0]), config, [np.random.default_rng(0)])
+    assert chosen.doubt == pytest.approx(0.5)
+
+
 def test_rules_are_applied_in_order_and_to_each_text_alone() -> None:
     logits_BV = torch.tensor([[3.0, 2.0, 1.0, 0.0], [0.0, 1.0, 2.0, 3.0]], dtype=torch.float64)
     config = SamplingConfig(temperature=0.5, top_k=3, top_p=0.99, min_p=0.1)
@@ -117,12 +262,12 @@ def test_draws_have_the_frequencies_of_the_distribution() -> None:
     logits = [0.0, 1.0, -1.0, 2.0]
     random = np.random.default_rng(0)
     config = SamplingConfig(temperature=1, min_p=None)
-    counts = np.bincount([choose(row(logits), config, [random])[0] for _ in range(4000)], minlength=4)
+    counts = np.bincount([choose(row(logits), config, [random])[0].id for _ in range(4000)], minlength=4)
     assert counts / 4000 == pytest.approx(softmax(logits), abs=0.03)
 
 
 def test_greedy_takes_the_first_of_the_best() -> None:
-    assert choose(row([1, 3, 3]), SamplingConfig(temperature=0), [np.random.default_rng(0)]) == [1]
+    assert choose(row([1, 3, 3]), SamplingConfig(temperature=0), [np.random.default_rng(0)]) == [Chosen(1)]
 
 
 def test_each_text_draws_from_its_own_generator() -> None:
@@ -139,7 +284,29 @@ def test_damaged_weights_are_said() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"temperature": -1}, {"top_k": 0}, {"top_p": 0}, {"min_p": 1.5}, {"stop": [""]}, {"n": 0}, {"max_tokens": 0}],
+    [
+        {"temperature": -1},
+        {"top_k": 0},
+        {"top_p": 0},
+        {"min_p": 1.5},
+        {"stop": [""]},
+        {"n": 0},
+        {"max_tokens": 0},
+        {"typical_p": 0},
+        {"repetition_penalty": 0},
+        {"frequency_penalty": 3},
+        {"presence_penalty": -3},
+        {"no_repeat_ngram": 0},
+        {"dry_multiplier": 0},
+        {"dry_base": 0.5},
+        {"dry_allowed_length": 0},
+        {"banned": [""]},
+        {"logit_bias": {1: 200}},
+        {"min_tokens": 0},
+        {"target_characters": 0},
+        {"avoid_copies": 10},
+        {"logprobs": 21},
+    ],
 )
 def test_a_wrong_value_names_its_setting(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):

@@ -9,7 +9,7 @@ from typing import Any
 from movieplotgpt.evaluation.likelihood import LikelihoodReport
 from movieplotgpt.evaluation.record import Evaluation
 from movieplotgpt.evaluation.samples import Example, SampleReport, SampleScores
-from movieplotgpt.generation.sampling import SamplingConfig
+from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.report.page import Figure, StudyPart, page_html
 from movieplotgpt.report.tables import sections
 

@@ -18,12 +18,21 @@ from movieplotgpt.config import build_settings
 from movieplotgpt.errors import CheckpointError, ConfigError, DataError
 from movieplotgpt.evaluation.likelihood import evaluate
 from movieplotgpt.evaluation.record import describe, read_evaluation
+from movieplotgpt.generation.copying import copy_index
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from movieplotgpt.model.sizes import parameters
 from movieplotgpt.sharing import publishing
 from movieplotgpt.sharing.model_card import SAMPLE_TOKENS
-from movieplotgpt.sharing.publishing import WeightsManifest, file_sha256, publish, read_manifest, verify, weights_readme
+from movieplotgpt.sharing.publishing import (
+    WeightsManifest,
+    file_sha256,
+    publish,
+    publish_copies,
+    read_manifest,
+    verify,
+    weights_readme,
+)
 from movieplotgpt.text.prepare import PrepareSettings, prepare
 from movieplotgpt.text.token_files import PreparedCorpus
 
@@ -307,6 +316,38 @@ def test_the_readme_has_a_row_for_each_model(weights: Path, run: Path, evaluated
         assert f"[{name}]({name}/README.md)" in row and (weights / name / "README.md").is_file()
         assert "Writes an invented film." in row and f"{entry.size / 1e6:.1f} MB" in row and "cc-by-sa-4.0" in row
     assert "| - |" in rows[0] and "(test) |" in rows[1]
+
+
+def test_an_index_of_copies_is_published_beside_the_models(
+    weights: Path, run: Path, tmp_path: Path, evaluated: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(run, "films-bpe", weights)
+    evaluated(weights / "films-bpe")  # which prepares the corpus
+    entry = publish_copies(tmp_path / "data", "films", weights)
+    publish(run, "films-bpe", weights)  # leaves it where it is
+    assert read_manifest(weights).copies == {"films": entry}
+    assert verify(weights) == ["films-bpe"] and f"| [films](copies/films.npz) | {entry.works} |" in weights_readme(
+        read_manifest(weights)
+    )
+    corpus = PreparedCorpus.load(tmp_path / "data")
+    monkeypatch.setenv("MOVIEPLOTGPT_WEIGHTS", str(weights))
+    checkpoint = load_checkpoint("films-bpe")
+    with pytest.raises(DataError, match="no copy index of the text this model was trained on"):
+        copy_index(checkpoint)
+    trained = replace(checkpoint, info={"corpus": {"hash": entry.corpus_hash}})
+    body = corpus.tokenizer.decode(corpus.split("train").body(3))
+    report = copy_index(trained).report(body)
+    assert corpus.split("train").titles[3] in {copy.title for copy in report.copies} and not report.exact
+    assert copy_index(trained, tmp_path / "data").report(body).exact
+    with pytest.raises(DataError, match="is not the corpus this model was trained on"):
+        copy_index(replace(checkpoint, info={"corpus": {"hash": "other"}}), tmp_path / "data")
+    path = weights / "copies" / "films.npz"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(CheckpointError, match=r"copies/films\.npz differs"):
+        verify(weights)
+    path.unlink()
+    with pytest.raises(CheckpointError, match=r"copies/films\.npz is missing"):
+        verify(weights)
 
 
 @pytest.mark.parametrize("size", [0, 1, 1_000_003])

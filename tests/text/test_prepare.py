@@ -60,7 +60,7 @@ def test_every_row_is_kept_or_accounted_for(tmp_path: Path, plots: PrepareSettin
     assert report.non_ascii_before > report.non_ascii_after == 0
     assert report.hints["Decade"] == report.hints["Origin"] == 58
     assert report.lengths == sorted(report.lengths)
-    assert list(report.seconds) == ["read", "clean", "group", "split", "train tokenizer", "encode"]
+    assert list(report.seconds) == ["read", "clean", "group", "split", "train tokenizer", "encode", "index copies"]
     assert read_report(tmp_path / "out") == report
 
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from movieplotgpt.cli.copies import say
+from movieplotgpt.cli.sampling import SamplingFlags, given, sampling_from
+from movieplotgpt.cli.surprise import show_surprise
 from movieplotgpt.errors import PromptError
 
 if TYPE_CHECKING:
     from movieplotgpt.generation.generator import Plot, PlotGenerator
+    from movieplotgpt.generation.settings import SamplingConfig
 
+Length = Literal["short", "medium", "long"]
+LENGTHS: dict[Length, int] = {"short": 400, "medium": 1_000, "long": 2_000}  # characters
 CHANGES_SHOWN = 8
 TEXT = Parameter(allow_leading_hyphen=True)  # "-30-" is a film, "-" is stdin
 
@@ -24,14 +30,13 @@ def generate(
     input_: Annotated[str | None, Parameter(name="--input"), TEXT] = None,
     input_file: Annotated[str | None, TEXT] = None,
     model: str = "plots-bpe",
-    n: Annotated[int, Parameter(name=["--n", "-n"])] = 1,
-    max_tokens: int | None = None,
-    temperature: float = 0.9,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    min_p: float | None = 0.05,
-    seed: int | None = None,
-    stop: Annotated[tuple[str, ...], Parameter(negative=""), TEXT] = (),
+    sampling: Annotated[SamplingFlags | None, Parameter(name="*", group="Sampling")] = None,
+    begin: Annotated[str | None, TEXT] = None,
+    length: Length | None = None,
+    cast: bool = True,
+    data: Path | None = None,
+    check_copies: Annotated[bool, Parameter(negative="")] = False,
+    show_probs: Annotated[bool, Parameter(negative="")] = False,
     stream: bool | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
     out: Path | None = None,
@@ -47,14 +52,13 @@ def generate(
             is printed in front of what the model adds, so that the plot is whole.
         input_file: A file that holds the prompt; - reads it from stdin.
         model: A published name, a model folder or a run.
-        n: How many plots; the i-th is the one that the seed plus i writes alone.
-        max_tokens: Tokens at most; by default about 2,000 characters.
-        temperature: Below 1 bolder, above 1 wilder; 0 always takes the likeliest token.
-        top_k: Draw from the k likeliest tokens.
-        top_p: Draw from the fewest tokens whose probabilities together reach this.
-        min_p: Draw from the tokens at least this many times as likely as the likeliest; 0 for all.
-        seed: The same seed writes the same text; by default a fresh one each time.
-        stop: End before this text; may be given several times.
+        sampling: How the next token is chosen, and when the text ends.
+        begin: How the plot under this title begins.
+        length: About how long: short 400 characters, medium 1,000, long 2,000; it ends with a sentence.
+        cast: Whether names of actors may follow a name in parentheses; --no-cast writes none.
+        data: The prepared corpus the model was trained on: what was copied is then known exactly, with both passages.
+        check_copies: Tell which runs of the text stand in the training text, and in which film.
+        show_probs: Colour each token by its surprise, in a terminal: the redder, the less likely it was.
         stream: Print while writing; by default where stdout is a terminal.
         json: Print JSON: plots, seeds, why each ended, what was changed in the prompt.
         out: Write to this file instead of stdout.
@@ -63,38 +67,56 @@ def generate(
         genre: A hint such as "crime, drama", for a model that knows genres.
     """
     prompt = _prompt(title, input_, input_file)
+    settings = given(sampling)
+    if length is not None:
+        settings.setdefault("target_characters", LENGTHS[length])
+    if not cast:
+        settings["banned"] = (*settings.get("banned", ()), "(")
+    if show_probs:
+        settings.setdefault("logprobs", 0)
     hints = {"Decade": decade, "Origin": origin, "Genre": genre}
-    request: dict[str, Any] = {
-        "prompt": prompt,
-        "hints": {name: value for name, value in hints.items() if value is not None},
-        "max_tokens": max_tokens,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "min_p": min_p,
-        "stop": stop,
-    }
     from movieplotgpt.generation.generator import PlotGenerator
     from movieplotgpt.generation.sampling import fresh_seed
 
-    generator = PlotGenerator.load(model)
-    seed = fresh_seed() if seed is None else seed
+    config = sampling_from({"seed": fresh_seed(), **settings})
+    generator = PlotGenerator.load(model, data=data)
+    request: dict[str, Any] = {
+        "prompt": prompt,
+        "begin": begin or "",
+        "hints": {name: value for name, value in hints.items() if value is not None},
+        "sampling": config,
+    }
+    if check_copies:
+        _ = generator.copies  # that none is here is said before anything is written
     streaming = sys.stdout.isatty() if stream is None else stream
-    if streaming and n >= 1 and not (json or out):  # a wrong n is for plots() to say
-        plots = list(_streamed(generator, title or "", n, seed, request))
+    if streaming and not (json or out or show_probs):
+        plots = list(_streamed(generator, title or "", config, request))
     else:
-        plots = generator.plots(title or "", n=n, seed=seed, **request)
+        plots = generator.plots(title or "", **request)
         _say_changes(plots[0].changes)
-        _deliver(_as_json(plots, generator) if json else "\n\n".join(map(str, plots)), out)
+        if show_probs and not json:
+            show_surprise(plots)
+        else:
+            _deliver(_as_json(plots, generator, check_copies) if json else "\n\n".join(map(str, plots)), out)
     _say_cuts(plots)
+    if check_copies and not json:
+        for plot in plots:
+            say(generator.copies.report(plot.text))
 
 
 def _prompt(title: str | None, text: str | None, file: str | None) -> str | None:
     """The free prompt, if there is one."""
     if sum(given is not None for given in (title, text, file)) > 1:
         raise PromptError("--title, --input and --input-file exclude each other; give one of them")
-    if file is None:
-        return text
+    return text if file is None else read_text(file)
+
+
+def read_text(file: str) -> str:
+    """The text of a file, or of stdin for ``-``.
+
+    Raises:
+        PromptError: it cannot be read, or is not UTF-8.
+    """
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
         return data.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
@@ -106,10 +128,10 @@ def _prompt(title: str | None, text: str | None, file: str | None) -> str | None
         raise PromptError(f"the prompt {file} is not UTF-8 text (byte {error.start:,}); save it as UTF-8") from None
 
 
-def _streamed(generator: PlotGenerator, title: str, n: int, seed: int, request: dict[str, Any]) -> Iterator[Plot]:
+def _streamed(generator: PlotGenerator, title: str, config: SamplingConfig, request: dict[str, Any]) -> Iterator[Plot]:
     """Print one plot after the other while it is written."""
-    for i in range(n):
-        stream = generator.stream(title, seed=seed + i, **request)
+    for i in range(config.n):
+        stream = generator.stream(title, **request, seed=(config.seed or 0) + i, n=1)
         if i == 0:
             _say_changes(stream.changes)
         else:
@@ -120,12 +142,15 @@ def _streamed(generator: PlotGenerator, title: str, n: int, seed: int, request: 
         yield stream.plot
 
 
-def _as_json(plots: list[Plot], generator: PlotGenerator) -> str:
+def _as_json(plots: list[Plot], generator: PlotGenerator, check_copies: bool) -> str:
     from dataclasses import asdict
     from json import dumps
 
-    folder = generator.checkpoint.folder
-    return dumps({"model": str(folder), "plots": [asdict(plot) for plot in plots]}, indent=2, ensure_ascii=False)
+    told = [asdict(plot) for plot in plots]
+    if check_copies:
+        for each, plot in zip(told, plots, strict=True):
+            each["copies"] = asdict(generator.copies.report(plot.text))
+    return dumps({"model": str(generator.checkpoint.folder), "plots": told}, indent=2, ensure_ascii=False)
 
 
 def _deliver(text: str, out: Path | None) -> None:

@@ -32,6 +32,22 @@ def publish(run: str, name: str, *, evaluation: Path | None = None, weights: Pat
 
 
 @app.command
+def index(data: Path, name: str, *, weights: Path | None = None) -> None:
+    """Publish the index by which copies from a training text are found; it holds no passage of it.
+
+    Args:
+        data: The prepared corpus.
+        name: The name of the text, as in plots; models find its index by themselves.
+        weights: Another weights folder.
+    """
+    from movieplotgpt.model.checkpoints import weights_folder
+    from movieplotgpt.sharing import publishing
+
+    entry = publishing.publish_copies(data, name, weights or weights_folder())
+    print(f"the index of {entry.works:,} works: {entry.size / 1e6:.1f} MB")
+
+
+@app.command
 def verify(*, weights: Path | None = None) -> None:
     """Compare every published file with the manifest.
 

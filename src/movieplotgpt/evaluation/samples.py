@@ -16,9 +16,10 @@ from movieplotgpt.evaluation.floors import shuffled_sentences, trigram_texts
 from movieplotgpt.evaluation.held_out import Progress, draw_documents
 from movieplotgpt.evaluation.intervals import bits_per_character
 from movieplotgpt.generation.generator import TEXTS_AT_ONCE, Plot, PlotGenerator
-from movieplotgpt.generation.sampling import SamplingConfig
+from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.scoring import score_documents
+from movieplotgpt.text.copies import CopyIndex
 from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
 
 SAMPLES, FEWEST = 300, 5
@@ -48,7 +49,9 @@ class SampleScores(BaseModel):
     ``told_from_real`` is of a classifier against real A, by chance 0.5; ``length_distance`` the greatest difference of
     the two distributions of lengths; ``judge_bits`` bits per character under another model, to be near to real text's:
     lower is loops, higher is salad; ``invented`` the share of lower-case words that neither English nor the training
-    text knows; ``known_speakers`` the share of lines whose speaker the training text knows.
+    text knows; ``copied`` the share of characters in runs of 50 and more that stand in the training text, ``longest_copy``
+    the mean over texts of the longest shared run (none is told under 31); ``known_speakers`` the share of lines whose
+    speaker the training text knows.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -67,6 +70,8 @@ class SampleScores(BaseModel):
     titles: TitlesFound | None
     known_speakers: float | None
     judge_bits: float | None
+    copied: float | None = None
+    longest_copy: float | None = None
 
 
 class Example(BaseModel):
@@ -140,8 +145,9 @@ def score_samples(
     known = _Known(corpus, training, everything, progress)
     real_vectors = encode(_cut(real_a.whole))
     rows = []
+    copies = CopyIndex.of_corpus(corpus)
     for k, texts in enumerate(everything):
-        rows.append(_score(texts, real_a, real_vectors, encode, known, judge))
+        rows.append(_score(texts, real_a, real_vectors, encode, known, judge, copies))
         progress("scorecard", k + 1, len(everything))
     return SampleReport(
         rows=tuple(rows),
@@ -194,11 +200,13 @@ def _score(
     encode: Encoder,
     known: _Known,
     judge: Checkpoint | None,
+    copies: CopyIndex,
 ) -> SampleScores:
     from scipy.stats import ks_2samp
 
     read, is_real = _cut(texts.whole), texts.name == REAL_A
     lengths = [len(text) for text in texts.whole]
+    copied = [copies.report(text) for text in read]
     distance = (
         None if is_real else float(ks_2samp(lengths, [len(text) for text in real.whole], method="asymp").statistic)
     )
@@ -217,6 +225,9 @@ def _score(
         titles=_titles_found(encode, texts.titles, read),
         known_speakers=known.speakers(read),
         judge_bits=_judge_bits(judge, texts.titles, read) if judge else None,
+        copied=sum(found.share * len(text) for found, text in zip(copied, read, strict=True))
+        / max(1, sum(map(len, read))),
+        longest_copy=float(np.mean([found.longest for found in copied])),
     )
 
 

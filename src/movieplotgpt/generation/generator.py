@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,24 @@ import torch
 
 from movieplotgpt.config import build_settings
 from movieplotgpt.errors import PromptError
+from movieplotgpt.generation.copying import copy_index
 from movieplotgpt.generation.decoding import FinishReason, Writing, write
 from movieplotgpt.generation.prompts import Prompt, PromptForm
-from movieplotgpt.generation.sampling import SamplingConfig, fresh_seed
+from movieplotgpt.generation.sampling import Chosen, fresh_seed
+from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint
+from movieplotgpt.text.copies import CopyIndex
 
-MAX_TOKENS = {"bpe": 512, "char": 2048, "byte": 2048}  # where none is asked for
 TEXTS_AT_ONCE = 32  # each takes a KV cache of its own: 9 MB in the default model
+
+
+@dataclass(frozen=True)
+class TokenProbability:
+    """A token that was written: its log-probability under the model, in nats, and the likeliest ones in its place."""
+
+    text: str
+    logprob: float
+    others: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -27,6 +39,7 @@ class Plot:
     ``text`` is all that stands behind the header: what the prompt had begun, and what the model wrote. ``tokens`` counts
     what it wrote, without the end token. ``finish_reason`` is "stop" where the text ended, by itself or before a stop
     string, and "length" where it was cut at ``max_tokens``. ``changes`` says what was changed in the prompt: ``é→e``.
+    ``probabilities`` holds each token that was written, where ``logprobs`` asked for them.
     """
 
     title: str
@@ -38,6 +51,7 @@ class Plot:
     max_tokens: int
     hints: Mapping[str, str] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
+    probabilities: tuple[TokenProbability, ...] = ()
 
     def __str__(self) -> str:
         return self.text
@@ -46,29 +60,44 @@ class Plot:
 class PlotGenerator:
     """Writes plots with one model.
 
-    A request is a ``title`` with ``hints`` (``{"Decade": "1970s"}``), or a free ``prompt``: the trained sentence, the
-    begin of a plot, or both. How to sample is a ``SamplingConfig``, or its fields by name, or both: the fields given by
-    name replace those of the config. The same seed writes the same text through every method.
+    A request is a ``title`` with ``hints`` (``{"Decade": "1970s"}``) and, perhaps, how the plot is to ``begin``; or a free
+    ``prompt``: the trained sentence, the begin of a plot, or both. How to sample is a ``SamplingConfig``, or its fields by
+    name, or both: the fields given by name replace those of the config. The same seed writes the same text through every
+    method.
+
+    ``data`` is the prepared corpus the model was trained on, where it is at hand: copies are then known exactly.
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.checkpoint = checkpoint
+    def __init__(self, checkpoint: Checkpoint, *, data: Path | None = None) -> None:
+        self.checkpoint, self.data = checkpoint, data
         self.form = PromptForm(checkpoint)
 
+    @cached_property
+    def copies(self) -> CopyIndex:
+        """The index of the text the model was trained on: ``copies.report(plot.text)``.
+
+        Raises:
+            DataError: no index of that text is here.
+        """
+        return copy_index(self.checkpoint, self.data)
+
     @classmethod
-    def load(cls, name: str | Path = "plots-bpe", *, device: str | torch.device = "cpu") -> PlotGenerator:
+    def load(
+        cls, name: str | Path = "plots-bpe", *, device: str | torch.device = "cpu", data: Path | None = None
+    ) -> PlotGenerator:
         """Load a published NAME, a model folder or a run.
 
         Raises:
             CheckpointError: there is no such model, or a file of it is missing or damaged.
         """
-        return cls(load_checkpoint(name, device=device))
+        return cls(load_checkpoint(name, device=device), data=data)
 
     def plot(
         self,
         title: str = "",
         *,
         prompt: str | None = None,
+        begin: str = "",
         hints: Mapping[str, str] | None = None,
         sampling: SamplingConfig | None = None,
         **settings: Any,
@@ -79,13 +108,14 @@ class PlotGenerator:
             PromptError: the model knows no titles, or not such a hint.
             ConfigError: no such sampling setting, or not such a value.
         """
-        return self.stream(title, prompt=prompt, hints=hints, sampling=sampling, **settings).plot
+        return self.stream(title, prompt=prompt, begin=begin, hints=hints, sampling=sampling, **settings).plot
 
     def stream(
         self,
         title: str = "",
         *,
         prompt: str | None = None,
+        begin: str = "",
         hints: Mapping[str, str] | None = None,
         sampling: SamplingConfig | None = None,
         **settings: Any,
@@ -94,13 +124,14 @@ class PlotGenerator:
         config = _settled(sampling, settings)
         if config.n != 1:
             raise PromptError(f"one plot is asked for, and n={config.n}; plots([title], n={config.n}) writes several")
-        return PlotStream(self, _Request(self._prompt(title, prompt, hints), config, _seed(config)))
+        return PlotStream(self, _Request(self._prompt(title, prompt, begin, hints), config, _seed(config)))
 
     def plots(
         self,
         titles: str | Sequence[str] = "",
         *,
         prompt: str | None = None,
+        begin: str = "",
         hints: Mapping[str, str] | None = None,
         sampling: SamplingConfig | None = None,
         **settings: Any,
@@ -113,26 +144,30 @@ class PlotGenerator:
         """
         config = _settled(sampling, settings)
         seed = _seed(config)
-        prompts = [self._prompt(title, prompt, hints) for title in ([titles] if isinstance(titles, str) else titles)]
+        prompts = [
+            self._prompt(title, prompt, begin, hints) for title in ([titles] if isinstance(titles, str) else titles)
+        ]
         requests = [
             _Request(prompt, config, seed + i)
             for i, prompt in enumerate(prompt for prompt in prompts for _ in range(config.n))
         ]
         batches = (requests[start : start + TEXTS_AT_ONCE] for start in range(0, len(requests), TEXTS_AT_ONCE))
-        return [plot for batch in batches for plot in self._batch(batch, config)]
+        return [plot for batch in batches for plot in self._batch(batch)]
 
-    def _batch(self, requests: Sequence[_Request], config: SamplingConfig) -> list[Plot]:
+    def _batch(self, requests: Sequence[_Request]) -> list[Plot]:
         writings = [self._writing(request) for request in requests]
         pieces: list[list[str]] = [[] for _ in requests]
-        for number, piece in self._write(writings, config):
+        for number, piece in self._write(writings):
             pieces[number].append(piece)
         return [self._plot(*parts) for parts in zip(requests, writings, map("".join, pieces), strict=True)]
 
-    def _prompt(self, title: str, prompt: str | None, hints: Mapping[str, str] | None) -> Prompt:
+    def _prompt(self, title: str, prompt: str | None, begin: str, hints: Mapping[str, str] | None) -> Prompt:
         if prompt is None:
-            return self.form.from_title(title, hints)
-        if title or hints:
-            raise PromptError("a free prompt holds its title and hints itself; give a title or a prompt, not both")
+            return self.form.from_title(title, hints, begin)
+        if title or hints or begin:
+            raise PromptError(
+                "a free prompt holds its title, hints and begin itself; give a title or a prompt, not both"
+            )
         return self.form.from_text(prompt)
 
     def _writing(self, request: _Request) -> Writing:
@@ -140,16 +175,13 @@ class PlotGenerator:
             request.prompt,
             self.checkpoint.tokenizer,
             self.checkpoint.model.config.context_length,
+            request.config,
             seed=request.seed,
-            max_tokens=self._max_tokens(request.config),
-            stop=request.config.stop,
+            copies=self.copies if request.config.avoid_copies is not None else None,
         )
 
-    def _write(self, writings: Sequence[Writing], config: SamplingConfig) -> Iterator[tuple[int, str]]:
-        return write(self.checkpoint.model, writings, self.checkpoint.tokenizer.vocab_size, config)
-
-    def _max_tokens(self, config: SamplingConfig) -> int:
-        return config.max_tokens or MAX_TOKENS[self.checkpoint.tokenizer.kind]
+    def _write(self, writings: Sequence[Writing]) -> Iterator[tuple[int, str]]:
+        return write(self.checkpoint.model, writings, self.checkpoint.tokenizer.vocab_size)
 
     def _plot(self, request: _Request, writing: Writing, written: str) -> Plot:
         assert writing.finish_reason is not None, "the text is still being written"
@@ -161,10 +193,17 @@ class PlotGenerator:
             finish_reason=writing.finish_reason,
             seed=request.seed,
             tokens=writing.tokens,
-            max_tokens=self._max_tokens(request.config),
+            max_tokens=writing.max_tokens,
             hints=prompt.hints,
             changes=prompt.changes,
+            probabilities=tuple(map(self._probability, writing.chosen)) if request.config.logprobs is not None else (),
         )
+
+    def _probability(self, chosen: Chosen) -> TokenProbability:
+        assert chosen.logprob is not None, "log-probabilities were not kept"
+        decode = self.checkpoint.tokenizer.decode
+        others = tuple((decode([id_]), logprob) for id_, logprob in chosen.others)
+        return TokenProbability(decode([chosen.id]), chosen.logprob, others)
 
 
 class PlotStream(Iterator[str]):
@@ -194,7 +233,7 @@ class PlotStream(Iterator[str]):
     def _run(self) -> Iterator[str]:
         if self._request.prompt.begun:
             yield self._request.prompt.begun
-        for _, piece in self._generator._write([self._writing], self._request.config):
+        for _, piece in self._generator._write([self._writing]):
             if piece:
                 self._written.append(piece)
                 yield piece

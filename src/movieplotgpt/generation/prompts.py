@@ -33,8 +33,8 @@ class PromptForm:
         self.format, self.cleaning, self.tokenizer = checkpoint.format, checkpoint.cleaning, checkpoint.tokenizer
         self.context_length = checkpoint.model.config.context_length
 
-    def from_title(self, title: str, hints: Mapping[str, str] | None = None) -> Prompt:
-        """A prompt for a plot; the empty title is the unconditional form, or the begin token alone without a header.
+    def from_title(self, title: str, hints: Mapping[str, str] | None = None, begin: str = "") -> Prompt:
+        """A prompt for a plot that may be begun; the empty title is the unconditional form, or the begin token alone without a header.
 
         Raises:
             PromptError: the model knows no titles, or not such a hint.
@@ -48,17 +48,22 @@ class PromptForm:
             value, changed = self._folded(text)
             values[self._known_hint(name)] = value
             changes += [change for change in changed if change not in changes]
-        prompt = Prompt(self.format.header_text(folded, values), title=folded, hints=values, changes=tuple(changes))
-        return self._fitted(prompt)
+        begun, changed = self._folded(begin)
+        changes += [change for change in changed if change not in changes]
+        header = self.format.header_text(folded, values)
+        return self._fitted(Prompt(header, self._without_last_blank(begun), folded, values, tuple(changes)))
 
     def from_text(self, text: str) -> Prompt:
         """A free prompt: the trained sentence in any of its spellings, the begin of a body, or both."""
         folded, changes = self._folded(text)
         header, begun = self.format.split_prompt(folded)
-        if self.tokenizer.kind == "bpe":  # a token is a blank and its word: a blank left over suits no word
-            begun = begun.rstrip(" ")
+        begun = self._without_last_blank(begun)
         title = self.format.title_in(header) if header else ""
         return self._fitted(Prompt(header, begun, title, changes=tuple(changes)))
+
+    def _without_last_blank(self, begun: str) -> str:
+        """In BPE a token is a blank and its word: a blank left over suits no word."""
+        return begun.rstrip(" ") if self.tokenizer.kind == "bpe" else begun
 
     def _known_hint(self, name: str) -> str:
         known = {hint.casefold(): hint for hint in self.format.hints}

@@ -8,36 +8,45 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
 from torch import Tensor
 
-from movieplotgpt.config import Settings
 from movieplotgpt.errors import CheckpointError
+from movieplotgpt.generation.settings import SamplingConfig
+
+_LONGEST_MATCH = 50  # tokens of a repetition that DRY looks at: its penalty is beyond all logits long before
 
 
-class SamplingConfig(Settings):
-    """How the next token is chosen and when a text ends; a rule that is None is off."""
+@dataclass(frozen=True)
+class History:
+    """What the rules know of one text.
 
-    temperature: float = Field(0.9, ge=0, description="Below 1 bolder, above 1 wilder; 0 takes the likeliest token.")
-    top_k: int | None = Field(None, ge=1, description="Draw from the k likeliest tokens.")
-    top_p: float | None = Field(None, gt=0, le=1, description="Draw from the fewest tokens that together reach p.")
-    min_p: float | None = Field(
-        0.05, ge=0, le=1, description="Draw from tokens at least p times as likely as the best."
-    )
-    seed: int | None = Field(None, ge=0, description="The same seed writes the same text; none draws a fresh one.")
-    max_tokens: int | None = Field(None, ge=1, description="Tokens at most; none is about 2,000 characters.")
-    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), description="Texts before which to stop.")
-    n: int = Field(1, ge=1, description="Plots for each title; plot i has the seed plus i.")
+    ``ids`` are the tokens of its body so far; ``forbidden`` those that may not come next; ``breakers`` the tokens across
+    which DRY sees no repetition; ``free`` how many tokens may repeat before it does.
+    """
 
-    @field_validator("stop", mode="before")
-    @classmethod
-    def _one_or_many(cls, stop: Any) -> Any:
-        return (stop,) if isinstance(stop, str) else stop
+    ids: Sequence[int] = ()
+    forbidden: Collection[int] = ()
+    breakers: Collection[int] = frozenset()
+    free: int = 5
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The next token of a text; ``doubt`` is how likely the rules had made another one.
+
+    ``logprob`` is the model's own, in nats, and ``others`` are the likeliest tokens with theirs, where these are kept.
+    """
+
+    id: int
+    doubt: float = 0.0
+    logprob: float | None = None
+    others: Sequence[tuple[int, float]] = field(default=())
 
 
 def fresh_seed() -> int:
@@ -45,7 +54,12 @@ def fresh_seed() -> int:
     return secrets.randbelow(1 << 31)
 
 
-def choose(logits_BV: Tensor, config: SamplingConfig, randoms: Sequence[np.random.Generator]) -> list[int]:
+def choose(
+    logits_BV: Tensor,
+    config: SamplingConfig,
+    randoms: Sequence[np.random.Generator],
+    histories: Sequence[History] = (),
+) -> list[Chosen]:
     """The next token of each text; ``randoms`` holds the generator of each, which moves on by one number.
 
     Raises:
@@ -55,16 +69,152 @@ def choose(logits_BV: Tensor, config: SamplingConfig, randoms: Sequence[np.rando
     if not bool(logits_BV.amax(-1).isfinite().all()):
         raise CheckpointError("the model computes logits that are no numbers; its weights are damaged, get them again")
     u_B = torch.tensor([random.random() for random in randoms], dtype=torch.float64)
+    ruled_BV = punish(logits_BV, config, histories)
     if config.temperature == 0:
-        return [int(i) for i in logits_BV.argmax(-1)]
-    return [int(i) for i in draw(filter_logits(logits_BV, config), u_B)]
+        ids, filtered_BV = ruled_BV.argmax(-1), ruled_BV
+    else:
+        filtered_BV = filter_logits(ruled_BV, config)
+        ids = draw(filtered_BV, u_B)
+    doubts = [0.0] * len(ids)
+    if config.avoid_copies is not None or config.banned:
+        doubts = (1 - filtered_BV.softmax(-1).gather(-1, ids[:, None])[:, 0]).tolist()
+    if config.logprobs is None:
+        return [Chosen(id_, doubt) for id_, doubt in zip(ids.tolist(), doubts, strict=True)]
+    logprobs_BV = logits_BV.log_softmax(-1)
+    others = [likeliest(row_V, config.logprobs) for row_V in logprobs_BV]
+    own = logprobs_BV.gather(-1, ids[:, None])[:, 0].tolist()
+    return [Chosen(*parts) for parts in zip(ids.tolist(), doubts, own, others, strict=True)]
+
+
+def likeliest(logprobs_V: Tensor, k: int) -> list[tuple[int, float]]:
+    """The ``k`` likeliest tokens with their log-probabilities, the best first."""
+    order = logprobs_V.argsort(descending=True, stable=True)[:k].tolist()
+    return [(i, float(logprobs_V[i])) for i in order]
+
+
+def punish(logits_BV: Tensor, config: SamplingConfig, histories: Sequence[History]) -> Tensor:
+    """The rules that know the text so far, in their order: bias, penalties, n-grams, DRY, what is forbidden.
+
+    Where they would forbid every token, what the model alone says stands.
+    """
+    if not (config.logit_bias or any(_knows_text(config, history) for history in histories)):
+        return logits_BV
+    rows = []
+    for number, logits_V in enumerate(logits_BV):
+        history = histories[number] if histories else History()
+        row_V = _punish_one(add_bias(logits_V, config.logit_bias), config, history)
+        rows.append(row_V if bool(row_V.isfinite().any()) else logits_V)
+    return torch.stack(rows)
+
+
+def _knows_text(config: SamplingConfig, history: History) -> bool:
+    rules = (config.repetition_penalty, config.frequency_penalty, config.presence_penalty)
+    return bool(history.forbidden or config.no_repeat_ngram or config.dry_multiplier or any(rules))
+
+
+def _punish_one(logits_V: Tensor, config: SamplingConfig, history: History) -> Tensor:
+    if config.repetition_penalty is not None:
+        logits_V = punish_repetition(logits_V, history.ids, config.repetition_penalty)
+    if config.frequency_penalty or config.presence_penalty:
+        logits_V = subtract_counts(
+            logits_V, history.ids, config.frequency_penalty or 0.0, config.presence_penalty or 0.0
+        )
+    if config.no_repeat_ngram is not None:
+        logits_V = forbid(logits_V, ngram_ends(history.ids, config.no_repeat_ngram))
+    if config.dry_multiplier is not None:
+        free = config.dry_allowed_length or history.free
+        logits_V = punish_longer_repetitions(
+            logits_V, history.ids, config.dry_multiplier, config.dry_base, free, history.breakers
+        )
+    return forbid(logits_V, history.forbidden)
+
+
+def add_bias(logits_V: Tensor, bias: Mapping[int, float]) -> Tensor:
+    """Add to the logits of some tokens; at -100 a token is left out, and ids beyond the vocabulary mean nothing."""
+    known = {id_: value for id_, value in bias.items() if 0 <= id_ < len(logits_V)}
+    if not known:
+        return logits_V
+    added = [value if value > -100 else -math.inf for value in known.values()]
+    return logits_V.index_add(0, torch.tensor(list(known)), torch.tensor(added, dtype=logits_V.dtype))
+
+
+def punish_repetition(logits_V: Tensor, ids: Sequence[int], penalty: float) -> Tensor:
+    """Divide the positive logits of what was written by ``penalty``, multiply the negative ones.
+
+    Source: CTRL (arXiv 1909.05858), as transformers has it.
+    """
+    if not ids:
+        return logits_V
+    seen = torch.tensor(sorted(set(ids)))
+    old = logits_V[seen]
+    return logits_V.index_copy(0, seen, torch.where(old > 0, old / penalty, old * penalty))
+
+
+def subtract_counts(logits_V: Tensor, ids: Sequence[int], frequency: float, presence: float) -> Tensor:
+    """Subtract ``frequency`` for each time a token was written, and ``presence`` once.
+
+    Source: the OpenAI API's definition.
+    """
+    counts = Counter(ids)
+    if not counts:
+        return logits_V
+    less = torch.tensor([-frequency * count - presence for count in counts.values()], dtype=logits_V.dtype)
+    return logits_V.index_add(0, torch.tensor(list(counts)), less)
+
+
+def ngram_ends(ids: Sequence[int], n: int) -> set[int]:
+    """The tokens that would complete ``n`` tokens in a row which were written before."""
+    last = tuple(ids[len(ids) - n + 1 :])
+    if len(last) < n - 1:
+        return set()
+    return {ids[i + n - 1] for i in range(len(ids) - n + 1) if tuple(ids[i : i + n - 1]) == last}
+
+
+def punish_longer_repetitions(
+    logits_V: Tensor,
+    ids: Sequence[int],
+    multiplier: float,
+    base: float,
+    free: int,
+    breakers: Collection[int] = frozenset(),
+) -> Tensor:
+    """Subtract ``multiplier * base ** (m - free)`` from what would lengthen a repetition of ``m`` tokens, m at least free.
+
+    Source: DRY (text-generation-webui 5677), as llama.cpp has it.
+    """
+    longest: dict[int, int] = {}
+    for end in range(1, len(ids)):
+        match = _shared_end(ids, end, breakers)
+        if match >= free and match > longest.get(ids[end], 0):
+            longest[ids[end]] = match
+    if not longest:
+        return logits_V
+    less = [-multiplier * base ** (match - free) for match in longest.values()]
+    return logits_V.index_add(0, torch.tensor(list(longest)), torch.tensor(less, dtype=logits_V.dtype))
+
+
+def _shared_end(ids: Sequence[int], end: int, breakers: Collection[int]) -> int:
+    """How many tokens before ``end`` are the last ones of ``ids``, back to a breaker."""
+    match = 0
+    while match < min(end, _LONGEST_MATCH) and ids[end - 1 - match] == ids[-1 - match]:
+        if ids[-1 - match] in breakers:
+            break
+        match += 1
+    return match
+
+
+def forbid(logits_V: Tensor, ids: Collection[int]) -> Tensor:
+    """Leave out some tokens."""
+    return logits_V.index_fill(0, torch.tensor(sorted(ids)), -math.inf) if ids else logits_V
 
 
 def filter_logits(logits_BV: Tensor, config: SamplingConfig) -> Tensor:
-    """All rules in their order: temperature, top-k, top-p, min-p."""
+    """The rules that know the logits alone, in their order: temperature, top-k, typical, top-p, min-p."""
     logits_BV = heat(logits_BV, config.temperature)
     if config.top_k is not None:
         logits_BV = keep_top_k(logits_BV, config.top_k)
+    if config.typical_p is not None:
+        logits_BV = keep_typical(logits_BV, config.typical_p)
     if config.top_p is not None:
         logits_BV = keep_top_p(logits_BV, config.top_p)
     if config.min_p is not None:
@@ -85,6 +235,20 @@ def keep_top_k(logits_BV: Tensor, k: int) -> Tensor:
     return logits_BV.scatter(-1, order_BV[:, k:], -math.inf)
 
 
+def keep_typical(logits_BV: Tensor, p: float) -> Tensor:
+    """Keep the fewest tokens, those first whose surprise is nearest to the mean surprise, that together reach ``p``.
+
+    Source: Locally Typical Sampling (arXiv 2202.00666).
+    """
+    if p == 1:
+        return logits_BV
+    logprobs_BV = logits_BV.log_softmax(-1)
+    surprise_BV = -logprobs_BV
+    mean_B1 = (logprobs_BV.exp() * surprise_BV).nansum(-1, keepdim=True)
+    order_BV = (surprise_BV - mean_B1).abs().argsort(dim=-1, stable=True)
+    return _keep_until(logits_BV, order_BV, p)
+
+
 def keep_top_p(logits_BV: Tensor, p: float) -> Tensor:
     """Keep the fewest of the likeliest tokens whose probabilities together reach ``p``; at least one.
 
@@ -92,8 +256,13 @@ def keep_top_p(logits_BV: Tensor, p: float) -> Tensor:
     """
     if p == 1:
         return logits_BV
-    sorted_BV, order_BV = logits_BV.sort(dim=-1, descending=True, stable=True)
-    before_BV = sorted_BV.softmax(-1).cumsum(-1).roll(1, -1)
+    return _keep_until(logits_BV, logits_BV.argsort(dim=-1, descending=True, stable=True), p)
+
+
+def _keep_until(logits_BV: Tensor, order_BV: Tensor, p: float) -> Tensor:
+    """Keep tokens in this order until their probabilities reach ``p``; at least one."""
+    sorted_BV = logits_BV.gather(-1, order_BV)
+    before_BV = logits_BV.softmax(-1).gather(-1, order_BV).cumsum(-1).roll(1, -1)
     before_BV[:, 0] = 0
     return logits_BV.scatter(-1, order_BV, sorted_BV.masked_fill(before_BV >= p, -math.inf))
 

@@ -67,6 +67,11 @@ class KVCache:
         """Forget everything; the memory stays."""
         self.lengths[:] = 0
 
+    def shorten(self, tokens: int) -> None:
+        """Forget what lies behind the first ``tokens`` of each text."""
+        assert tokens <= self.lengths.min()
+        self.lengths[:] = tokens
+
     def row(self, row: int) -> KVCache:
         """One text alone, in the same memory: what is read through either is known to both."""
         view = object.__new__(KVCache)

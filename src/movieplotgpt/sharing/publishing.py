@@ -15,11 +15,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from movieplotgpt import atomic
 from movieplotgpt.errors import CheckpointError, ConfigError
 from movieplotgpt.evaluation.record import Evaluation, read_evaluation
+from movieplotgpt.generation.copying import PUBLISHED as COPIES_FOLDER
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, resolve, write_model_files
 from movieplotgpt.model.sizes import parameters
 from movieplotgpt.model.weight_files import weights_sha256
 from movieplotgpt.sharing.model_card import SAMPLE_TOKENS, CardSettings, card_for, model_card
+from movieplotgpt.text.copies import CopyIndex
+from movieplotgpt.text.token_files import PreparedCorpus
 
 MANIFEST, CARDS, README = "manifest.json", "cards.toml", "README.md"
 FORMAT_VERSION = 1
@@ -51,13 +54,21 @@ class ModelEntry(BaseModel):
     files: dict[str, FileEntry]
 
 
+class IndexEntry(FileEntry):
+    """A published index of a training text, by which copies from it are found."""
+
+    corpus_hash: str
+    works: int
+
+
 class WeightsManifest(BaseModel):
-    """All published models by name."""
+    """All published models by name, and the indexes of the texts they were trained on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format_version: int = FORMAT_VERSION
     models: dict[str, ModelEntry] = {}
+    copies: dict[str, IndexEntry] = {}
 
 
 def publish(source: str | Path, name: str, weights: Path, *, evaluation: Path | None = None) -> ModelEntry:
@@ -71,8 +82,7 @@ def publish(source: str | Path, name: str, weights: Path, *, evaluation: Path | 
         DataError: the evaluation cannot be read.
         StorageError: the disk refuses; what was published before is untouched.
     """
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
-        raise ConfigError(f"{name!r} cannot name a model; use small letters, digits and hyphens, as in plots-bpe")
+    _check_name(name)
     card = card_for(name, weights / CARDS)
     manifest = read_manifest(weights)
     source_sha256 = weights_sha256(resolve(source))
@@ -94,8 +104,37 @@ def publish(source: str | Path, name: str, weights: Path, *, evaluation: Path | 
                 f"{LARGEST / 1e6:.0f} MB; publish a smaller model"
             )
     models = dict(sorted({**manifest.models, name: entry}.items()))
-    _write_manifest(weights, WeightsManifest(models=models))
+    _write_manifest(weights, manifest.model_copy(update={"models": models}))
     return entry
+
+
+def publish_copies(data: Path, name: str, weights: Path) -> IndexEntry:
+    """Write the copy index of the prepared corpus ``data`` as ``weights/copies/name.npz``, for all models trained on it.
+
+    Raises:
+        ConfigError: the name is no file's.
+        DataError: there is no prepared corpus, or its index is damaged.
+        StorageError: the disk refuses; what was published before is untouched.
+    """
+    _check_name(name)
+    manifest = read_manifest(weights)
+    index = CopyIndex.of_corpus(PreparedCorpus.load(data))
+    path = _index_path(weights, name)
+    index.save(path)
+    facts = {"sha256": file_sha256(path), "size": path.stat().st_size}
+    entry = IndexEntry(**facts, corpus_hash=index.corpus_hash, works=len(index.titles))
+    copies = dict(sorted({**manifest.copies, name: entry}.items()))
+    _write_manifest(weights, manifest.model_copy(update={"copies": copies}))
+    return entry
+
+
+def _index_path(weights: Path, name: str) -> Path:
+    return weights / COPIES_FOLDER / f"{name}.npz"
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
+        raise ConfigError(f"{name!r} cannot name a model; use small letters, digits and hyphens, as in plots-bpe")
 
 
 def verify(weights: Path) -> list[str]:
@@ -104,8 +143,15 @@ def verify(weights: Path) -> list[str]:
     Raises:
         CheckpointError: a file is missing, differs or is not in the manifest; names all that are wrong.
     """
-    models = read_manifest(weights).models
+    manifest = read_manifest(weights)
+    models = manifest.models
     wrong = [problem for name, entry in models.items() for problem in _problems(weights / name, entry)]
+    for name, index in manifest.copies.items():
+        path = _index_path(weights, name)
+        if not path.exists():
+            wrong.append(f"{path.relative_to(weights)} is missing")
+        elif file_sha256(path) != index.sha256:
+            wrong.append(f"{path.relative_to(weights)} differs")
     wrong += [
         f"{folder.name} is not in the manifest" for folder in _model_folders(weights) if folder.name not in models
     ]
@@ -153,6 +199,19 @@ def weights_readme(manifest: WeightsManifest) -> str:
             f"| [{name}]({name}/README.md) | {entry.summary} | {entry.parameters / 1e6:.1f} M "
             f"| {entry.size / 1e6:.1f} MB | {bits} | {entry.licence} |"
         )
+    if manifest.copies:
+        lines += [
+            "",
+            f"`{COPIES_FOLDER}/` holds an index of each text, by which `movieplotgpt copies` and `generate --check-copies` find",
+            "what was copied from it, and name the work. It keeps 16 bits of every eight characters, and no passage.",
+            "",
+            "| index | works | size |",
+            "| --- | ---: | ---: |",
+        ]
+        lines += [
+            f"| [{name}]({COPIES_FOLDER}/{name}.npz) | {index.works:,} | {index.size / 1e6:.1f} MB |"
+            for name, index in manifest.copies.items()
+        ]
     return "\n".join(lines) + "\n"
 
 

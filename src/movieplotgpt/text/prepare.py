@@ -19,6 +19,7 @@ from movieplotgpt import atomic
 from movieplotgpt.config import Settings
 from movieplotgpt.errors import DataError, MoviePlotGPTError
 from movieplotgpt.text.cleaning import NON_ASCII, CleaningSettings, clean_documents
+from movieplotgpt.text.copies import COPIES, CopyIndex
 from movieplotgpt.text.corpora import CorpusSettings, read_documents
 from movieplotgpt.text.duplicates import Groups, drop_repeats, group_documents
 from movieplotgpt.text.formatting import Document, DocumentFormat
@@ -141,6 +142,8 @@ def prepare(
             counts = _write_splits(folder, parts, settings.format, tokenizer, stages)
             tokenizer.save(folder, model_max_length=sys.maxsize)
         manifest = _manifest(settings, SourceFile(sha256=corpus.sha256, **stamp), counts, tokenizer)
+        with stages.stage("index copies"):
+            _index(parts["train"], manifest.corpus_hash).save(folder / COPIES)
         report = _report(facts, manifest, stages.seconds)
         atomic.write_text(folder / REPORT, report.model_dump_json(indent=2) + "\n")
         atomic.write_text(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
@@ -204,6 +207,12 @@ def _write_splits(
 ) -> dict[Split, SplitCounts]:
     done = stages.counter("encode", sum(map(len, parts.values())))
     return {split: write_split(folder, split, parts[split], layout, tokenizer, done) for split in SPLITS}
+
+
+def _index(members: Sequence[Member], corpus_hash: str) -> CopyIndex:
+    documents = [member.document for member in members]
+    titles = [document.title or document.key for document in documents]
+    return CopyIndex.build((document.body for document in documents), titles, corpus_hash)
 
 
 def _manifest(

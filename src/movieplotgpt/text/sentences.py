@@ -1,4 +1,4 @@
-"""A text cut into sentences."""
+"""A text cut into sentences, and its words that are no names."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ import re
 _TITLES = "Mr Mrs Ms Dr St Jr Sr Lt Col Gen Capt Sgt Prof Rev Hon vs".split()
 _END = re.compile(r"""[.!?]+["')\]]*(?=\s+["'(\[]*([^\s"'(\[]))|\n+""")
 _NO_END = re.compile(rf"(?:\b(?:{'|'.join(_TITLES)}|[A-Z]))\.\Z")
+
+
+_LOWER = re.compile(r"\b[a-z]{2,}\b")
+_LAST = re.compile(r"""[.!?]+["')\]]*\s*\Z""")
+
+
+def ends_sentence(text: str) -> bool:
+    """Whether ``text`` ends where a sentence does: not behind a title (Dr.) or an initial (J.)."""
+    found = _LAST.search(text)
+    return found is not None and not _NO_END.search(text.rstrip())
 
 
 def split_sentences(text: str) -> list[str]:
@@ -22,3 +32,8 @@ def split_sentences(text: str) -> list[str]:
             sentences.append(text[begin : found.end()].strip())
             begin = found.end()
     return [sentence for sentence in (*sentences, text[begin:].strip()) if sentence]
+
+
+def lower_case_words(text: str) -> list[str]:
+    """The words of ``text`` in small letters: no names, and no first words."""
+    return _LOWER.findall(text)

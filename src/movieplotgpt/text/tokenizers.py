@@ -216,6 +216,11 @@ class Tokenizer(ABC):
         assert token_id >= 0, f"{token_id} is no token id"
         return self._bytes[token_id] if token_id < len(self._bytes) else b""
 
+    def ids_with(self, characters: str) -> list[int]:
+        """The ids of the tokens whose text holds one of the ASCII ``characters``; the end marker is none of them."""
+        wanted = characters.encode("ascii")
+        return [i for i, spelled in enumerate(self._bytes) if i != self.end_id and any(b in wanted for b in spelled)]
+
     def decoder(self) -> StreamDecoder:
         """A decoder for ids that come one by one."""
         return StreamDecoder(self.token_bytes)

@@ -1,0 +1,68 @@
+"""``movieplotgpt copies``: what of a text stands in the training text, and in which work."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from movieplotgpt.text.formatting import one_line
+
+if TYPE_CHECKING:
+    from movieplotgpt.text.copies import CopyReport
+
+
+def copies(
+    file: Annotated[str, Parameter(allow_leading_hyphen=True)] = "-",
+    *,
+    model: str = "plots-bpe",
+    data: Path | None = None,
+    at_least: int = 50,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Tell which runs of a text stand in a model's training text, and from which work each is.
+
+    Args:
+        file: The text; - reads it from stdin.
+        model: The model whose training text is searched.
+        data: The prepared corpus it was trained on. With it runs are exact, and told with both passages; without it the
+            index that is published with the model tells them to within seven characters at either end.
+        at_least: The shortest run to tell, in characters; different plots share 25 by chance, hardly ever 50.
+        json: Print JSON.
+    """
+    from movieplotgpt.cli.generate import read_text
+    from movieplotgpt.generation.copying import copy_index
+    from movieplotgpt.model.checkpoints import load_checkpoint
+
+    report = copy_index(load_checkpoint(model), data).report(read_text(file), at_least)
+    if json:
+        from dataclasses import asdict
+        from json import dumps
+
+        print(dumps(asdict(report), indent=2, ensure_ascii=False))
+        return
+    for line in told(report):
+        print(line)
+
+
+def told(report: CopyReport) -> list[str]:
+    """A report in words."""
+    about = "" if report.exact else "about "
+    if report.copies:
+        first = f"{about}{report.share:.1%} of the text stands in the training text, in runs of {report.at_least} characters"
+    else:
+        first = f"no run of {report.at_least} characters stands in the training text"
+    longest = f"; the longest that does has {about}{report.longest}" if report.longest else ""
+    lines = [first + longest]
+    for copy in report.copies:
+        lines += ["", f"{about}{copy.length} characters of {copy.title}:", f"  {one_line(copy.text)}"]
+        if copy.source is not None and one_line(copy.source) != one_line(copy.text):
+            lines.append(f"  there: {one_line(copy.source)}")
+    return lines
+
+
+def say(report: CopyReport) -> None:
+    """Put a report on stderr."""
+    print("\n".join(told(report)), file=sys.stderr)

@@ -1,0 +1,62 @@
+"""A flag for each setting of the sampler, so that a new one needs no line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field, fields, make_dataclass
+from types import NoneType
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args, get_origin
+
+from cyclopts import Parameter
+from pydantic.fields import FieldInfo
+
+from movieplotgpt.config import build_settings
+from movieplotgpt.generation.settings import SamplingConfig
+
+MORE = {  # what a flag's help says besides
+    "stop": "May be given several times.",
+    "banned": "May be given several times.",
+}
+
+
+def _type_of(annotation: Any) -> Any:
+    """A setting's type without its bounds, which are the settings' own to check."""
+    kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+    if get_origin(annotation) is tuple:
+        return tuple[str, ...]
+    return kinds[0] if kinds else annotation
+
+
+def _flag(name: str, setting: FieldInfo) -> tuple[str, Any, Any]:
+    kind, default = _type_of(setting.annotation), setting.get_default()
+    told = " ".join(part for part in (setting.description, MORE.get(name)) if part)
+    told += f" [default: {default}]" if default not in (None, ()) else ""
+    names = ["--n", "-n"] if name == "n" else None
+    several = get_origin(kind) is tuple
+    parameter = Parameter(name=names, help=told, negative="", show_default=False, allow_leading_hyphen=several)
+    return name, Annotated[kind if several else kind | None, parameter], field(default=() if several else None)
+
+
+if TYPE_CHECKING:
+    SamplingFlags: TypeAlias = Any
+else:
+    SamplingFlags = make_dataclass(
+        "SamplingFlags",
+        [_flag(name, setting) for name, setting in SamplingConfig.model_fields.items() if name != "logit_bias"],
+    )
+    SamplingFlags.__module__ = __name__  # of a class of the module types, where it would stand, cyclopts asks nothing
+
+
+def given(flags: SamplingFlags | None) -> dict[str, Any]:
+    """The settings that were given as flags."""
+    values = {each.name: getattr(flags, each.name) for each in fields(flags)} if flags is not None else {}
+    return {name: value for name, value in values.items() if value not in (None, ())}
+
+
+def sampling_from(values: Mapping[str, Any]) -> SamplingConfig:
+    """The settings, checked.
+
+    Raises:
+        ConfigError: a value is out of its range.
+    """
+    return build_settings(SamplingConfig, dict(values), where="sampling")

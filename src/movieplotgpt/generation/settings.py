@@ -1,0 +1,64 @@
+"""SamplingConfig: what a request may ask of the sampler. Flags, fields of the API and controls of the page come from it.
+
+No torch here, so that ``movieplotgpt generate --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+
+from movieplotgpt.config import Settings
+
+
+class SamplingConfig(Settings):
+    """How the next token is chosen and when a text ends; a rule that is None is off.
+
+    The text whose repetitions are punished is the body, from its begin on: the header is not.
+    """
+
+    temperature: float = Field(0.9, ge=0, description="Below 1 bolder, above 1 wilder; 0 takes the likeliest token.")
+    top_k: int | None = Field(None, ge=1, description="Draw from the k likeliest tokens.")
+    top_p: float | None = Field(None, gt=0, le=1, description="Draw from the fewest tokens that together reach p.")
+    min_p: float | None = Field(
+        0.05, ge=0, le=1, description="Draw from tokens at least p times as likely as the best."
+    )
+    typical_p: float | None = Field(
+        None, gt=0, le=1, description="Draw from the tokens of most ordinary surprise that together reach p."
+    )
+    repetition_penalty: float | None = Field(
+        None, gt=0, description="Above 1 what was written is less likely; names return less, too."
+    )
+    frequency_penalty: float | None = Field(None, ge=-2, le=2, description="Subtracted for each time it was written.")
+    presence_penalty: float | None = Field(None, ge=-2, le=2, description="Subtracted once from what was written.")
+    no_repeat_ngram: int | None = Field(None, ge=1, description="Never write the same n tokens in a row twice.")
+    dry_multiplier: float | None = Field(
+        None, gt=0, description="Punish what would lengthen a repetition, more the longer it is; 0.8 is usual."
+    )
+    dry_base: float = Field(1.75, ge=1, description="How much more for each further token.")
+    dry_allowed_length: int | None = Field(
+        None, ge=1, description="Tokens that may repeat freely; none is 5, or 20 characters: names return."
+    )
+    logit_bias: Mapping[int, Annotated[float, Field(ge=-100, le=100)]] = Field(
+        {}, description="Added to the logits of tokens by their ids; -100 means never."
+    )
+    seed: int | None = Field(None, ge=0, description="The same seed writes the same text; none draws a fresh one.")
+    min_tokens: int | None = Field(None, ge=1, description="The text does not end by itself before.")
+    max_tokens: int | None = Field(None, ge=1, description="Tokens at most; none is about 2,000 characters.")
+    target_characters: int | None = Field(
+        None, ge=1, description="End near this length, with a sentence: not before half of it, soon after it."
+    )
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), description="Texts before which to stop.")
+    banned: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), description="Texts that are never written.")
+    avoid_copies: int | None = Field(
+        None, ge=40, description="Share no run of so many characters with the training text; 60 allows stock phrases."
+    )
+    logprobs: int | None = Field(None, ge=0, le=20, description="Keep each token's probability and so many others.")
+    n: int = Field(1, ge=1, description="Plots for each title; plot i has the seed plus i.")
+
+    @field_validator("stop", "banned", mode="before")
+    @classmethod
+    def _one_or_many(cls, texts: Any) -> Any:
+        return (texts,) if isinstance(texts, str) else texts
