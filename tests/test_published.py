@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from movieplotgpt.generation.decoding import Writing, write
+from movieplotgpt.generation.decoding import write
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.prompts import Prompt
 from movieplotgpt.generation.settings import SamplingConfig
+from movieplotgpt.generation.writing import Writing
 from movieplotgpt.model.checkpoints import WEIGHTS_FOLDER, Checkpoint, load_checkpoint
 from movieplotgpt.model.sizes import parameters
 from movieplotgpt.sharing.model_card import card_for

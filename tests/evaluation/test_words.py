@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from movieplotgpt.errors import MissingExtraError
 from movieplotgpt.evaluation import words
+from movieplotgpt.text.sentences import lower_case_words
 
 PLOT = (
     "Ottoline, a diver, meets Quentin Marsh at the harbour. Later Quentin sells Ottoline's boat (played by Zelda Moor) "
@@ -28,7 +29,7 @@ def test_names_are_found_where_a_reader_sees_them() -> None:
 
 
 def test_words_that_english_lacks() -> None:
-    found = words.lower_case_words("The divver finds a lantern, prostinally broken.")
+    found = lower_case_words("The divver finds a lantern, prostinally broken.")
     assert found == ["divver", "finds", "lantern", "prostinally", "broken"]
     assert words.unknown_to_english(found) == {"divver", "prostinally"}
 

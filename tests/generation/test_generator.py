@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from movieplotgpt.errors import ConfigError, DataError, PromptError
-from movieplotgpt.generation.decoding import Writing, held_back, write
+from movieplotgpt.generation.decoding import write
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.prompts import Prompt
 from movieplotgpt.generation.sampling import Chosen, choose
 from movieplotgpt.generation.settings import SamplingConfig
+from movieplotgpt.generation.writing import Writing, held_back
 from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
 from movieplotgpt.text.formatting import cut_pieces, overlap_for
 
@@ -79,7 +80,7 @@ def test_a_begun_body_longer_than_the_context_goes_on_in_the_window_of_training(
     writing = Writing(Prompt("Title\n", begun), checkpoint.tokenizer, 128, SamplingConfig(), seed=0)
     piece = cut_pieces(6, len(begun) + 1, 128, overlap_for(128))[-1]
     assert 0 < piece.start <= piece.new < len(begun) + 1 == piece.stop
-    assert writing.window() == [0, *writing.header, *writing.body[piece.start :]]
+    assert writing.window() == [0, *writing.headers[0], *writing.body[piece.start :]]
     assert len(writing.window()) <= 128
 
 

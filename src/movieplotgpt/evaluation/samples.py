@@ -20,6 +20,7 @@ from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.scoring import score_documents
 from movieplotgpt.text.copies import CopyIndex
+from movieplotgpt.text.sentences import lower_case_words
 from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
 
 SAMPLES, FEWEST = 300, 5
@@ -266,18 +267,18 @@ class _Known:
         self, corpus: PreparedCorpus, training: PreparedSplit, asked: Sequence[_Texts], progress: Progress
     ) -> None:
         read = (text for texts in asked for text in _cut(texts.whole))
-        self._invented = words.unknown_to_english(word for text in read for word in words.lower_case_words(text))
+        self._invented = words.unknown_to_english(word for text in read for word in lower_case_words(text))
         self._speakers: set[str | None] | None = set() if _is_dialogue(asked[0].whole) else None
         for i in range(training.n_documents):
             text = corpus.tokenizer.decode(training.body(i))
-            self._invented.difference_update(words.lower_case_words(text))
+            self._invented.difference_update(lower_case_words(text))
             if self._speakers is not None:
                 self._speakers.update(words.labels(text))
             progress("words of the training text", i + 1, training.n_documents)
 
     def invented(self, texts: Sequence[str]) -> float:
         """The share of lower-case words that neither English nor the training text knows."""
-        found = [word for text in texts for word in words.lower_case_words(text)]
+        found = [word for text in texts for word in lower_case_words(text)]
         return sum(word in self._invented for word in found) / max(1, len(found))
 
     def speakers(self, texts: Sequence[str]) -> float | None:

@@ -11,7 +11,6 @@ from movieplotgpt.text.sentences import split_sentences
 
 _ASIDE = re.compile(r"\([^()]*\)")  # who plays whom
 _WORD = re.compile(r"[^\W\d_](?:[\w'-]*\w)?")
-_LOWER = re.compile(r"\b[a-z]{2,}\b")
 _LABEL = re.compile(r"([^:\n]{1,40}): ")
 _RARE = 3.5  # Zipf: under it a capitalised first word is taken for a name
 _SPAN = 4  # words that make a loop when they come again
@@ -54,11 +53,6 @@ def share_of_names_that_return(texts: Iterable[str]) -> float:
 def names_per_text(texts: Sequence[str]) -> float:
     """How many different names a text has: salad goes on introducing people."""
     return sum(len(set(name_mentions(text))) for text in texts) / max(1, len(texts))
-
-
-def lower_case_words(text: str) -> list[str]:
-    """The words of ``text`` in small letters: no names, and no first words."""
-    return _LOWER.findall(text)
 
 
 def unknown_to_english(words: Iterable[str]) -> set[str]:

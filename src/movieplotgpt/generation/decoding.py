@@ -1,165 +1,20 @@
-"""The loop from token to token, for one text or many: windows, KV cache, second thoughts, and where a text ends.
+"""The loop from token to token, for one text or many.
 
-Shapes: B the texts that are still being written, T time, V vocabulary.
+Shapes: B the texts that are still being written, R their readings (two of a guided text), T time, V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from movieplotgpt.generation.prompts import Prompt
-from movieplotgpt.generation.sampling import Chosen, History, choose
-from movieplotgpt.generation.settings import SamplingConfig
+from movieplotgpt.generation.guidance import guide
+from movieplotgpt.generation.sampling import Chosen, choose
+from movieplotgpt.generation.writing import Writing
 from movieplotgpt.model.gpt import GPT
 from movieplotgpt.model.kv_cache import KVCache
-from movieplotgpt.text.copies import CopyIndex
-from movieplotgpt.text.formatting import cut_pieces, fit_header, overlap_for
-from movieplotgpt.text.sentences import ends_sentence
-from movieplotgpt.text.tokenizers import Tokenizer
-
-FinishReason = Literal["stop", "length"]
-MAX_TOKENS = {"bpe": 512, "char": 2048, "byte": 2048}  # where none is asked for
-FREE_REPETITIONS = {"bpe": 5, "char": 20, "byte": 20}  # tokens: a name, and what stands around it
-BREAKERS = '\n.,"'  # DRY sees no repetition across them
-SECOND_THOUGHTS = 500  # of one text; then it may be as it is
-
-
-class Writing:
-    """One text while it is written: the tokens so far, the window that goes on, and what ends it.
-
-    ``copies`` is asked where the config avoids copies. A text that would hold what it may not goes back: to its last
-    token for a banned text; for a copy to where in the copied run another token was likeliest. That token is then
-    forbidden there, and what is drawn instead goes on. What might be taken back is not yet certain, and not yet told.
-    """
-
-    def __init__(
-        self,
-        prompt: Prompt,
-        tokenizer: Tokenizer,
-        context_length: int,
-        config: SamplingConfig,
-        *,
-        seed: int,
-        copies: CopyIndex | None = None,
-    ) -> None:
-        self.config, self.context_length, self.end_id = config, context_length, tokenizer.end_id
-        self.max_tokens = config.max_tokens or MAX_TOKENS[tokenizer.kind]
-        self.header = fit_header([int(i) for i in tokenizer.encode(prompt.header)], context_length)
-        self.body = [int(i) for i in tokenizer.encode(prompt.begun)]
-        self.random = np.random.default_rng(seed)
-        self.chosen: list[Chosen] = []
-        self.second_thoughts = 0
-        self.finish_reason: FinishReason | None = None
-        self._tokenizer, self._begun, self._copies = tokenizer, prompt.begun, copies
-        self._breakers = frozenset(tokenizer.ids_with(BREAKERS)) if config.dry_multiplier else frozenset()
-        self._decoder = tokenizer.decoder()
-        self._stop = (*config.stop, tokenizer.end)  # the end marker spelled letter by letter ends a text as well
-        self._written = ""  # all text so far, what is held back among it
-        self._told = 0  # characters of it
-        self._lengths: list[int] = []  # of the text written, before each token
-        self._forbidden: dict[int, set[int]] = {}  # at which token of those written
-
-    @property
-    def tokens(self) -> int:
-        """How many tokens were written."""
-        return len(self.chosen)
-
-    def window(self) -> list[int]:
-        """What the model reads to go on: begin token, header, and the piece that training would cut here."""
-        overlap = overlap_for(self.context_length)
-        piece = cut_pieces(len(self.header), len(self.body) + 1, self.context_length, overlap)[-1]
-        return [self.end_id, *self.header, *self.body[piece.start :]]
-
-    def history(self) -> History:
-        """What the rules of sampling know of this text."""
-        forbidden = self._forbidden.get(self.tokens, set())
-        if not self._may_end():
-            forbidden = forbidden | {self.end_id}
-        return History(self.body, forbidden, self._breakers, FREE_REPETITIONS[self._tokenizer.kind])
-
-    def take(self, chosen: Chosen) -> tuple[str, int]:
-        """Add a token; return the text that is certain by now, and how many tokens were taken back."""
-        if chosen.id == self.end_id:
-            self._written += self._decoder.finish()
-            return self._finish("stop", len(self._written)), 0
-        self._lengths.append(len(self._written))
-        self.body.append(chosen.id)
-        self.chosen.append(chosen)
-        self._written += self._decoder.push(chosen.id)
-        if back := self._tokens_to_take_back():
-            self._take_back(back)
-            return "", back
-        found = [place for stop in self._stop if (place := self._written.find(stop, self._told)) >= 0]
-        if found:
-            return self._finish("stop", min(found)), 0
-        if self.tokens == self.max_tokens:  # half a character is left out
-            return self._finish("length", len(self._written)), 0
-        if self._long_enough():
-            return self._finish("stop", len(self._written)), 0
-        return self._tell(len(self._written) - self._uncertain()), 0
-
-    def _may_end(self) -> bool:
-        config = self.config
-        if config.min_tokens is not None and self.tokens < config.min_tokens:
-            return False
-        return config.target_characters is None or 2 * len(self._written) >= config.target_characters
-
-    def _long_enough(self) -> bool:
-        target = self.config.target_characters
-        return target is not None and len(self._written) >= target and ends_sentence(self._written)
-
-    def _uncertain(self) -> int:
-        """How many characters at the end of the text may still be taken back, or be the begin of a stop string."""
-        untold = self._written[self._told :]
-        begun = max(held_back(untold, text) for text in (*self._stop, *self.config.banned))
-        return max(begun, self.config.avoid_copies or 0)
-
-    def _tokens_to_take_back(self) -> int:
-        if self.second_thoughts >= SECOND_THOUGHTS:
-            return 0
-        new = self._lengths[-1]
-        for text in self.config.banned:
-            if self._written.find(text, max(self._told, new - len(text) + 1)) >= 0:
-                return 1
-        limit = self.config.avoid_copies
-        if limit is None or self._copies is None:
-            return 0
-        last = (self._begun + self._written)[-limit - 32 :]
-        if self._copies.at_end(last) < limit:
-            return 0
-        start = max(self._told, len(self._written) - limit)
-        inside = [back for back in range(1, self.tokens + 1) if self._lengths[-back] >= start]
-        return max(inside, key=lambda back: self.chosen[-back].doubt, default=1)
-
-    def _take_back(self, count: int) -> None:
-        """Forget the last ``count`` tokens, and forbid the first of them where it stood."""
-        self.second_thoughts += 1
-        place = self.tokens - count
-        self._forbidden = {at: ids for at, ids in self._forbidden.items() if at <= place}
-        self._forbidden.setdefault(place, set()).add(self.chosen[place].id)
-        del self.chosen[place:], self.body[len(self.body) - count :], self._lengths[place:]
-        self._decoder = self._tokenizer.decoder()
-        self._written = "".join(self._decoder.push(each.id) for each in self.chosen)
-
-    def _tell(self, stop: int) -> str:
-        text = self._written[self._told : stop]
-        self._told += len(text)
-        return text
-
-    def _finish(self, reason: FinishReason, stop: int) -> str:
-        self.finish_reason = reason
-        return self._tell(stop)
-
-
-def held_back(text: str, stop: str) -> int:
-    """How many characters at the end of ``text`` are the begin of ``stop``."""
-    longest = min(len(text), len(stop) - 1)
-    return next((size for size in range(longest, 0, -1) if text.endswith(stop[:size])), 0)
 
 
 @torch.inference_mode()
@@ -167,32 +22,52 @@ def write(model: GPT, texts: Sequence[Writing], vocab_size: int) -> Iterator[tup
     """Write all ``texts`` at once; yields (number of the text, what was added) for each token.
 
     A text that ends leaves the batch. A text whose window is full goes on in the window it would have been trained in:
-    the header again, then the last of its tokens. Ids from ``vocab_size`` on are padding and never drawn.
+    the header again, then the last of its tokens. A guided text is read twice, behind either header. Ids from
+    ``vocab_size`` on are padding and never drawn.
 
     Raises:
         CheckpointError: the logits are no numbers.
     """
     was_training = model.training
-    cache = new_cache(model, len(texts))
-    rows = list(range(len(texts)))
+    rows = [(number, reading) for number, text in enumerate(texts) for reading in range(len(text.headers))]
+    cache = new_cache(model, len(rows))
     try:
         while rows:
             if model.training:  # whoever trains it meanwhile has switched dropout on
                 model.eval()
-            last_ids = [_ready(model, cache.row(row), texts[number]) for row, number in enumerate(rows)]
-            ids_BT = torch.tensor(last_ids, device=cache.keys.device)[:, None]
-            logits_BV = model(ids_BT, cache)[:, -1, :vocab_size]
-            chosen = _choose(logits_BV, [texts[number] for number in rows])
-            for row, number in enumerate(rows):
-                piece, back = texts[number].take(chosen[row])
-                _take_back(cache.row(row), texts[number], back)
+            last_ids = [
+                _ready(model, cache.row(row), texts[number], reading) for row, (number, reading) in enumerate(rows)
+            ]
+            ids_RT = torch.tensor(last_ids, device=cache.keys.device)[:, None]
+            logits_RV = model(ids_RT, cache)[:, -1, :vocab_size]
+            numbers = list(dict.fromkeys(number for number, _ in rows))
+            writing = [texts[number] for number in numbers]
+            taken_back = dict.fromkeys(numbers, 0)
+            for number, chosen in zip(numbers, _choose(_of_texts(logits_RV, writing), writing), strict=True):
+                piece, taken_back[number] = texts[number].take(chosen)
                 yield number, piece
-            going_on = [row for row, number in enumerate(rows) if texts[number].finish_reason is None]
+            for row, (number, reading) in enumerate(rows):
+                _take_back(cache.row(row), texts[number], reading, taken_back[number])
+            going_on = [row for row, (number, _) in enumerate(rows) if texts[number].finish_reason is None]
             if 0 < len(going_on) < len(rows):
                 cache.keep(going_on)
             rows = [rows[row] for row in going_on]
     finally:
         model.train(was_training)
+
+
+def _of_texts(logits_RV: Tensor, texts: Sequence[Writing]) -> Tensor:
+    """One row for each text: its own, or what guidance makes of its two."""
+    if all(len(text.headers) == 1 for text in texts):
+        return logits_RV
+    merged, row = [], 0
+    for text in texts:
+        logits_V = logits_RV[row]
+        if len(text.headers) == 2:
+            logits_V = guide(logits_V, logits_RV[row + 1], text.config.guidance or 1.0)
+        merged.append(logits_V)
+        row += len(text.headers)
+    return torch.stack(merged)
 
 
 def _choose(logits_BV: Tensor, texts: Sequence[Writing]) -> list[Chosen]:
@@ -224,19 +99,19 @@ def new_cache(model: GPT, batch: int) -> KVCache:
     )
 
 
-def _ready(model: GPT, cache: KVCache, text: Writing) -> int:
-    """Bring the cache of one text up to all but its last token, which is returned: what the batch reads next."""
+def _ready(model: GPT, cache: KVCache, text: Writing, reading: int) -> int:
+    """Bring the cache of one reading up to all but its last token, which is returned: what the batch reads next."""
     if 0 < cache.length < text.context_length:
-        return (text.body or text.header)[-1]
-    window = text.window()
+        return (text.body or text.headers[reading])[-1]
+    window = text.window(reading)
     cache.reset()
     if len(window) > 1:
         model.hidden(torch.tensor([window[:-1]], device=cache.keys.device), cache)
     return window[-1]
 
 
-def _take_back(cache: KVCache, text: Writing, count: int) -> None:
-    """Forget tokens of one text; all of it, where it would now be read in an earlier window."""
+def _take_back(cache: KVCache, text: Writing, reading: int, count: int) -> None:
+    """Forget tokens of one reading; all of it, where it would now be read in an earlier window."""
     if count:
         kept = cache.length - count
-        cache.shorten(kept if kept == len(text.window()) - 1 else 0)
+        cache.shorten(kept if kept == len(text.window(reading)) - 1 else 0)

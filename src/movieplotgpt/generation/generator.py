@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from movieplotgpt.config import build_settings
-from movieplotgpt.errors import PromptError
+from movieplotgpt.errors import DataError, PromptError
 from movieplotgpt.generation.copying import copy_index
-from movieplotgpt.generation.decoding import FinishReason, Writing, write
+from movieplotgpt.generation.decoding import write
+from movieplotgpt.generation.guidance import best, header_without_title, title_gains
 from movieplotgpt.generation.prompts import Prompt, PromptForm
 from movieplotgpt.generation.sampling import Chosen, fresh_seed
 from movieplotgpt.generation.settings import SamplingConfig
+from movieplotgpt.generation.writing import FinishReason, Seed, Writing
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint
 from movieplotgpt.text.copies import CopyIndex
 
@@ -124,7 +127,7 @@ class PlotGenerator:
         config = _settled(sampling, settings)
         if config.n != 1:
             raise PromptError(f"one plot is asked for, and n={config.n}; plots([title], n={config.n}) writes several")
-        return PlotStream(self, _Request(self._prompt(title, prompt, begin, hints), config, _seed(config)))
+        return PlotStream(self, self._request(self._prompt(title, prompt, begin, hints), config, _seed(config)))
 
     def plots(
         self,
@@ -147,12 +150,35 @@ class PlotGenerator:
         prompts = [
             self._prompt(title, prompt, begin, hints) for title in ([titles] if isinstance(titles, str) else titles)
         ]
-        requests = [
-            _Request(prompt, config, seed + i)
-            for i, prompt in enumerate(prompt for prompt in prompts for _ in range(config.n))
-        ]
-        batches = (requests[start : start + TEXTS_AT_ONCE] for start in range(0, len(requests), TEXTS_AT_ONCE))
-        return [plot for batch in batches for plot in self._batch(batch)]
+        each = (prompt for prompt in prompts for _ in range(config.n))
+        return self._best_of([self._request(prompt, config, seed + i) for i, prompt in enumerate(each)])
+
+    def _request(self, prompt: Prompt, config: SamplingConfig, seed: int) -> _Request:
+        request = _Request(prompt, config, seed)
+        if request.guided or request.candidates > 1:
+            header_without_title(self.checkpoint)  # that there is none is said before anything is written
+        return request
+
+    def _best_of(self, requests: Sequence[_Request]) -> list[Plot]:
+        """One plot for each request: the best of its candidates, of which the first is what it alone would be."""
+        candidates = [request.candidate(i) for request in requests for i in range(request.candidates)]
+        batches = (candidates[start : start + TEXTS_AT_ONCE] for start in range(0, len(candidates), TEXTS_AT_ONCE))
+        written = [plot for batch in batches for plot in self._batch(batch)]
+        plots = iter(written)
+        return [self._best(request, list(islice(plots, request.candidates))) for request in requests]
+
+    def _best(self, request: _Request, plots: Sequence[Plot]) -> Plot:
+        if len(plots) == 1:
+            return plots[0]
+        gains = title_gains(self.checkpoint, request.prompt, [plot.text for plot in plots])
+        return replace(plots[best(gains, [self._sound(plot) for plot in plots])], seed=request.seed)
+
+    def _sound(self, plot: Plot) -> bool:
+        """Whether a plot came to its end and, where the training text's words are known, has no others."""
+        try:
+            return plot.finish_reason == "stop" and not self.copies.invented(plot.text)
+        except DataError:  # no index is here
+            return plot.finish_reason == "stop"
 
     def _batch(self, requests: Sequence[_Request]) -> list[Plot]:
         writings = [self._writing(request) for request in requests]
@@ -176,7 +202,8 @@ class PlotGenerator:
             self.checkpoint.tokenizer,
             self.checkpoint.model.config.context_length,
             request.config,
-            seed=request.seed,
+            seed=request.drawn_by,
+            without_title=header_without_title(self.checkpoint) if request.guided else None,
             copies=self.copies if request.config.avoid_copies is not None else None,
         )
 
@@ -213,6 +240,7 @@ class PlotStream(Iterator[str]):
         self._generator, self._request = generator, request
         self._writing = generator._writing(request)
         self._written: list[str] = []
+        self._best: Plot | None = None
         self._pieces = self._run()
 
     def __next__(self) -> str:
@@ -228,9 +256,13 @@ class PlotStream(Iterator[str]):
         """The whole plot; reads the stream to its end."""
         for _ in self:
             pass
-        return self._generator._plot(self._request, self._writing, "".join(self._written))
+        return self._best or self._generator._plot(self._request, self._writing, "".join(self._written))
 
     def _run(self) -> Iterator[str]:
+        if self._request.candidates > 1:  # which is the best is known when all are written
+            [self._best] = self._generator._best_of([self._request])
+            yield self._best.text
+            return
         if self._request.prompt.begun:
             yield self._request.prompt.begun
         for _, piece in self._generator._write([self._writing]):
@@ -241,11 +273,31 @@ class PlotStream(Iterator[str]):
 
 @dataclass(frozen=True)
 class _Request:
-    """One text to be written."""
+    """One text to be written; the ``rank``-th candidate of several draws by its own numbers."""
 
     prompt: Prompt
     config: SamplingConfig
     seed: int
+    rank: int = 0
+
+    @property
+    def drawn_by(self) -> Seed:
+        """What seeds the draws: of the first candidate the seed itself."""
+        return (self.seed, self.rank) if self.rank else self.seed
+
+    @property
+    def candidates(self) -> int:
+        """How many texts to choose from; without a title there is nothing to choose by."""
+        return self.config.best_of or 1 if self.prompt.title else 1
+
+    @property
+    def guided(self) -> bool:
+        """Whether there is a title to be guided by, and the wish."""
+        return bool(self.prompt.title) and (self.config.guidance or 1) > 1
+
+    def candidate(self, rank: int) -> _Request:
+        """The same with its own draws."""
+        return replace(self, rank=rank)
 
 
 def _settled(sampling: SamplingConfig | None, settings: Mapping[str, Any]) -> SamplingConfig:

@@ -56,6 +56,15 @@ class SamplingConfig(Settings):
         None, ge=40, description="Share no run of so many characters with the training text; 60 allows stock phrases."
     )
     logprobs: int | None = Field(None, ge=0, le=20, description="Keep each token's probability and so many others.")
+    guidance: float | None = Field(
+        None,
+        ge=1,
+        le=10,
+        description="How far to move from what no title would say; 1 is none, 1.5 some. Twice the work.",
+    )
+    best_of: int | None = Field(
+        None, ge=1, description="Write so many and keep the one that the title explains best. So many times the work."
+    )
     n: int = Field(1, ge=1, description="Plots for each title; plot i has the seed plus i.")
 
     @field_validator("stop", "banned", mode="before")
