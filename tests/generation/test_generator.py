@@ -305,6 +305,34 @@ def test_a_text_ends_with_a_sentence_near_its_target() -> None:
     assert writing.finish_reason == "stop"
 
 
+@pytest.mark.parametrize("kind", ["char", "bpe"])
+def test_what_must_be_mentioned_comes_up(tiny_checkpoint: Make, kind: str) -> None:
+    generator = PlotGenerator(tiny_checkpoint(kind, context_length=128))
+    wishes = "Quentin, harbour"
+    blanks = {int(generator.checkpoint.tokenizer.encode(" ")[0]): 3.0}  # who has learnt nothing writes few words
+    for seed in range(3):
+        stream = generator.stream("Mars", seed=seed, max_tokens=900, must_mention=wishes, logit_bias=blanks)
+        assert "".join(stream) == stream.plot.text
+        assert "quentin" in stream.plot.text.casefold() and "harbour" in stream.plot.text.casefold()
+        assert stream.plot.finish_reason != "unmet"
+    assert generator.plot("Mars", seed=1, max_tokens=4, must_mention=wishes).finish_reason == "unmet"
+    begun = generator.plot("Mars", begin="Quentin loves the Harbour.", seed=1, max_tokens=30, must_mention=wishes)
+    assert begun.text == generator.plot("Mars", begin="Quentin loves the Harbour.", seed=1, max_tokens=30).text
+
+
+def test_a_wish_is_spelled_as_the_model_spells(tiny_checkpoint: Make) -> None:
+    generator = PlotGenerator(tiny_checkpoint("char"))  # it folds
+    blanks = {int(generator.checkpoint.tokenizer.encode(" ")[0]): 3.0}
+    plot = generator.plot("Mars", seed=0, max_tokens=900, must_mention=["h\u00e4ven"], logit_bias=blanks)
+    assert "haven" in plot.text
+    unfolded = PlotGenerator(tiny_checkpoint("char", fold=False))
+    with pytest.raises(
+        PromptError, match="this model has no letters for '\u6f22', which must be mentioned; leave it out"
+    ):
+        unfolded.plot("Mars", must_mention="\u6f22")
+    assert SamplingConfig(must_mention=", a,,b ,").must_mention == ("a", "b")
+
+
 def test_each_token_is_told_with_its_probability(generator: PlotGenerator) -> None:
     plot = generator.plot("Mars", seed=1, max_tokens=30, logprobs=2)
     assert "".join(token.text for token in plot.probabilities) == plot.text or "\ufffd" in plot.text

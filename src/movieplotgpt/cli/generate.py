@@ -173,3 +173,7 @@ def _say_cuts(plots: list[Plot]) -> None:
     if cut:
         which = "the plot was" if len(plots) == 1 else f"{len(cut)} of {len(plots)} plots were"
         print(f"{which} cut at the limit of {cut[0].max_tokens:,} tokens; --max-tokens gives more", file=sys.stderr)
+    unmet = sum(plot.finish_reason == "unmet" for plot in plots)
+    if unmet:
+        which = "the plot does" if len(plots) == 1 else f"{unmet} of {len(plots)} plots do"
+        print(f"{which} not mention all that it must; --max-tokens gives it more time", file=sys.stderr)

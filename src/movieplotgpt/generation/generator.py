@@ -41,8 +41,9 @@ class Plot:
 
     ``text`` is all that stands behind the header: what the prompt had begun, and what the model wrote. ``tokens`` counts
     what it wrote, without the end token. ``finish_reason`` is "stop" where the text ended, by itself or before a stop
-    string, and "length" where it was cut at ``max_tokens``. ``changes`` says what was changed in the prompt: ``é→e``.
-    ``probabilities`` holds each token that was written, where ``logprobs`` asked for them.
+    string, "length" where it was cut at ``max_tokens``, "unmet" where what it must mention did not come up. ``changes``
+    says what was changed in the prompt: ``é→e``. ``probabilities`` holds each token that was written, where ``logprobs``
+    asked for them.
     """
 
     title: str
@@ -154,7 +155,7 @@ class PlotGenerator:
         return self._best_of([self._request(prompt, config, seed + i) for i, prompt in enumerate(each)])
 
     def _request(self, prompt: Prompt, config: SamplingConfig, seed: int) -> _Request:
-        request = _Request(prompt, config, seed)
+        request = _Request(prompt, self.form.folded_wishes(config), seed)
         if request.guided or request.candidates > 1:
             header_without_title(self.checkpoint)  # that there is none is said before anything is written
         return request

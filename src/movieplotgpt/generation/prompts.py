@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from movieplotgpt.errors import PromptError
+from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.text.cleaning import fold_prompt
 from movieplotgpt.text.formatting import longest_header, one_line
 from movieplotgpt.text.tokenizers import Tokenizer
+
+LAST_BYTE = 256  # the ids up to here are the end marker and bytes
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,21 @@ class PromptForm:
         begun = self._without_last_blank(begun)
         title = self.format.title_in(header) if header else ""
         return self._fitted(Prompt(header, begun, title, changes=tuple(changes)))
+
+    def folded_wishes(self, config: SamplingConfig) -> SamplingConfig:
+        """The config with what must be mentioned spelled as the model spells.
+
+        Raises:
+            PromptError: the model has no letters for a wish.
+        """
+        if not config.must_mention:
+            return config
+        wishes = [(wish, self._folded(wish)[0].strip()) for wish in config.must_mention]
+        for wish, folded in wishes:
+            spelled = self.tokenizer.encode(folded).tolist()
+            if not spelled or (self.tokenizer.kind == "char" and min(spelled) <= LAST_BYTE):
+                raise PromptError(f"this model has no letters for {wish!r}, which must be mentioned; leave it out")
+        return config.model_copy(update={"must_mention": tuple(folded for _, folded in wishes)})
 
     def _without_last_blank(self, begun: str) -> str:
         """In BPE a token is a blank and its word: a blank left over suits no word."""

@@ -27,13 +27,14 @@ class History:
     """What the rules know of one text.
 
     ``ids`` are the tokens of its body so far; ``forbidden`` those that may not come next; ``breakers`` the tokens across
-    which DRY sees no repetition; ``free`` how many tokens may repeat before it does.
+    which DRY sees no repetition; ``free`` how many tokens may repeat before it does; ``bias`` is added to some logits.
     """
 
     ids: Sequence[int] = ()
     forbidden: Collection[int] = ()
     breakers: Collection[int] = frozenset()
     free: int = 5
+    bias: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def punish(logits_BV: Tensor, config: SamplingConfig, histories: Sequence[Histor
 
 def _knows_text(config: SamplingConfig, history: History) -> bool:
     rules = (config.repetition_penalty, config.frequency_penalty, config.presence_penalty)
-    return bool(history.forbidden or config.no_repeat_ngram or config.dry_multiplier or any(rules))
+    return bool(history.forbidden or history.bias or config.no_repeat_ngram or config.dry_multiplier or any(rules))
 
 
 def _punish_one(logits_V: Tensor, config: SamplingConfig, history: History) -> Tensor:
@@ -126,7 +127,7 @@ def _punish_one(logits_V: Tensor, config: SamplingConfig, history: History) -> T
         logits_V = punish_longer_repetitions(
             logits_V, history.ids, config.dry_multiplier, config.dry_base, free, history.breakers
         )
-    return forbid(logits_V, history.forbidden)
+    return forbid(add_bias(logits_V, history.bias), history.forbidden)
 
 
 def add_bias(logits_V: Tensor, bias: Mapping[int, float]) -> Tensor:

@@ -5,7 +5,7 @@ No torch here, so that ``movieplotgpt generate --help`` answers at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator
@@ -52,6 +52,9 @@ class SamplingConfig(Settings):
     )
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), description="Texts before which to stop.")
     banned: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), description="Texts that are never written.")
+    must_mention: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (), description="Words to come up; the text does not end before. Commas part them."
+    )
     avoid_copies: int | None = Field(
         None, ge=40, description="Share no run of so many characters with the training text; 60 allows stock phrases."
     )
@@ -71,3 +74,11 @@ class SamplingConfig(Settings):
     @classmethod
     def _one_or_many(cls, texts: Any) -> Any:
         return (texts,) if isinstance(texts, str) else texts
+
+    @field_validator("must_mention", mode="before")
+    @classmethod
+    def _parted_by_commas(cls, wishes: Any) -> Any:
+        if not (isinstance(wishes, str) or (isinstance(wishes, Sequence) and all(isinstance(w, str) for w in wishes))):
+            return wishes
+        each = [wishes] if isinstance(wishes, str) else wishes
+        return tuple(wish.strip() for text in each for wish in text.split(",") if wish.strip())

@@ -16,11 +16,13 @@ from movieplotgpt.text.sentences import ends_sentence
 from movieplotgpt.text.tokenizers import Tokenizer
 
 Seed: TypeAlias = int | Sequence[int]
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "unmet"]
 MAX_TOKENS = {"bpe": 512, "char": 2048, "byte": 2048}  # where none is asked for
 FREE_REPETITIONS = {"bpe": 5, "char": 20, "byte": 20}  # tokens: a name, and what stands around it
 BREAKERS = '\n.,"'  # DRY sees no repetition across them
 SECOND_THOUGHTS = 500  # of one text; then it may be as it is
+PATIENCE = 50  # characters after which a wish is worth one nat more, up to URGENT
+URGENT = 10.0  # nats: a wish that is begun is finished
 
 
 class Writing:
@@ -61,6 +63,7 @@ class Writing:
         self._told = 0  # characters of it
         self._lengths: list[int] = []  # of the text written, before each token
         self._forbidden: dict[int, set[int]] = {}  # at which token of those written
+        self._wishes = {wish: tokenizer.encode(f" {wish}").tolist() for wish in config.must_mention}
 
     @property
     def tokens(self) -> int:
@@ -78,7 +81,25 @@ class Writing:
         forbidden = self._forbidden.get(self.tokens, set())
         if not self._may_end():
             forbidden = forbidden | {self.end_id}
-        return History(self.body, forbidden, self._breakers, FREE_REPETITIONS[self._tokenizer.kind])
+        free = FREE_REPETITIONS[self._tokenizer.kind]
+        return History(self.body, forbidden, self._breakers, free, self._urged())
+
+    @property
+    def unmet(self) -> tuple[str, ...]:
+        """What must be mentioned and was not yet."""
+        text = (self._begun + self._written).casefold() if self._wishes else ""
+        return tuple(wish for wish in self._wishes if wish.casefold() not in text)
+
+    def _urged(self) -> dict[int, float]:
+        """The tokens by which a wish would be begun, the more urgent the longer the text, or gone on with."""
+        bias: dict[int, float] = {}
+        first = 0 if self._tokenizer.kind == "bpe" else 1  # the blank is a token of its own, and begins any word
+        for wish in self.unmet:
+            ids = self._wishes[wish]
+            begun = max(k for k in range(len(ids)) if self.body[len(self.body) - k :] == ids[:k])
+            if begun >= first:
+                bias[ids[begun]] = URGENT if begun > first else min(URGENT, len(self._written) / PATIENCE)
+        return bias
 
     def take(self, chosen: Chosen) -> tuple[str, int]:
         """Add a token; return the text that is certain by now, and how many tokens were taken back."""
@@ -103,13 +124,15 @@ class Writing:
 
     def _may_end(self) -> bool:
         config = self.config
+        if self._wishes and self.unmet:
+            return False
         if config.min_tokens is not None and self.tokens < config.min_tokens:
             return False
         return config.target_characters is None or 2 * len(self._written) >= config.target_characters
 
     def _long_enough(self) -> bool:
         target = self.config.target_characters
-        return target is not None and len(self._written) >= target and ends_sentence(self._written)
+        return target is not None and len(self._written) >= target and ends_sentence(self._written) and not self.unmet
 
     def _uncertain(self) -> int:
         """How many characters at the end of the text may still be taken back, or be the begin of a stop string."""
@@ -150,7 +173,7 @@ class Writing:
         return text
 
     def _finish(self, reason: FinishReason, stop: int) -> str:
-        self.finish_reason = reason
+        self.finish_reason = "unmet" if self.unmet else reason
         return self._tell(stop)
 
 
