@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
@@ -41,9 +41,9 @@ class Plot:
 
     ``text`` is all that stands behind the header: what the prompt had begun, and what the model wrote. ``tokens`` counts
     what it wrote, without the end token. ``finish_reason`` is "stop" where the text ended, by itself or before a stop
-    string, "length" where it was cut at ``max_tokens``, "unmet" where what it must mention did not come up. ``changes``
-    says what was changed in the prompt: ``é→e``. ``probabilities`` holds each token that was written, where ``logprobs``
-    asked for them.
+    string, "length" where it was cut at ``max_tokens``, "unmet" where what it must mention did not come up, "stopped"
+    where a stream was. ``changes`` says what was changed in the prompt: ``é→e``. ``probabilities`` holds each token that
+    was written, where ``logprobs`` asked for them.
     """
 
     title: str
@@ -252,6 +252,12 @@ class PlotStream(Iterator[str]):
         """What was changed in the prompt."""
         return self._request.prompt.changes
 
+    def stop(self) -> None:
+        """Write no more; ``plot`` is then what was shown."""
+        self._pieces.close()
+        if self._best is None and self._writing.finish_reason is None:
+            self._writing.finish_reason = "stopped"
+
     @property
     def plot(self) -> Plot:
         """The whole plot; reads the stream to its end."""
@@ -259,7 +265,7 @@ class PlotStream(Iterator[str]):
             pass
         return self._best or self._generator._plot(self._request, self._writing, "".join(self._written))
 
-    def _run(self) -> Iterator[str]:
+    def _run(self) -> Generator[str]:
         if self._request.candidates > 1:  # which is the best is known when all are written
             [self._best] = self._generator._best_of([self._request])
             yield self._best.text

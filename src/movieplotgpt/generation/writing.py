@@ -16,7 +16,7 @@ from movieplotgpt.text.sentences import ends_sentence
 from movieplotgpt.text.tokenizers import Tokenizer
 
 Seed: TypeAlias = int | Sequence[int]
-FinishReason = Literal["stop", "length", "unmet"]
+FinishReason = Literal["stop", "length", "unmet", "stopped"]
 MAX_TOKENS = {"bpe": 512, "char": 2048, "byte": 2048}  # where none is asked for
 FREE_REPETITIONS = {"bpe": 5, "char": 20, "byte": 20}  # tokens: a name, and what stands around it
 BREAKERS = '\n.,"'  # DRY sees no repetition across them

@@ -25,13 +25,20 @@ def split_sentences(text: str) -> list[str]:
     A sentence ends at a line's end, or at a full stop, question or exclamation mark before a capital letter or a digit,
     but not behind a title (Dr.) or an initial (J.).
     """
-    sentences, begin = [], 0
+    ends = sentence_ends(text)
+    sentences = (text[begin:end].strip() for begin, end in zip([0, *ends], ends, strict=False))
+    return [sentence for sentence in sentences if sentence]
+
+
+def sentence_ends(text: str) -> list[int]:
+    """Where each sentence of ``text`` ends; the last one ends with the text."""
+    ends, begin = [], 0
     for found in _END.finditer(text):
         next_is_small = found[1] is not None and not (found[1].isupper() or found[1].isdigit())
         if not next_is_small and not _NO_END.search(text, begin, found.end()):
-            sentences.append(text[begin : found.end()].strip())
             begin = found.end()
-    return [sentence for sentence in (*sentences, text[begin:].strip()) if sentence]
+            ends.append(begin)
+    return ends if begin == len(text) else [*ends, len(text)]
 
 
 def lower_case_words(text: str) -> list[str]:

@@ -1,0 +1,135 @@
+"""``movieplotgpt write``: every line typed has its answer, and nothing that was written is lost."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from movieplotgpt.cli import main
+from movieplotgpt.generation.generator import PlotGenerator
+from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
+
+Talk = Callable[..., str]
+
+
+@pytest.fixture
+def generator(
+    tmp_path: Path, tiny_checkpoint: Callable[..., Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> PlotGenerator:
+    """The model in ``model``, which talks here."""
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint(tmp_path / "model", tiny_checkpoint(context_length=128))
+    return PlotGenerator.load("model")
+
+
+@pytest.fixture
+def talk(generator: PlotGenerator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Talk:
+    """``talk("Mars", "/again")``: all that is printed while these lines are typed, and then the end of input."""
+
+    def lines(typed: tuple[str, ...]) -> Callable[[str], str]:
+        left: Iterator[str] = iter(typed)
+
+        def read(prompt: str) -> str:
+            try:
+                return next(left)
+            except StopIteration:
+                raise EOFError from None
+
+        return read
+
+    def talk(*typed: str, flags: tuple[str, ...] = ("--max-tokens", "20")) -> str:
+        monkeypatch.setattr("builtins.input", lines(typed))
+        assert main(["write", "model", *flags]) == 0
+        out, err = capsys.readouterr()
+        assert err == ""
+        return out
+
+    return talk
+
+
+def test_a_title_brings_a_plot_and_again_another(talk: Talk, generator: PlotGenerator) -> None:
+    out = talk("Mars, Texas", "/again", flags=("--max-tokens", "20", "--seed", "4"))
+    plot = generator.plot("Mars, Texas", seed=4, max_tokens=20)
+    assert f"{plot.text}\n(20 tokens, seed 4; ended by length)" in out
+    assert out.count("ended by length") == 2 and out.count(plot.text) == 1
+
+
+def test_it_goes_on_behind_a_sentence(talk: Talk, generator: PlotGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = "Ada sells a map. Bruno is lost."
+    monkeypatch.setattr(PlotGenerator, "stream", _beginning_with(PlotGenerator.stream, begun))
+    out = talk("Mars", "/from", "/from 1", "/from 9")
+    assert "  1  Ada sells a map.\n  2  Bruno is lost." in out
+    assert "there is no sentence 9" in out
+    assert out.count("Ada sells a map.") == 3 and out.count("Bruno is lost.") == 2
+
+
+def _beginning_with(stream: Callable[..., object], begun: str) -> Callable[..., object]:
+    """The first plot begins with these sentences; those that go on begin as they are asked to."""
+    return lambda self, *args, begin="", **kwargs: stream(self, *args, begin=begin or begun, **kwargs)
+
+
+def test_settings_are_shown_changed_and_turned_off(talk: Talk, generator: PlotGenerator) -> None:
+    out = talk(
+        "/set",
+        "/set temperature 0.3",
+        "/set stop x",
+        "/set stop",
+        "/set min-p",
+        "/set",
+        "/set temprature 1",
+        "/set top_k 0",
+    )
+    first, second = out.split("  temperature ")[1], out.split("  temperature ")[2]
+    assert first.split()[0] == "0.9" and second.split()[0] == "0.3"
+    assert "min_p                off" in second and "stop                 off" in second
+    assert "did you mean temperature?" in out and "top_k: input should be greater than or equal to 1" in out
+
+
+def test_what_is_kept_is_appended(talk: Talk, tmp_path: Path) -> None:
+    out = talk("/keep", "Mars", "/keep", "/again", "/keep", "", "/keep other.md", "/keep no/where.md")
+    kept = (tmp_path / "plots.md").read_text(encoding="utf-8")
+    assert kept.count("## Mars\n\n") == 2
+    assert (tmp_path / "other.md").read_text(encoding="utf-8").startswith("## Untitled\n\n")
+    assert "nothing is written yet; type a title" in out and "no/where.md cannot be written" in out
+
+
+def test_what_is_wrong_is_said_and_the_talk_goes_on(talk: Talk) -> None:
+    out = talk("/again", "/dance", "/copies", "Mars", "/copies", "/help", "/quit", "not read")
+    assert "nothing is written yet" in out and "there is no /dance; /help lists what there is" in out
+    assert "no copy index of the text this model was trained on is here" in out
+    assert out.count("Type a title") == 2 and "not read" not in out
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no terminals to open here")
+def test_in_a_terminal_ctrl_c_stops_the_plot_and_lines_are_remembered(generator: PlotGenerator, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "movieplotgpt", "write", "model", "--max-tokens", "100000", "--history", "lines"]
+    child = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    seen = _read_until(ours, b"> ")
+    os.write(ours, b"Mars, Texas\n")
+    time.sleep(3)
+    child.send_signal(signal.SIGINT)
+    seen += _read_until(ours, b"(stopped)")
+    os.write(ours, b"/quit\n")
+    assert child.wait(timeout=30) == 0
+    assert b"(stopped)" in seen
+    assert (tmp_path / "lines").read_text(encoding="utf-8").splitlines()[-2:] == ["Mars, Texas", "/quit"]
+
+
+def _read_until(terminal: int, mark: bytes) -> bytes:
+    seen = b""
+    deadline = time.monotonic() + 60
+    while mark not in seen and time.monotonic() < deadline:
+        seen += os.read(terminal, 65_536)
+    assert mark in seen, seen[-500:]
+    return seen
