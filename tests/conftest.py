@@ -204,6 +204,33 @@ def films_toml(tmp_path: Path) -> Path:
     return write_films_toml(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def overfitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A model that has learnt some 20 films by heart, and the prepared corpus it did it from."""
+    from movieplotgpt.config import build_settings
+    from movieplotgpt.evaluation.likelihood import validation_scorer
+    from movieplotgpt.text.prepare import prepare
+    from movieplotgpt.text.token_files import PreparedCorpus
+    from movieplotgpt.training.run import RunConfig, RunFolder
+    from movieplotgpt.training.trainer import train
+
+    folder = tmp_path_factory.mktemp("overfitted")
+    values = {
+        "corpus": {"kind": "table", "text": "Plot"},
+        "format": {"header": "The plot summary of the movie named '{Title}' is:"},
+        "split": {"kind": "group", "validation": 0.3, "test": 0.4},
+        "tokenizer": {"kind": "bpe", "vocab_size": 600},
+        "model": {"size": "tiny", "context_length": 256},
+        "windows": {"no_title": 0},
+        "training": {"steps": 150, "tokens_per_step": 1024, "evaluations": 1, "compile": "off"},
+    }
+    config = build_settings(RunConfig, values)
+    prepare(config, write_csv(folder / "plots.csv", invented_films(), PLOT_COLUMNS), folder / "data")
+    corpus, run = PreparedCorpus.load(folder / "data"), RunFolder(folder / "run")
+    list(train(config, corpus, run, evaluate=validation_scorer(corpus)))
+    return run.last, folder / "data"
+
+
 @pytest.fixture
 def office_csv(tmp_path: Path) -> Path:
     """A CSV of invented dialogue in the columns of the public Office lines."""

@@ -260,8 +260,9 @@ class Memory:
     def __init__(self, text: str) -> None:
         self.text = text
 
-    def at_end(self, text: str) -> int:
-        return next((size for size in range(len(text), 0, -1) if text[-size:] in self.text), 0)
+    def reaching_into(self, text: str, new: int) -> int:
+        ends = range(len(text), len(text) - new, -1)
+        return max((size for end in ends for size in range(end) if text[end - size : end] in self.text), default=0)
 
 
 @pytest.mark.parametrize("kind", ["char", "bpe"])
@@ -275,7 +276,7 @@ def test_a_copy_is_left_before_it_is_too_long(tiny_checkpoint: Make, kind: str) 
     shown = list(itertools.accumulate(stream))
     text = stream.plot.text
     assert stream.plot.tokens == 200 and text != free
-    assert max(memory.at_end(text[:stop]) for stop in range(len(text) + 1)) < 40
+    assert memory.reaching_into(text, len(text)) < 40
     assert all(text.startswith(part) for part in shown)
     assert text[:20] == free[:20], "it is left where it gets long, not avoided from the start"
 

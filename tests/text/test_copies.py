@@ -98,11 +98,10 @@ def test_without_the_corpus_it_is_found_to_within_seven_characters_at_either_end
     assert not report.exact and found.title == f"Film {made.film}" and found.source is None
     assert exact.start <= found.start <= exact.start + 7 and exact.stop - 7 <= found.stop <= exact.stop
     assert found.length == report.longest <= exact.length
-    begun, size = (
-        made.text[: exact.stop],
-        len(normalised("|" + exact.text)) - 1,
-    )  # a blank at its end is no evidence yet
-    assert EXACT.at_end(begun) == size <= BLIND.at_end(begun) <= size + 14
+    begun = made.text[: exact.stop].rstrip()
+    size = len(normalised("|" + exact.text)) - 1  # a blank before it is part of it
+    assert EXACT.reaching_into(begun, 2) == size <= BLIND.reaching_into(begun, 2) <= size + 14
+    assert EXACT.reaching_into(f"{begun}|~|", 2) == 0 < EXACT.reaching_into(f"{begun}|~|", 5)
 
 
 def _shared_runs(text: str, least: int) -> set[str]:

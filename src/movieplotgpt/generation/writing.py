@@ -151,7 +151,7 @@ class Writing:
         if limit is None or self._copies is None:
             return 0
         last = (self._begun + self._written)[-limit - 32 :]
-        if self._copies.at_end(last) < limit:
+        if self._copies.reaching_into(last, len(self._written) - new) < limit:
             return 0
         start = max(self._told, len(self._written) - limit)
         inside = [back for back in range(1, self.tokens + 1) if self._lengths[-back] >= start]

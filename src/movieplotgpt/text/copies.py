@@ -205,11 +205,11 @@ class CopyIndex:
             copies=tuple(self._copy(run, text, places) for run in sorted(told, key=lambda run: run.start)),
         )
 
-    def at_end(self, text: str) -> int:
-        """How long a run the end of ``text`` may share with the training text: without the corpus the most it may be."""
-        whole = normalised(text)
-        last = len(whole) - (0 if self.corpus else SLACK)
-        longest = max((run.length for run in self._runs(whole, LEAST) if run.stop >= last), default=0)
+    def reaching_into(self, text: str, new: int) -> int:
+        """How long a run that reaches into the last ``new`` characters of ``text`` is; without the corpus, may be."""
+        whole, before = normalised(text), len(normalised(text[: len(text) - new]))
+        known = before - (0 if self.corpus else SLACK)
+        longest = max((run.length for run in self._runs(whole, LEAST) if run.stop > known), default=0)
         return longest + self._unsure if longest else 0
 
     def invented(self, text: str) -> list[str]:
