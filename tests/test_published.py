@@ -16,6 +16,7 @@ from movieplotgpt.generation.prompts import Prompt
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.generation.writing import Writing
 from movieplotgpt.model.checkpoints import WEIGHTS_FOLDER, Checkpoint, load_checkpoint
+from movieplotgpt.model.decoder import Decoder
 from movieplotgpt.model.sizes import parameters
 from movieplotgpt.sharing.model_card import card_for
 from movieplotgpt.sharing.publishing import LARGEST, read_manifest, verify, weights_readme
@@ -131,7 +132,7 @@ def test_transformers_writes_the_same_60_greedy_tokens(name: str) -> None:
     for prompt in prompts_for(name, checkpoint):
         writing = Writing(prompt, ours, context_length, SamplingConfig(temperature=0, max_tokens=60), seed=0)
         begun = len(writing.body)
-        for _ in write(checkpoint.model, [writing], ours.vocab_size):
+        for _ in write(Decoder(checkpoint.model), [writing], ours.vocab_size):
             pass
         ids_BT = tokenizer(prompt.header + prompt.begun, return_tensors="pt").input_ids
         output_BT = model.generate(ids_BT, do_sample=False, max_new_tokens=60)

@@ -1,4 +1,4 @@
-"""The network is Qwen3's, sees no future, and reads the same with and without a cache."""
+"""The network is Qwen3's, and sees no future."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from movieplotgpt.generation.decoding import new_cache
 from movieplotgpt.model import gpt as module
 from movieplotgpt.model.checkpoints import huggingface_config
 from movieplotgpt.model.gpt import GPT, ModelConfig, RMSNorm
@@ -101,99 +100,10 @@ def test_order_matters() -> None:
         assert (model(ids_BT)[0, -1] - model(swapped_BT)[0, -1]).abs().max() > 1e-3
 
 
-@each_layout
-@torch.no_grad()
-def test_prompt_then_token_by_token_is_the_whole_at_once(dimensions: dict[str, Any]) -> None:
-    model, ids_BT = tiny_model(**dimensions), some_ids(3, CONTEXT)
-    cache = new_cache(model, 3)
-    parts = [model(ids_BT[:, :11], cache)]
-    parts += [model(ids_BT[:, at : at + 1], cache) for at in range(11, CONTEXT)]
-    torch.testing.assert_close(torch.cat(parts, 1), model(ids_BT), rtol=0, atol=2e-5)
-    assert cache.lengths.tolist() == [CONTEXT] * 3
-
-
-@given(chunks=st.lists(st.integers(1, 13), min_size=1, max_size=8), n_kv_head=st.sampled_from([1, 4]))
-@settings(max_examples=40)
-@torch.no_grad()
-def test_a_prompt_read_in_chunks_is_the_whole_at_once(chunks: list[int], n_kv_head: int) -> None:
-    model = tiny_model(n_head=4, n_kv_head=n_kv_head)
-    ids_BT = some_ids(2, min(sum(chunks), CONTEXT))
-    cache = new_cache(model, 2)
-    parts = [model(part, cache) for part in ids_BT.split(chunks_within(chunks, ids_BT.shape[1]), dim=1)]
-    torch.testing.assert_close(torch.cat(parts, 1), model(ids_BT), rtol=0, atol=2e-5)
-
-
-def chunks_within(chunks: list[int], total: int) -> list[int]:
-    """The same chunks, the last ones cut so that they sum to ``total``."""
-    sizes: list[int] = []
-    for size in chunks:
-        sizes.append(min(size, total - sum(sizes)))
-    return [size for size in sizes if size]
-
-
-@given(
-    prompts=st.lists(st.integers(0, 12), min_size=2, max_size=4),
-    n_kv_head=st.sampled_from([1, 2]),
-    restarted=st.integers(0, 3),
-    leaving=st.integers(0, 3),
-)
-@settings(max_examples=40)
-@torch.no_grad()
-def test_texts_of_different_lengths_are_each_read_as_if_alone(
-    prompts: list[int], n_kv_head: int, restarted: int, leaving: int
-) -> None:
-    """As decoding does: each prompt through its own row, then one token of each; one starts anew, one leaves."""
-    model = tiny_model(n_kv_head=n_kv_head)
-    cache = new_cache(model, len(prompts))
-    texts = [some_ids(length, seed=row) for row, length in enumerate(prompts)]
-    new = iter(some_ids(200, seed=99).tolist())
-
-    def read(row: int) -> None:
-        if len(texts[row]):
-            model.hidden(texts[row][None], cache.row(row))
-
-    def step() -> None:
-        ids_B = torch.tensor([next(new) for _ in texts])
-        logits_BV = model(ids_B[:, None], cache)[:, -1]
-        for row, token in enumerate(ids_B):
-            texts[row] = torch.cat([texts[row], token[None]])
-            torch.testing.assert_close(logits_BV[row], model(texts[row][None])[0, -1], rtol=0, atol=2e-5)
-
-    for row in range(len(texts)):
-        read(row)
-    step()
-    step()
-    row = restarted % len(texts)
-    cache.row(row).reset()
-    texts[row] = some_ids(5, seed=50)
-    read(row)
-    step()
-    going_on = [row for row in range(len(texts)) if row != leaving % len(texts)]
-    cache.keep(going_on)
-    texts = [texts[row] for row in going_on]
-    step()
-    assert cache.lengths.tolist() == [len(text) for text in texts]
-
-
-@torch.no_grad()
-def test_what_lay_in_a_cache_before_it_was_reset_is_never_seen() -> None:
-    model, ids_BT = tiny_model(), some_ids(2, 9)
-    cache = new_cache(model, 2)
-    cache.keys.fill_(math.nan)
-    cache.values.fill_(math.nan)
-    torch.testing.assert_close(model(ids_BT, cache), model(ids_BT), rtol=0, atol=2e-5)
-    cache.reset()
-    torch.testing.assert_close(model(ids_BT.flip(1), cache), model(ids_BT.flip(1)), rtol=0, atol=2e-5)
-
-
 def test_more_tokens_than_the_context_are_a_mistake_of_ours() -> None:
     model = tiny_model()
     with pytest.raises(AssertionError, match="33 tokens in a context of 32"):
         model(some_ids(1, CONTEXT + 1))
-    cache = new_cache(model, 1)
-    model(some_ids(1, CONTEXT), cache)
-    with pytest.raises(AssertionError, match="33 tokens in a context of 32"):
-        model(some_ids(1, 1), cache)
 
 
 @torch.no_grad()
@@ -313,17 +223,6 @@ def test_a_norm_is_taken_in_float32_whatever_comes_in() -> None:
     norm.weight.add_(0.3)
     assert norm(x_BTC).dtype == torch.bfloat16
     assert torch.equal(norm(x_BTC), norm(x_BTC.float()).bfloat16())
-
-
-@torch.no_grad()
-def test_a_cache_in_bfloat16_stays_near_float32() -> None:
-    model, ids_BT = tiny_model(), some_ids(2, CONTEXT)
-    expected = model(ids_BT)
-    model.compute_dtype = torch.bfloat16
-    cache = new_cache(model, 2)
-    assert cache.keys.dtype == torch.bfloat16
-    parts = [model(part, cache) for part in ids_BT.split([10, 10, *[1] * 12], dim=1)]
-    assert (torch.cat(parts, 1) - expected).norm() < 0.03 * expected.norm()
 
 
 def test_impossible_heads_are_refused() -> None:

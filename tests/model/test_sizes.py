@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from movieplotgpt.config import build_settings
 from movieplotgpt.errors import ConfigError
-from movieplotgpt.generation.decoding import new_cache
 from movieplotgpt.model import attention
+from movieplotgpt.model.decoder import Decoder
 from movieplotgpt.model.gpt import GPT, ModelConfig
 from movieplotgpt.model.sizes import (
     LADDER,
@@ -142,7 +142,7 @@ def test_bytes_of_a_cache_are_those_of_its_buffer(dimensions: dict[str, Any], ba
     model = GPT(tiny_config(**dimensions))
     for dtype, bytes_per_value in ((torch.float32, 4), (torch.bfloat16, 2)):
         model.compute_dtype = dtype
-        cache = new_cache(model, batch)
+        cache = Decoder(model).new_cache(batch)
         assert kv_cache_bytes(model.config, batch=batch, bytes_per_value=bytes_per_value) == (
             cache.keys.nbytes + cache.values.nbytes
         )

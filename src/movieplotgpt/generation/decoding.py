@@ -13,12 +13,12 @@ from torch import Tensor
 from movieplotgpt.generation.guidance import guide
 from movieplotgpt.generation.sampling import Chosen, choose
 from movieplotgpt.generation.writing import Writing
-from movieplotgpt.model.gpt import GPT
+from movieplotgpt.model.decoder import Decoder
 from movieplotgpt.model.kv_cache import KVCache
 
 
 @torch.inference_mode()
-def write(model: GPT, texts: Sequence[Writing], vocab_size: int) -> Iterator[tuple[int, str]]:
+def write(decoder: Decoder, texts: Sequence[Writing], vocab_size: int) -> Iterator[tuple[int, str]]:
     """Write all ``texts`` at once; yields (number of the text, what was added) for each token.
 
     A text that ends leaves the batch. A text whose window is full goes on in the window it would have been trained in:
@@ -28,32 +28,25 @@ def write(model: GPT, texts: Sequence[Writing], vocab_size: int) -> Iterator[tup
     Raises:
         CheckpointError: the logits are no numbers.
     """
-    was_training = model.training
     rows = [(number, reading) for number, text in enumerate(texts) for reading in range(len(text.headers))]
-    cache = new_cache(model, len(rows))
-    try:
-        while rows:
-            if model.training:  # whoever trains it meanwhile has switched dropout on
-                model.eval()
-            last_ids = [
-                _ready(model, cache.row(row), texts[number], reading) for row, (number, reading) in enumerate(rows)
-            ]
-            ids_RT = torch.tensor(last_ids, device=cache.keys.device)[:, None]
-            logits_RV = model(ids_RT, cache)[:, -1, :vocab_size]
-            numbers = list(dict.fromkeys(number for number, _ in rows))
-            writing = [texts[number] for number in numbers]
-            taken_back = dict.fromkeys(numbers, 0)
-            for number, chosen in zip(numbers, _choose(_of_texts(logits_RV, writing), writing), strict=True):
-                piece, taken_back[number] = texts[number].take(chosen)
-                yield number, piece
-            for row, (number, reading) in enumerate(rows):
-                _take_back(cache.row(row), texts[number], reading, taken_back[number])
-            going_on = [row for row, (number, _) in enumerate(rows) if texts[number].finish_reason is None]
-            if 0 < len(going_on) < len(rows):
-                cache.keep(going_on)
-            rows = [rows[row] for row in going_on]
-    finally:
-        model.train(was_training)
+    cache = decoder.new_cache(len(rows))
+    while rows:
+        last_ids = [
+            _ready(decoder, cache.row(row), texts[number], reading) for row, (number, reading) in enumerate(rows)
+        ]
+        logits_RV = decoder(torch.tensor(last_ids, device=decoder.device)[:, None], cache)[:, -1, :vocab_size]
+        numbers = list(dict.fromkeys(number for number, _ in rows))
+        writing = [texts[number] for number in numbers]
+        taken_back = dict.fromkeys(numbers, 0)
+        for number, chosen in zip(numbers, _choose(_of_texts(logits_RV, writing), writing), strict=True):
+            piece, taken_back[number] = texts[number].take(chosen)
+            yield number, piece
+        for row, (number, reading) in enumerate(rows):
+            _take_back(cache.row(row), texts[number], reading, taken_back[number])
+        going_on = [row for row, (number, _) in enumerate(rows) if texts[number].finish_reason is None]
+        if 0 < len(going_on) < len(rows):
+            cache.keep(going_on)
+        rows = [rows[row] for row in going_on]
 
 
 def _of_texts(logits_RV: Tensor, texts: Sequence[Writing]) -> Tensor:
@@ -85,28 +78,14 @@ def _choose(logits_BV: Tensor, texts: Sequence[Writing]) -> list[Chosen]:
     return [chosen[row] for row in range(len(texts))]
 
 
-def new_cache(model: GPT, batch: int) -> KVCache:
-    """An empty cache for ``batch`` texts of a full context."""
-    config, weight = model.config, model.model.embed_tokens.weight
-    return KVCache(
-        config.n_layer,
-        batch,
-        config.n_kv_head,
-        config.context_length,
-        config.head_dim,
-        dtype=model.compute_dtype,
-        device=weight.device,
-    )
-
-
-def _ready(model: GPT, cache: KVCache, text: Writing, reading: int) -> int:
+def _ready(decoder: Decoder, cache: KVCache, text: Writing, reading: int) -> int:
     """Bring the cache of one reading up to all but its last token, which is returned: what the batch reads next."""
     if 0 < cache.length < text.context_length:
         return (text.body or text.headers[reading])[-1]
     window = text.window(reading)
     cache.reset()
     if len(window) > 1:
-        model.hidden(torch.tensor([window[:-1]], device=cache.keys.device), cache)
+        decoder.read(torch.tensor([window[:-1]], device=decoder.device), cache)
     return window[-1]
 
 

@@ -21,6 +21,7 @@ from movieplotgpt.generation.sampling import Chosen, fresh_seed
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.generation.writing import FinishReason, Seed, Writing
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint
+from movieplotgpt.model.decoder import Decoder
 from movieplotgpt.text.copies import CopyIndex
 
 TEXTS_AT_ONCE = 32  # each takes a KV cache of its own: 9 MB in the default model
@@ -75,6 +76,7 @@ class PlotGenerator:
     def __init__(self, checkpoint: Checkpoint, *, data: Path | None = None) -> None:
         self.checkpoint, self.data = checkpoint, data
         self.form = PromptForm(checkpoint)
+        self._made: tuple[tuple[object, ...], Decoder] | None = None
 
     @cached_property
     def copies(self) -> CopyIndex:
@@ -209,7 +211,15 @@ class PlotGenerator:
         )
 
     def _write(self, writings: Sequence[Writing]) -> Iterator[tuple[int, str]]:
-        return write(self.checkpoint.model, writings, self.checkpoint.tokenizer.vocab_size)
+        return write(self._decoder(), writings, self.checkpoint.tokenizer.vocab_size)
+
+    def _decoder(self) -> Decoder:
+        """Made when it is first needed, and anew when the weights have changed since, as they do in training."""
+        weights = list(self.checkpoint.model.parameters())
+        state = (self.checkpoint.model.compute_dtype, *((weight.data_ptr(), weight._version) for weight in weights))
+        if self._made is None or self._made[0] != state:
+            self._made = state, Decoder(self.checkpoint.model)
+        return self._made[1]
 
     def _plot(self, request: _Request, writing: Writing, written: str) -> Plot:
         assert writing.finish_reason is not None, "the text is still being written"

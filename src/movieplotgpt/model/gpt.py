@@ -20,7 +20,6 @@ from torch.nn import functional as F
 
 from movieplotgpt.config import Settings
 from movieplotgpt.model.attention import causal_attention
-from movieplotgpt.model.kv_cache import KVCache
 
 ONE_PRODUCT_ON = ("cuda",)  # devices on which matrices that read the same are joined in training
 
@@ -86,9 +85,9 @@ class RMSNorm(nn.Module):
 class Attention(nn.Module):
     """Causal self-attention over ``n_head`` query heads that share ``n_kv_head`` key-value heads."""
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.layer, self.head_dim = layer, config.head_dim
+        self.head_dim = config.head_dim
         self.group = config.n_head // config.n_kv_head
         self.q_proj = Linear(config.n_embd, config.n_head * config.head_dim)
         self.k_proj = Linear(config.n_embd, config.n_kv_head * config.head_dim)
@@ -97,22 +96,15 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(config.head_dim, config.norm_eps)
         self.k_norm = RMSNorm(config.head_dim, config.norm_eps)
 
-    def forward(
-        self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None
-    ) -> Tensor:
+    def forward(self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
         q, k, v = products(x_BTC, self.q_proj, self.k_proj, self.v_proj)
         q_BHTD = rotate(self.q_norm(self._heads(q)).transpose(1, 2), rotary)
         k_BKTD = rotate(self.k_norm(self._heads(k)).transpose(1, 2), rotary)
         v_BKTD = self._heads(v).transpose(1, 2)
-        if cache is not None:
-            k_BKTD, v_BKTD = cache.extend(self.layer, k_BKTD, v_BKTD)
         if self.group > 1:
             k_BKTD = k_BKTD.repeat_interleave(self.group, dim=1)
             v_BKTD = v_BKTD.repeat_interleave(self.group, dim=1)
-        if mask is None and x_BTC.shape[1] > 1:
-            y_BHTD = causal_attention(q_BHTD, k_BKTD, v_BKTD)
-        else:  # a mask, or one new token that sees all before it
-            y_BHTD = F.scaled_dot_product_attention(q_BHTD, k_BKTD, v_BKTD, attn_mask=mask)
+        y_BHTD = causal_attention(q_BHTD, k_BKTD, v_BKTD)
         y_BTC: Tensor = self.o_proj(y_BHTD.transpose(1, 2).flatten(2))
         return y_BTC
 
@@ -138,22 +130,15 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Attention, then the MLP, each on a normed copy and added back."""
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.input_layernorm = RMSNorm(config.n_embd, config.norm_eps)
-        self.self_attn = Attention(config, layer)
+        self.self_attn = Attention(config)
         self.post_attention_layernorm = RMSNorm(config.n_embd, config.norm_eps)
         self.mlp = MLP(config)
 
-    def forward(
-        self,
-        x_BTC: Tensor,
-        rotary: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        cache: KVCache | None,
-        dropout: float,
-    ) -> Tensor:
-        attended = self.self_attn(self.input_layernorm(x_BTC), rotary, mask, cache)
+    def forward(self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor], dropout: float) -> Tensor:
+        attended = self.self_attn(self.input_layernorm(x_BTC), rotary)
         x_BTC = x_BTC + F.dropout(attended, dropout, self.training)
         widened = self.mlp(self.post_attention_layernorm(x_BTC))
         return x_BTC + F.dropout(widened, dropout, self.training)
@@ -165,7 +150,7 @@ class Backbone(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.n_embd)
-        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.norm = RMSNorm(config.n_embd, config.norm_eps)
 
 
@@ -175,6 +160,9 @@ class GPT(nn.Module):
     ``dropout`` is applied to what each block adds, outside the attention kernel, in training mode only.
     ``compute_dtype`` is the precision of the products; weights stay in their own.
     """
+
+    cos_TD: Tensor
+    sin_TD: Tensor
 
     def __init__(self, config: ModelConfig, *, dropout: float = 0.0) -> None:
         super().__init__()
@@ -206,36 +194,23 @@ class GPT(nn.Module):
                     spread = 0.02 if "embed_tokens" in name or "lm_head" in name else 1 / math.sqrt(weight.shape[1])
                     weight.copy_(torch.randn(weight.shape, generator=generator) * spread)
 
-    def hidden(
-        self, ids_BT: Tensor, cache: KVCache | None = None, call: Callable[..., Tensor] = nn.Module.__call__
-    ) -> Tensor:
-        """The last hidden state, normed: what the head reads. With a cache, ``ids_BT`` follows what the cache holds.
+    def hidden(self, ids_BT: Tensor, call: Callable[..., Tensor] = nn.Module.__call__) -> Tensor:
+        """The last hidden state, normed: what the head reads.
 
         ``call`` runs a layer on its inputs: what compiles one layer for all of them has its place here.
         """
-        new = ids_BT.shape[1]
-        start = cache.length if cache is not None else 0
-        stop = start + new
-        assert stop <= self.config.context_length, f"{stop} tokens in a context of {self.config.context_length}"
+        length = ids_BT.shape[1]
+        assert length <= self.config.context_length, f"{length} tokens in a context of {self.config.context_length}"
         x_BTC = F.embedding(ids_BT, self.model.embed_tokens.weight).to(self.compute_dtype)
         x_BTC = F.dropout(x_BTC, self.dropout, self.training)
-        if cache is None or cache.even:
-            positions: slice | Tensor = slice(start, stop)
-            mask = causal_mask(new, stop, x_BTC.device) if 1 < new < stop else None
-        else:
-            ends_B11 = torch.from_numpy(cache.lengths.reshape(-1, 1, 1)).to(x_BTC.device)
-            positions = ends_B11
-            mask = torch.arange(stop, device=x_BTC.device) <= ends_B11[:, None]
-        rotary = (self.cos_TD[positions].to(x_BTC.dtype), self.sin_TD[positions].to(x_BTC.dtype))  # type: ignore[index]
+        rotary = (self.cos_TD[:length].to(x_BTC.dtype), self.sin_TD[:length].to(x_BTC.dtype))
         for block in self.model.layers:
-            x_BTC = call(block, x_BTC, rotary, mask, cache, self.dropout)
-        if cache is not None:
-            cache.advance(new)
+            x_BTC = call(block, x_BTC, rotary, self.dropout)
         return call(self.model.norm, x_BTC)
 
-    def forward(self, ids_BT: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Return ``logits_BTV`` (float32) for ``ids_BT``; with a cache, for the tokens that follow what it holds."""
-        logits_BTV: Tensor = self.lm_head(self.hidden(ids_BT, cache)).float()
+    def forward(self, ids_BT: Tensor) -> Tensor:
+        """Return ``logits_BTV`` (float32) for ``ids_BT``."""
+        logits_BTV: Tensor = self.lm_head(self.hidden(ids_BT)).float()
         return logits_BTV
 
     def loss(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
