@@ -171,11 +171,11 @@ def test_samples_are_written_and_set_beside_real_ones(run: Run, monkeypatch: pyt
     flags = ["--metrics", "likelihood", "--samples", "5"]
     code, out, _ = run(*flags, "--judge", "model", "--out", "one.json")
     assert code == 0
-    card = table(out, 12)
+    card = table(out, 14)
     assert list(card) == ["real A", "real B", "sentences shuffled", "trigrams", "model"]
     kept = read_evaluation(Path("one.json")).samples
     assert kept and kept.judge == "model" and kept.rows[-1].judge_bits is not None
-    assert card["model"][7] == f"{kept.rows[-1].judge_bits:.3f}"
+    assert card["model"][9] == f"{kept.rows[-1].judge_bits:.3f}"
 
 
 def test_too_few_texts_for_samples_are_said(run: Run) -> None:

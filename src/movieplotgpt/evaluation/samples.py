@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from movieplotgpt.errors import DataError
 from movieplotgpt.evaluation import words
-from movieplotgpt.evaluation.embeddings import F32, Encoder, own_title_ranks, similarity_lift, told_from_real
+from movieplotgpt.evaluation.embeddings import Encoder, own_title_ranks, similarity_lift, told_from_real
 from movieplotgpt.evaluation.floors import shuffled_sentences, trigram_texts
 from movieplotgpt.evaluation.held_out import Progress, draw_documents
 from movieplotgpt.evaluation.intervals import bits_per_character
@@ -21,7 +21,7 @@ from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.scoring import score_documents
 from movieplotgpt.text.copies import CopyIndex
 from movieplotgpt.text.sentences import lower_case_words
-from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
+from movieplotgpt.text.token_files import PreparedCorpus
 
 SAMPLES, FEWEST = 300, 5
 READ = 1_000  # characters of each text that are looked at: names and loops depend on the length
@@ -95,6 +95,7 @@ class SampleReport(BaseModel):
     characters_read: int
     judge: str | None
     seconds: float
+    seconds_writing: float | None = None
     examples: tuple[Example, ...] = ()
 
 
@@ -122,114 +123,143 @@ def score_samples(
 ) -> SampleReport:
     """Write ``samples`` texts under titles of the test split, and score them, as ``name``, beside real ones.
 
-    Real A are the test documents of these titles, real B as many of the validation split.
-
     Raises:
         DataError: the corpus has no test or no validation split, or fewer than FEWEST documents in one.
         MissingExtraError: a library of the extra ``evaluate`` is not installed.
     """
-    began = time.monotonic()
-    progress = progress or (lambda stage, done, total: None)
-    words.word_frequencies()
-    encode = Encoder()
-    sampling = sampling or SamplingConfig()
-    real_a, real_b = (_real(corpus, name, samples, seed) for name in (REAL_A, REAL_B))
-    if min(len(real_a.whole), len(real_b.whole)) < FEWEST:
-        raise DataError(f"a scorecard of samples needs {FEWEST} test and {FEWEST} validation documents at least")
-    training = corpus.split("train")
-    floors = (
-        _Texts(SHUFFLED, real_a.titles, shuffled_sentences(real_a.whole, seed)),
-        _Texts(TRIGRAMS, real_a.titles, trigram_texts(_some(corpus, training), list(map(len, real_a.whole)), seed)),
-    )
-    written = _write(name, checkpoint, real_a.titles, sampling, seed, progress)
-    everything = [real_a, real_b, *floors, written]
-    known = _Known(corpus, training, everything, progress)
-    real_vectors = encode(_cut(real_a.whole))
-    rows = []
-    copies = CopyIndex.of_corpus(corpus)
-    for k, texts in enumerate(everything):
-        rows.append(_score(texts, real_a, real_vectors, encode, known, judge, copies))
-        progress("scorecard", k + 1, len(everything))
-    return SampleReport(
-        rows=tuple(rows),
-        sampling=sampling,
-        seed=seed,
-        characters_read=READ,
-        judge=judge_name,
-        examples=tuple(
-            Example(title=title, text=text[:SHOWN])
-            for title, text in zip(written.titles[:EXAMPLES], written.whole, strict=False)
-        ),
-        seconds=round(time.monotonic() - began, 2),
-    )
+    card = Scorecard(corpus, samples=samples, judge=judge, judge_name=judge_name, draw=seed, progress=progress)
+    return card.report(name, checkpoint, sampling or SamplingConfig(), seed)
 
 
-def _real(corpus: PreparedCorpus, name: str, samples: int, seed: int) -> _Texts:
+class Scorecard:
+    """The rows that every model is set between, made once: real texts, and random ones made of them.
+
+    Real A are test documents, drawn by ``draw``, under whose titles models write; real B as many of the validation split.
+    """
+
+    def __init__(
+        self,
+        corpus: PreparedCorpus,
+        *,
+        samples: int = SAMPLES,
+        judge: Checkpoint | None = None,
+        judge_name: str | None = None,
+        draw: int = 0,
+        progress: Progress | None = None,
+    ) -> None:
+        """Score the rows that are shared.
+
+        Raises:
+            DataError: the corpus has no test or no validation split, or fewer than FEWEST documents in one.
+            MissingExtraError: a library of the extra ``evaluate`` is not installed.
+        """
+        words.word_frequencies()
+        self._encode, self._judge, self._judge_name = Encoder(), judge, judge_name
+        self._progress = progress or (lambda stage, done, total: None)
+        self._real, real_b = (_real(corpus, name, samples, draw) for name in (REAL_A, REAL_B))
+        if min(len(self._real.whole), len(real_b.whole)) < FEWEST:
+            raise DataError(f"a scorecard of samples needs {FEWEST} test and {FEWEST} validation documents at least")
+        self._copies = CopyIndex.of_corpus(corpus)
+        self._speakers = _speakers(corpus) if _is_dialogue(self._real.whole) else None
+        self._real_vectors = self._encode(_cut(self._real.whole))
+        titles, whole = self._real.titles, self._real.whole
+        shared = (
+            self._real,
+            real_b,
+            _Texts(SHUFFLED, titles, shuffled_sentences(whole, draw)),
+            _Texts(TRIGRAMS, titles, trigram_texts(_some(corpus), list(map(len, whole)), draw)),
+        )
+        self.shared = []
+        for k, texts in enumerate(shared):
+            self.shared.append(self._score(texts))
+            self._progress("real and random texts", k + 1, len(shared))
+
+    def report(self, name: str, checkpoint: Checkpoint, sampling: SamplingConfig, seed: int) -> SampleReport:
+        """What ``checkpoint`` writes under the titles of real A, as ``name``, beside the shared rows."""
+        began = time.monotonic()
+        written = self._write(name, checkpoint, sampling, seed)
+        written_in = time.monotonic() - began
+        rows = (*self.shared, self._score(written))
+        return SampleReport(
+            rows=rows,
+            sampling=sampling,
+            seed=seed,
+            characters_read=READ,
+            judge=self._judge_name,
+            examples=tuple(
+                Example(title=title, text=text[:SHOWN])
+                for title, text in zip(written.titles[:EXAMPLES], written.whole, strict=False)
+            ),
+            seconds=round(time.monotonic() - began, 2),
+            seconds_writing=round(written_in, 2),
+        )
+
+    def _write(self, name: str, checkpoint: Checkpoint, sampling: SamplingConfig, seed: int) -> _Texts:
+        generator, titles = PlotGenerator(checkpoint), self._real.titles
+        asked = titles if checkpoint.format.header else [""] * len(titles)
+        plots: list[Plot] = []
+        while len(plots) < len(asked):
+            some = asked[len(plots) : len(plots) + TEXTS_AT_ONCE]
+            plots += generator.plots(some, sampling=sampling, seed=seed + len(plots), n=1)
+            self._progress("writing samples", len(plots), len(asked))
+        ended = float(np.mean([plot.finish_reason == "stop" for plot in plots]))
+        return _Texts(name, titles, [plot.text for plot in plots], ended)
+
+    def _score(self, texts: _Texts) -> SampleScores:
+        from scipy.stats import ks_2samp
+
+        read, is_real, encode = _cut(texts.whole), texts is self._real, self._encode
+        lengths, real_lengths = ([len(text) for text in each.whole] for each in (texts, self._real))
+        copied = [self._copies.report(text) for text in read]
+        characters = sum(report.share * len(text) for report, text in zip(copied, read, strict=True))
+        return SampleScores(
+            name=texts.name,
+            texts=len(read),
+            characters=float(np.median(lengths)),
+            length_distance=None if is_real else float(ks_2samp(lengths, real_lengths, method="asymp").statistic),
+            ended=texts.ended,
+            names_that_return=words.share_of_names_that_return(read),
+            names_per_text=words.names_per_text(read),
+            invented=self._invented(read),
+            repeated=words.repeated_spans(read),
+            similarity_lift=similarity_lift(encode, read),
+            told_from_real=None if is_real else told_from_real(self._real_vectors, encode(read)),
+            titles=_titles_found(encode, texts.titles, read),
+            known_speakers=self._known_speakers(read),
+            judge_bits=_judge_bits(self._judge, texts.titles, read) if self._judge else None,
+            copied=characters / max(1, sum(map(len, read))),
+            longest_copy=float(np.mean([report.longest for report in copied])),
+        )
+
+    def _invented(self, texts: Sequence[str]) -> float:
+        """The share of lower-case words that neither English nor the training text knows."""
+        unread = [word for text in texts for word in self._copies.invented(text)]
+        unknown = words.unknown_to_english(unread)
+        return sum(word in unknown for word in unread) / max(1, sum(len(lower_case_words(text)) for text in texts))
+
+    def _known_speakers(self, texts: Sequence[str]) -> float | None:
+        """The share of lines that a speaker of the training text speaks; None where the real text is no dialogue."""
+        if self._speakers is None:
+            return None
+        found = [label for text in texts for label in words.labels(text)]
+        return sum(label is not None and label in self._speakers for label in found) / max(1, len(found))
+
+
+def _real(corpus: PreparedCorpus, name: str, samples: int, draw: int) -> _Texts:
     part = corpus.split("test" if name == REAL_A else "validation")
-    rows = draw_documents(part, samples, seed).tolist()
+    rows = draw_documents(part, samples, draw).tolist()
     return _Texts(name, [part.titles[i] for i in rows], [corpus.tokenizer.decode(part.body(i)) for i in rows])
 
 
-def _some(corpus: PreparedCorpus, part: PreparedSplit, most: int = 3_000) -> list[str]:
+def _some(corpus: PreparedCorpus, most: int = 3_000) -> list[str]:
+    part = corpus.split("train")
     rows = draw_documents(part, most, seed=0).tolist()
     return [corpus.tokenizer.decode(part.body(i)) for i in rows]
 
 
-def _write(
-    name: str,
-    checkpoint: Checkpoint,
-    titles: Sequence[str],
-    sampling: SamplingConfig,
-    seed: int,
-    progress: Progress,
-) -> _Texts:
-    generator = PlotGenerator(checkpoint)
-    asked = titles if checkpoint.format.header else [""] * len(titles)
-    plots: list[Plot] = []
-    while len(plots) < len(asked):
-        some = asked[len(plots) : len(plots) + TEXTS_AT_ONCE]
-        plots += generator.plots(some, sampling=sampling, seed=seed + len(plots), n=1)
-        progress("writing samples", len(plots), len(asked))
-    ended = float(np.mean([plot.finish_reason == "stop" for plot in plots]))
-    return _Texts(name, titles, [plot.text for plot in plots], ended)
-
-
-def _score(
-    texts: _Texts,
-    real: _Texts,
-    real_vectors: F32,
-    encode: Encoder,
-    known: _Known,
-    judge: Checkpoint | None,
-    copies: CopyIndex,
-) -> SampleScores:
-    from scipy.stats import ks_2samp
-
-    read, is_real = _cut(texts.whole), texts.name == REAL_A
-    lengths = [len(text) for text in texts.whole]
-    copied = [copies.report(text) for text in read]
-    distance = (
-        None if is_real else float(ks_2samp(lengths, [len(text) for text in real.whole], method="asymp").statistic)
-    )
-    return SampleScores(
-        name=texts.name,
-        texts=len(read),
-        characters=float(np.median(lengths)),
-        length_distance=distance,
-        ended=texts.ended,
-        names_that_return=words.share_of_names_that_return(read),
-        names_per_text=words.names_per_text(read),
-        invented=known.invented(read),
-        repeated=words.repeated_spans(read),
-        similarity_lift=similarity_lift(encode, read),
-        told_from_real=None if is_real else told_from_real(real_vectors, encode(read)),
-        titles=_titles_found(encode, texts.titles, read),
-        known_speakers=known.speakers(read),
-        judge_bits=_judge_bits(judge, texts.titles, read) if judge else None,
-        copied=sum(found.share * len(text) for found, text in zip(copied, read, strict=True))
-        / max(1, sum(map(len, read))),
-        longest_copy=float(np.mean([found.longest for found in copied])),
-    )
+def _speakers(corpus: PreparedCorpus) -> set[str | None]:
+    part = corpus.split("train")
+    return {label for i in range(part.n_documents) for label in words.labels(corpus.tokenizer.decode(part.body(i)))}
 
 
 def _cut(texts: Sequence[str]) -> list[str]:
@@ -258,35 +288,6 @@ def _judge_bits(judge: Checkpoint, titles: Sequence[str], texts: Sequence[str]) 
     documents = list(zip(headers, judge.tokenizer.encode_batch(list(texts)), strict=True))
     scores = score_documents(judge.model, documents, judge.tokenizer.end_id)
     return bits_per_character(scores.body - scores.end, np.array([len(text) for text in texts]))
-
-
-class _Known:
-    """What the training text knows of the words and the speakers that are asked about."""
-
-    def __init__(
-        self, corpus: PreparedCorpus, training: PreparedSplit, asked: Sequence[_Texts], progress: Progress
-    ) -> None:
-        read = (text for texts in asked for text in _cut(texts.whole))
-        self._invented = words.unknown_to_english(word for text in read for word in lower_case_words(text))
-        self._speakers: set[str | None] | None = set() if _is_dialogue(asked[0].whole) else None
-        for i in range(training.n_documents):
-            text = corpus.tokenizer.decode(training.body(i))
-            self._invented.difference_update(lower_case_words(text))
-            if self._speakers is not None:
-                self._speakers.update(words.labels(text))
-            progress("words of the training text", i + 1, training.n_documents)
-
-    def invented(self, texts: Sequence[str]) -> float:
-        """The share of lower-case words that neither English nor the training text knows."""
-        found = [word for text in texts for word in lower_case_words(text)]
-        return sum(word in self._invented for word in found) / max(1, len(found))
-
-    def speakers(self, texts: Sequence[str]) -> float | None:
-        """The share of lines that a speaker of the training text speaks; None where the real text is no dialogue."""
-        if self._speakers is None:
-            return None
-        found = [label for text in texts for label in words.labels(text)]
-        return sum(label is not None and label in self._speakers for label in found) / max(1, len(found))
 
 
 def _is_dialogue(texts: Sequence[str]) -> bool:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from movieplotgpt.model.gpt import GPT, Block, causal_mask
+from movieplotgpt.model.gpt import GPT, Block
 from movieplotgpt.model.kv_cache import KVCache
 
 
@@ -84,7 +84,7 @@ class Decoder:
         if cache.even:
             rotary = (self.cos_TD[start:stop, None], self.sin_TD[start:stop, None])
             if new > 1:
-                mask = causal_mask(new, stop, self.device)
+                mask = _causal_mask(new, stop, self.device)
         else:
             ends_B = torch.from_numpy(cache.lengths).to(self.device)
             rotary = (self.cos_TD[ends_B, None, None], self.sin_TD[ends_B, None, None])
@@ -133,3 +133,8 @@ def _rotate(x_BTND: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     """As ``gpt.rotate``, heads behind time."""
     cos, sin = rotary
     return x_BTND * cos + x_BTND.roll(x_BTND.shape[-1] // 2, -1) * sin
+
+
+def _causal_mask(new: int, seen: int, device: torch.device) -> Tensor:
+    """Which of ``seen`` positions the last ``new`` may look at: (new, seen), True where allowed."""
+    return torch.ones(new, seen, dtype=torch.bool, device=device).tril(seen - new)

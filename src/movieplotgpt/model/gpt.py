@@ -245,8 +245,3 @@ def rotate(x_BHTD: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     cos_TD, sin_TD = rotary
     turned: Tensor = x_BHTD.unflatten(-1, (2, -1)).flip(-2).flatten(-2)
     return x_BHTD * cos_TD + turned * sin_TD
-
-
-def causal_mask(new: int, seen: int, device: torch.device) -> Tensor:
-    """Which of ``seen`` positions the last ``new`` may look at: (new, seen), True where allowed."""
-    return torch.ones(new, seen, dtype=torch.bool, device=device).tril(seen - new)
