@@ -226,10 +226,12 @@ def test_rules_that_know_the_text_reach_the_sampler(run: Run, generator: PlotGen
         "repetition_penalty": 1.5, "frequency_penalty": 1.5, "presence_penalty": 1.5, "no_repeat_ngram": 1,
         "dry_multiplier": 3.0, "dry_allowed_length": 1, "typical_p": 0.3, "min_tokens": 25, "target_characters": 20,
     }  # fmt: skip
+    silent = {"min_tokens", "target_characters", "dry_multiplier", "dry_allowed_length"}  # nothing repeats in so little
     fixed = ["--title", "Ada", "--seed", "1", "--max-tokens", "30"]
     for name, value in flags.items():
         text = run(*fixed, f"--{name.replace('_', '-')}", str(value))[1]
         assert text == generator.plot("Ada", seed=1, max_tokens=30, **{name: value}).text + "\n"
+        assert text != run(*fixed)[1] or name in silent, name
 
 
 def test_how_a_plot_begins_its_length_and_its_cast(run: Run, generator: PlotGenerator) -> None:
@@ -245,6 +247,10 @@ def test_how_a_plot_begins_its_length_and_its_cast(run: Run, generator: PlotGene
 
 def test_surprise_is_shown_in_colours(run: Run, generator: PlotGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
     fixed = ["--title", "Ada", "--seed", "1", "--max-tokens", "30", "--begin", "A"]
+    stop = generator.plot("Ada", begin="A", seed=1, max_tokens=30).text[9:12]
+    assert run(*fixed, "--show-probs", "--stop", stop)[1] == run(*fixed, "--stop", stop)[1]
+    code, _, err = run(*fixed, "--show-probs", "--out", "x.txt")
+    assert code == 1 and "--show-probs colours a terminal" in err and not Path("x.txt").exists()
     plain, told = run(*fixed, "--show-probs")[1:]
     assert plain == run(*fixed)[1] and told.startswith("surprise in bits: 0 to 1  1 to 3  3 to 6")
     monkeypatch.setenv("FORCE_COLOR", "1")

@@ -93,6 +93,19 @@ def test_settings_are_shown_changed_and_turned_off(talk: Talk, generator: PlotGe
     assert "did you mean temperature?" in out and "top_k: input should be greater than or equal to 1" in out
 
 
+def test_a_seed_is_that_of_the_next_plot(talk: Talk, generator: PlotGenerator) -> None:
+    out = talk("/set seed 5", "Mars", "/again", "/set n 3", "/from \u00b2")
+    assert out.count("seed 5;") == 1 and generator.plot("Mars", seed=5, max_tokens=20).text in out
+    assert "one plot is written at a time" in out and "nothing" not in out and "there is no sentence \u00b2" in out
+
+
+def test_a_model_without_titles_goes_on_with_what_is_typed(
+    talk: Talk, tmp_path: Path, tiny_checkpoint: Callable[..., Checkpoint]
+) -> None:
+    save_checkpoint(tmp_path / "model", tiny_checkpoint(header="", context_length=128))
+    assert "\nMichael: Hello" in "\n" + talk("Michael: Hello").split("Ctrl-D\n\n")[1]
+
+
 def test_what_is_kept_is_appended(talk: Talk, tmp_path: Path) -> None:
     out = talk("/keep", "Mars", "/keep", "/again", "/keep", "", "/keep other.md", "/keep no/where.md")
     kept = (tmp_path / "plots.md").read_text(encoding="utf-8")

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from movieplotgpt.errors import ConfigError, PromptError
 from movieplotgpt.generation.generator import PlotGenerator
-from movieplotgpt.generation.guidance import PLAUSIBLE, best, guide, title_gains
-from movieplotgpt.generation.sampling import choose
+from movieplotgpt.generation.guidance import best, guide, header_without_title, title_gains
+from movieplotgpt.generation.sampling import PLAUSIBLE, History, choose
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.generation.writing import Writing
 from movieplotgpt.model.checkpoints import Checkpoint
@@ -38,13 +38,37 @@ def generator(tiny_checkpoint: Callable[..., Checkpoint]) -> PlotGenerator:
 def test_guidance_is_its_formula_among_what_is_plausible(
     with_title: list[float], without: list[float], g: float
 ) -> None:
-    found = guide(torch.tensor(with_title), torch.tensor(without), g).numpy()
+    own_V, without_V = torch.tensor(with_title), torch.tensor(without)
     c, u = (np.array(x) - np.log(np.exp(x).sum()) for x in (with_title, without))
-    for i in range(5):
-        if abs(c[i] - c.max() - math.log(PLAUSIBLE)) < 1e-5:
-            continue
-        expected = u[i] + g * (c[i] - u[i]) if c[i] > c.max() + math.log(PLAUSIBLE) else -math.inf
-        assert found[i] == pytest.approx(expected, abs=1e-4)
+    expected = u + g * (c - u)
+    guided_V = guide(own_V, without_V, g)
+    assert guided_V.numpy() == pytest.approx(expected, abs=1e-4)
+    plausible = c > c.max() + math.log(PLAUSIBLE)
+    if abs(c - c.max() - math.log(PLAUSIBLE)).min() < 1e-5 or len(set(expected[plausible].round(4))) < plausible.sum():
+        return
+    greedy, random = SamplingConfig(temperature=0), [np.random.default_rng(0)]
+    [chosen] = choose(own_V[None], greedy, random, [History()], [guided_V])
+    assert chosen.id == np.argmax(np.where(plausible, expected, -np.inf))
+
+
+SURE = torch.tensor([[10.0, 1.0, 0.0, 2.0]])  # all but the first are implausible
+
+
+def test_guidance_never_overrides_what_is_forbidden() -> None:
+    greedy, random = SamplingConfig(temperature=0), [np.random.default_rng(0)]
+    guided_V = guide(SURE[0], torch.zeros(4), 1.5)
+    assert choose(SURE, greedy, random, [History(forbidden={0})], [guided_V])[0].id == 3
+    assert choose(SURE, greedy, random, [History(bias={2: 12.0})], [guided_V])[0].id == 0
+    assert choose(SURE, greedy, random, [History(bias={2: 30.0})], [guided_V])[0].id == 2, "a wish is plausible"
+
+
+def test_probabilities_of_a_guided_text_are_the_models_own() -> None:
+    config = SamplingConfig(temperature=0, logprobs=3)
+    [chosen] = choose(SURE, config, [np.random.default_rng(0)], [History()], [guide(SURE[0], torch.zeros(4), 2.0)])
+    expected = SURE[0].double().log_softmax(-1)
+    assert chosen.logprob == pytest.approx(float(expected[0]))
+    assert [i for i, _ in chosen.others] == [0, 3, 1]
+    assert [value for _, value in chosen.others] == pytest.approx(expected[[0, 3, 1]].tolist())
 
 
 def test_a_guided_text_is_that_of_two_fresh_readings(generator: PlotGenerator) -> None:
@@ -58,7 +82,8 @@ def test_a_guided_text_is_that_of_two_fresh_readings(generator: PlotGenerator) -
     assert len(again.headers[0]) > len(again.headers[1]) > 0
     while again.finish_reason is None:
         rows = [model(torch.tensor([again.window(k)]))[0, -1, : tokenizer.vocab_size].detach() for k in range(2)]
-        [chosen] = choose(guide(rows[0], rows[1], 2.0)[None], config, [again.random], [again.history()])
+        guided_V = guide(rows[0], rows[1], 2.0)
+        [chosen] = choose(rows[0][None], config, [again.random], [again.history()], [guided_V])
         again.take(chosen)
     assert again.tokens == 150 and plot.text == tokenizer.decode(again.body).rstrip("\ufffd")
     assert plot.text != generator.plot("Mars, Texas", sampling=config, guidance=None).text
@@ -104,22 +129,30 @@ def test_the_best_of_several_gains_most_by_its_title(generator: PlotGenerator) -
 
 def test_what_never_ends_or_invents_words_is_set_aside() -> None:
     gains = np.array([3.0, 1.0, 2.0, 2.0])
-    assert best(gains, [False, True, True, True]) == 2
-    assert best(gains, [False, False, False, False]) == 0
+    assert best(gains, [0, 2, 2, 2]) == 2
+    assert best(gains, [0, 1, 0, 0]) == 1
+    assert best(gains, [0, 0, 0, 0]) == 0
 
 
 def test_sound_is_what_ended_and_says_known_words(generator: PlotGenerator) -> None:
     plot = generator.plot("Mars", seed=1, max_tokens=5)
-    assert not generator._sound(plot)
-    ended = replace(plot, finish_reason="stop", text="The harbour is hollow.")
-    assert generator._sound(ended), "without an index all words are"
+    assert generator._soundness(plot) == 0
+    ended = replace(plot, finish_reason="stop", text="The hollow harbour.", begun="The hollow")
+    assert generator._soundness(ended) == 2, "without an index all words are known"
 
     class Index:
         def invented(self, text: str) -> list[str]:
             return ["hollow"] if "hollow" in text else []
 
     generator.__dict__["copies"] = Index()
-    assert not generator._sound(ended) and generator._sound(replace(ended, text="The harbour."))
+    assert generator._soundness(ended) == 2, "what the prompt began is not the model's"
+    assert generator._soundness(replace(ended, begun="The")) == 1
+
+
+def test_hints_are_no_part_of_what_the_title_changes(tiny_checkpoint: Callable[..., Checkpoint]) -> None:
+    checkpoint = replace(tiny_checkpoint(hints=("Decade",)), info={"settings": {"windows": {"no_title": 0.1}}})
+    prompt = PlotGenerator(checkpoint).form.from_title("Mars", {"Decade": "1970s"})
+    assert header_without_title(checkpoint, prompt) == "Decade: 1970s\n" + checkpoint.format.sentence("")
 
 
 @pytest.mark.parametrize("settings", [{"guidance": 1.5}, {"best_of": 4}])

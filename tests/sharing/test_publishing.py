@@ -341,6 +341,13 @@ def test_an_index_of_copies_is_published_beside_the_models(
     assert copy_index(trained, tmp_path / "data").report(body).exact
     with pytest.raises(DataError, match="is not the corpus this model was trained on"):
         copy_index(replace(checkpoint, info={"corpus": {"hash": "other"}}), tmp_path / "data")
+    (weights / "copies" / "stray.npz").write_bytes(b"cut")
+    with pytest.raises(CheckpointError, match=r"copies/stray\.npz is not in the manifest"):
+        verify(weights)
+    assert copy_index(trained).report(body).copies, "a damaged index of another text is passed over"
+    (weights / "copies" / "stray.npz").unlink()
+    with pytest.raises(ConfigError, match="'copies' cannot name a model"):
+        publish(run, "copies", weights)
     path = weights / "copies" / "films.npz"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(CheckpointError, match=r"copies/films\.npz differs"):

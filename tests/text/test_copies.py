@@ -224,5 +224,12 @@ def test_a_prepared_corpus_has_its_index(
 
     (corpus.folder / COPIES).unlink()
     monkeypatch.setattr(atomic, "write_bytes", full)
-    with pytest.raises(StorageError, match="full"):
-        CopyIndex.of_corpus(corpus)
+    held = CopyIndex.of_corpus(corpus)
+    assert held.report("Once upon a time, " + body[10:110]).exact and not (corpus.folder / COPIES).exists()
+
+
+def test_a_text_of_one_character_is_searched_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = _index(["-" * 4_000, TEXTS[0]], corpus=False)
+    monkeypatch.setattr(copies, "_AT_ONCE", 1_000)
+    report = index.report("-" * 200 + " " + TEXTS[0][:120])
+    assert [copy.title for copy in report.copies] == ["Film 0", "Film 1"] and report.longest >= 192

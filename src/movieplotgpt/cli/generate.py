@@ -67,6 +67,8 @@ def generate(
         genre: A hint such as "crime, drama", for a model that knows genres.
     """
     prompt = _prompt(title, input_, input_file)
+    if show_probs and (json or out):
+        raise PromptError("--show-probs colours a terminal; for a file take --json --logprobs 5 --out FILE")
     settings = given(sampling)
     if length is not None:
         settings.setdefault("target_characters", LENGTHS[length])
@@ -150,7 +152,9 @@ def _as_json(plots: list[Plot], generator: PlotGenerator, check_copies: bool) ->
     if check_copies:
         for each, plot in zip(told, plots, strict=True):
             each["copies"] = asdict(generator.copies.report(plot.text))
-    return dumps({"model": str(generator.checkpoint.folder), "plots": told}, indent=2, ensure_ascii=False)
+    return dumps(
+        {"model": str(generator.checkpoint.folder), "plots": told}, indent=2, ensure_ascii=False, allow_nan=False
+    )
 
 
 def _deliver(text: str, out: Path | None) -> None:

@@ -25,9 +25,8 @@ def show_surprise(plots: Sequence[Plot]) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     for i, plot in enumerate(plots):
-        written = sum(len(token.text) for token in plot.probabilities)
-        shown = Text(plot.text[: max(0, len(plot.text) - written)])
-        left = len(plot.text) - len(shown.plain)  # what stood behind a stop string is not shown
+        shown = Text(plot.begun)
+        left = len(plot.text) - len(plot.begun)  # what stood behind a stop string is not shown
         for token in plot.probabilities:
             shown.append(token.text[:left], style=colour(token.logprob))
             left = max(0, left - len(token.text))

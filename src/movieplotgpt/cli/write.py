@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from movieplotgpt.generation.generator import Plot, PlotGenerator
     from movieplotgpt.generation.settings import SamplingConfig
 
-HELP = """Type a title, and a plot appears; Ctrl-C stops it. An empty line lets the model choose. Then:
+HELP = """Type a title, and a plot appears (or the begin of a text, where a model knows no titles); Ctrl-C stops it. An
+empty line lets the model choose. Then:
 
   /again                 the same title once more, by other draws
   /from N                go on another way behind sentence N; /from alone numbers the sentences
@@ -63,6 +64,9 @@ def write(
         except KeyboardInterrupt:  # a line that is given up
             print()
             continue
+        except UnicodeDecodeError:
+            print("what comes in is not UTF-8 text", file=sys.stderr)
+            return
         if not session.answer(line):
             return
 
@@ -91,7 +95,8 @@ class Session:
             return False
         try:
             if not word.startswith("/"):
-                self.title, self.begin = line.strip(), ""
+                titled = bool(self.generator.checkpoint.format.header)
+                self.title, self.begin = (line.strip(), "") if titled else ("", line.strip())
                 self._write()
             elif command := self._commands.get(word[1:]):
                 command(rest.strip())
@@ -135,7 +140,7 @@ class Session:
         if not asked:
             for i, (start, stop) in enumerate(zip([0, *ends], ends, strict=False), start=1):
                 print(f"{i:>3}  {text[start:stop].strip()}")
-        elif asked.isdigit() and int(asked) <= len(ends):
+        elif asked.isdecimal() and int(asked) <= len(ends):
             self.begin = text[: [0, *ends][int(asked)]]
             self._write()
         else:
@@ -150,8 +155,12 @@ class Session:
                 if key not in ("seed", "n"):
                     print(f"  {key:<20} {'off' if current in OFF else current}")
             return
+        if name == "n":
+            raise ConfigError("one plot is written at a time; /again writes another")
         changed = {name: OFF_IN.get(name)} if not value else override({}, [f"{name}={value}"])
         self.config = sampling_from({**settings, **changed})
+        if name == "seed":
+            self._seed = self.config.seed
         print(f"{name} is {value or 'off'}")
 
     def _keep(self, asked: str) -> None:

@@ -29,9 +29,16 @@ def copy_index(checkpoint: Checkpoint, data: Path | None = None) -> CopyIndex:
         return CopyIndex.of_corpus(corpus)
     own = [checkpoint.folder / COPIES] if checkpoint.folder else []
     for path in (*own, *sorted((weights_folder() / PUBLISHED).glob("*.npz"))):
-        if wanted and path.exists() and corpus_of_index(path) == wanted:
+        if wanted and _is_of(path, wanted):
             return CopyIndex.load(path)
     raise DataError(
         "no copy index of the text this model was trained on is here; name the corpus that `movieplotgpt prepare` made "
         "of it (--data)"
     )
+
+
+def _is_of(path: Path, corpus_hash: str) -> bool:
+    try:
+        return corpus_of_index(path) == corpus_hash
+    except DataError:  # none, or a damaged one, of which nobody can tell whose it is
+        return False

@@ -6,6 +6,7 @@ Shapes: B the texts that are still being written, R their readings (two of a gui
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -38,7 +39,7 @@ def write(decoder: Decoder, texts: Sequence[Writing], vocab_size: int) -> Iterat
         numbers = list(dict.fromkeys(number for number, _ in rows))
         writing = [texts[number] for number in numbers]
         taken_back = dict.fromkeys(numbers, 0)
-        for number, chosen in zip(numbers, _choose(_of_texts(logits_RV, writing), writing), strict=True):
+        for number, chosen in zip(numbers, _choose(logits_RV, writing), strict=True):
             piece, taken_back[number] = texts[number].take(chosen)
             yield number, piece
         for row, (number, reading) in enumerate(rows):
@@ -49,33 +50,28 @@ def write(decoder: Decoder, texts: Sequence[Writing], vocab_size: int) -> Iterat
         rows = [rows[row] for row in going_on]
 
 
-def _of_texts(logits_RV: Tensor, texts: Sequence[Writing]) -> Tensor:
-    """One row for each text: its own, or what guidance makes of its two."""
-    if all(len(text.headers) == 1 for text in texts):
-        return logits_RV
-    merged, row = [], 0
-    for text in texts:
-        logits_V = logits_RV[row]
-        if len(text.headers) == 2:
-            logits_V = guide(logits_V, logits_RV[row + 1], text.config.guidance or 1.0)
-        merged.append(logits_V)
-        row += len(text.headers)
-    return torch.stack(merged)
-
-
-def _choose(logits_BV: Tensor, texts: Sequence[Writing]) -> list[Chosen]:
+def _choose(logits_RV: Tensor, texts: Sequence[Writing]) -> list[Chosen]:
     """The next token of each text, those of one config together."""
-    rows: dict[int, list[int]] = {}
-    for row, text in enumerate(texts):
-        rows.setdefault(id(text.config), []).append(row)
+    firsts = list(accumulate((len(text.headers) for text in texts), initial=0))[:-1]
+    guided = [
+        guide(logits_RV[row], logits_RV[row + 1], text.config.guidance or 1.0) if len(text.headers) == 2 else None
+        for row, text in zip(firsts, texts, strict=True)
+    ]
+    same: dict[int, list[int]] = {}
+    for i, text in enumerate(texts):
+        same.setdefault(id(text.config), []).append(i)
     chosen: dict[int, Chosen] = {}
-    for own in rows.values():
-        some = [texts[row] for row in own]
+    for own in same.values():
+        some = [texts[i] for i in own]
         drawn = choose(
-            logits_BV[own], some[0].config, [text.random for text in some], [text.history() for text in some]
+            logits_RV[[firsts[i] for i in own]],
+            some[0].config,
+            [text.random for text in some],
+            [text.history() for text in some],
+            [guided[i] for i in own],
         )
         chosen.update(zip(own, drawn, strict=True))
-    return [chosen[row] for row in range(len(texts))]
+    return [chosen[i] for i in range(len(texts))]
 
 
 def _ready(decoder: Decoder, cache: KVCache, text: Writing, reading: int) -> int:

@@ -43,7 +43,8 @@ class Plot:
     ``text`` is all that stands behind the header: what the prompt had begun, and what the model wrote. ``tokens`` counts
     what it wrote, without the end token. ``finish_reason`` is "stop" where the text ended, by itself or before a stop
     string, "length" where it was cut at ``max_tokens``, "unmet" where what it must mention did not come up, "stopped"
-    where a stream was. ``changes`` says what was changed in the prompt: ``é→e``. ``probabilities`` holds each token that
+    where a stream was. ``changes`` says what was changed in the prompt: ``é→e``; ``begun`` is the text's begin that the
+    prompt gave. ``probabilities`` holds each token that
     was written, where ``logprobs`` asked for them.
     """
 
@@ -56,6 +57,7 @@ class Plot:
     max_tokens: int
     hints: Mapping[str, str] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
+    begun: str = ""
     probabilities: tuple[TokenProbability, ...] = ()
 
     def __str__(self) -> str:
@@ -159,7 +161,7 @@ class PlotGenerator:
     def _request(self, prompt: Prompt, config: SamplingConfig, seed: int) -> _Request:
         request = _Request(prompt, self.form.folded_wishes(config), seed)
         if request.guided or request.candidates > 1:
-            header_without_title(self.checkpoint)  # that there is none is said before anything is written
+            header_without_title(self.checkpoint, prompt)  # that there is none is said before anything is written
         return request
 
     def _best_of(self, requests: Sequence[_Request]) -> list[Plot]:
@@ -174,14 +176,15 @@ class PlotGenerator:
         if len(plots) == 1:
             return plots[0]
         gains = title_gains(self.checkpoint, request.prompt, [plot.text for plot in plots])
-        return replace(plots[best(gains, [self._sound(plot) for plot in plots])], seed=request.seed)
+        return replace(plots[best(gains, [self._soundness(plot) for plot in plots])], seed=request.seed)
 
-    def _sound(self, plot: Plot) -> bool:
-        """Whether a plot came to its end and, where the training text's words are known, has no others."""
+    def _soundness(self, plot: Plot) -> int:
+        """1 for a plot that came to its end, 2 if the training text, where it is known, has all words it wrote as well."""
         try:
-            return plot.finish_reason == "stop" and not self.copies.invented(plot.text)
+            invented = self.copies.invented(plot.text[len(plot.begun) :])
         except DataError:  # no index is here
-            return plot.finish_reason == "stop"
+            invented = []
+        return 0 if plot.finish_reason != "stop" else 1 if invented else 2
 
     def _batch(self, requests: Sequence[_Request]) -> list[Plot]:
         writings = [self._writing(request) for request in requests]
@@ -206,7 +209,7 @@ class PlotGenerator:
             self.checkpoint.model.config.context_length,
             request.config,
             seed=request.drawn_by,
-            without_title=header_without_title(self.checkpoint) if request.guided else None,
+            without_title=header_without_title(self.checkpoint, request.prompt) if request.guided else None,
             copies=self.copies if request.config.avoid_copies is not None else None,
         )
 
@@ -234,14 +237,18 @@ class PlotGenerator:
             max_tokens=writing.max_tokens,
             hints=prompt.hints,
             changes=prompt.changes,
-            probabilities=tuple(map(self._probability, writing.chosen)) if request.config.logprobs is not None else (),
+            begun=prompt.begun,
+            probabilities=tuple(self._probabilities(writing.chosen)) if request.config.logprobs is not None else (),
         )
 
-    def _probability(self, chosen: Chosen) -> TokenProbability:
-        assert chosen.logprob is not None, "log-probabilities were not kept"
-        decode = self.checkpoint.tokenizer.decode
-        others = tuple((decode([id_]), logprob) for id_, logprob in chosen.others)
-        return TokenProbability(decode([chosen.id]), chosen.logprob, others)
+    def _probabilities(self, chosen: Sequence[Chosen]) -> Iterator[TokenProbability]:
+        """Each token with the characters it completes: of one in several tokens the last one has it."""
+        tokenizer = self.checkpoint.tokenizer
+        decoder = tokenizer.decoder()
+        for each in chosen:
+            assert each.logprob is not None, "log-probabilities were not kept"
+            others = tuple((tokenizer.decode([id_]), logprob) for id_, logprob in each.others)
+            yield TokenProbability(decoder.push(each.id), each.logprob, others)
 
 
 class PlotStream(Iterator[str]):

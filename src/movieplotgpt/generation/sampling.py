@@ -19,6 +19,7 @@ from torch import Tensor
 from movieplotgpt.errors import CheckpointError
 from movieplotgpt.generation.settings import SamplingConfig
 
+PLAUSIBLE = 0.05  # of the likeliest token's probability: what the title alone would hardly write, guidance does not
 _LONGEST_MATCH = 50  # tokens of a repetition that DRY looks at: its penalty is beyond all logits long before
 
 
@@ -60,8 +61,11 @@ def choose(
     config: SamplingConfig,
     randoms: Sequence[np.random.Generator],
     histories: Sequence[History] = (),
+    guided: Sequence[Tensor | None] = (),
 ) -> list[Chosen]:
     """The next token of each text; ``randoms`` holds the generator of each, which moves on by one number.
+
+    ``guided`` are log-probabilities to draw from in place of a text's own logits, which then say what is plausible.
 
     Raises:
         CheckpointError: the logits are no numbers, as those of damaged weights.
@@ -71,6 +75,13 @@ def choose(
         raise CheckpointError("the model computes logits that are no numbers; its weights are damaged, get them again")
     u_B = torch.tensor([random.random() for random in randoms], dtype=torch.float64)
     ruled_BV = punish(logits_BV, config, histories)
+    if any(each is not None for each in guided):
+        ruled_BV = torch.stack(
+            [
+                own_V if instead is None else _guided(own_V, logits_V, instead, config, history)
+                for own_V, logits_V, instead, history in zip(ruled_BV, logits_BV, guided, histories, strict=True)
+            ]
+        )
     if config.temperature == 0:
         ids, filtered_BV = ruled_BV.argmax(-1), ruled_BV
     else:
@@ -85,6 +96,14 @@ def choose(
     others = [likeliest(row_V, config.logprobs) for row_V in logprobs_BV]
     own = logprobs_BV.gather(-1, ids[:, None])[:, 0].tolist()
     return [Chosen(*parts) for parts in zip(ids.tolist(), doubts, own, others, strict=True)]
+
+
+def _guided(own_V: Tensor, logits_V: Tensor, guided_V: Tensor, config: SamplingConfig, history: History) -> Tensor:
+    """Guided logits by the same rules, of what is plausible or wished for; where nothing of that is left, the own ones."""
+    allowed = logits_V >= logits_V.max() + math.log(PLAUSIBLE)
+    allowed[list(history.bias)] = True
+    ruled_V = punish(guided_V.to("cpu", torch.float64)[None], config, [history])[0].masked_fill(~allowed, -math.inf)
+    return ruled_V if bool(ruled_V.isfinite().any()) else own_V
 
 
 def likeliest(logprobs_V: Tensor, k: int) -> list[tuple[int, float]]:

@@ -29,7 +29,7 @@ class SamplingConfig(Settings):
         None, gt=0, le=1, description="Draw from the tokens of most ordinary surprise that together reach p."
     )
     repetition_penalty: float | None = Field(
-        None, gt=0, description="Above 1 what was written is less likely; names return less, too."
+        None, ge=0.1, le=10, description="Above 1 what was written is less likely; names return less, too."
     )
     frequency_penalty: float | None = Field(None, ge=-2, le=2, description="Subtracted for each time it was written.")
     presence_penalty: float | None = Field(None, ge=-2, le=2, description="Subtracted once from what was written.")
@@ -37,7 +37,7 @@ class SamplingConfig(Settings):
     dry_multiplier: float | None = Field(
         None, gt=0, description="Punish what would lengthen a repetition, more the longer it is; 0.8 is usual."
     )
-    dry_base: float = Field(1.75, ge=1, description="How much more for each further token.")
+    dry_base: float = Field(1.75, ge=1, le=10, description="How much more for each further token.")
     dry_allowed_length: int | None = Field(
         None, ge=1, description="Tokens that may repeat freely; none is 5, or 20 characters: names return."
     )

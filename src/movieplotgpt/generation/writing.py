@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
@@ -18,6 +19,7 @@ from movieplotgpt.text.tokenizers import Tokenizer
 Seed: TypeAlias = int | Sequence[int]
 FinishReason = Literal["stop", "length", "unmet", "stopped"]
 MAX_TOKENS = {"bpe": 512, "char": 2048, "byte": 2048}  # where none is asked for
+TOKENS_A_CHARACTER = {"bpe": 0.5, "char": 1.3, "byte": 1.3}  # at most, and some to end a sentence
 FREE_REPETITIONS = {"bpe": 5, "char": 20, "byte": 20}  # tokens: a name, and what stands around it
 BREAKERS = '\n.,"'  # DRY sees no repetition across them
 SECOND_THOUGHTS = 500  # of one text; then it may be as it is
@@ -48,7 +50,8 @@ class Writing:
     ) -> None:
         self.config, self.context_length, self.end_id = config, context_length, tokenizer.end_id
         headers = [prompt.header] if without_title is None else [prompt.header, without_title]
-        self.max_tokens = config.max_tokens or MAX_TOKENS[tokenizer.kind]
+        needed = int(TOKENS_A_CHARACTER[tokenizer.kind] * (config.target_characters or 0))
+        self.max_tokens = config.max_tokens or max(MAX_TOKENS[tokenizer.kind], needed)
         self.headers = [fit_header(tokenizer.encode(header).tolist(), context_length) for header in headers]
         self.body: list[int] = tokenizer.encode(prompt.begun).tolist()
         self.random = np.random.default_rng(seed)
@@ -63,6 +66,7 @@ class Writing:
         self._told = 0  # characters of it
         self._lengths: list[int] = []  # of the text written, before each token
         self._forbidden: dict[int, set[int]] = {}  # at which token of those written
+        self._never = frozenset(i for text in config.banned for i in tokenizer.ids_spelling(text))
         self._wishes = {wish: tokenizer.encode(f" {wish}").tolist() for wish in config.must_mention}
 
     @property
@@ -78,27 +82,28 @@ class Writing:
 
     def history(self) -> History:
         """What the rules of sampling know of this text."""
-        forbidden = self._forbidden.get(self.tokens, set())
+        forbidden = self._never | self._forbidden.get(self.tokens, set())
         if not self._may_end():
             forbidden = forbidden | {self.end_id}
         free = FREE_REPETITIONS[self._tokenizer.kind]
         return History(self.body, forbidden, self._breakers, free, self._urged())
 
-    @property
-    def unmet(self) -> tuple[str, ...]:
-        """What must be mentioned and was not yet."""
-        text = (self._begun + self._written).casefold() if self._wishes else ""
-        return tuple(wish for wish in self._wishes if wish.casefold() not in text)
+    def unmet(self, stop: int | None = None) -> list[str]:
+        """What must be mentioned and was not, in the text up to ``stop``."""
+        text = self._begun + self._written[:stop]
+        return [wish for wish in self._wishes if not _mentions(text, wish)]
 
     def _urged(self) -> dict[int, float]:
         """The tokens by which a wish would be begun, the more urgent the longer the text, or gone on with."""
         bias: dict[int, float] = {}
-        first = 0 if self._tokenizer.kind == "bpe" else 1  # the blank is a token of its own, and begins any word
-        for wish in self.unmet:
+        first, sure = (
+            (0, 1) if self._tokenizer.kind == "bpe" else (1, 4)
+        )  # a blank begins any word, and so do two letters
+        for wish in self.unmet():
             ids = self._wishes[wish]
             begun = max(k for k in range(len(ids)) if self.body[len(self.body) - k :] == ids[:k])
             if begun >= first:
-                bias[ids[begun]] = URGENT if begun > first else min(URGENT, len(self._written) / PATIENCE)
+                bias[ids[begun]] = URGENT if begun >= sure else min(URGENT, len(self._written) / PATIENCE)
         return bias
 
     def take(self, chosen: Chosen) -> tuple[str, int]:
@@ -113,26 +118,32 @@ class Writing:
         if back := self._tokens_to_take_back():
             self._take_back(back)
             return "", back
+        if self._was_long_enough():
+            stop = self._lengths.pop()
+            del self.body[-1], self.chosen[-1]
+            return self._finish("stop", stop), 0
         found = [place for stop in self._stop if (place := self._written.find(stop, self._told)) >= 0]
         if found:
             return self._finish("stop", min(found)), 0
         if self.tokens == self.max_tokens:  # half a character is left out
             return self._finish("length", len(self._written)), 0
-        if self._long_enough():
-            return self._finish("stop", len(self._written)), 0
-        return self._tell(len(self._written) - self._uncertain()), 0
+        return self._tell(max(self._told, len(self._written) - self._uncertain())), 0
 
     def _may_end(self) -> bool:
         config = self.config
-        if self._wishes and self.unmet:
+        if self.unmet():
             return False
         if config.min_tokens is not None and self.tokens < config.min_tokens:
             return False
         return config.target_characters is None or 2 * len(self._written) >= config.target_characters
 
-    def _long_enough(self) -> bool:
-        target = self.config.target_characters
-        return target is not None and len(self._written) >= target and ends_sentence(self._written) and not self.unmet
+    def _was_long_enough(self) -> bool:
+        """Whether the text had its length and the last token begins a new sentence: a full stop may end a number's part."""
+        target, before = self.config.target_characters, self._lengths[-1]
+        if target is None or before < target or not ends_sentence(self._written[:before]):
+            return False
+        new = self._written[before:]
+        return new[:1].isspace() and not new.strip()[:1].islower() and not self.unmet(before)
 
     def _uncertain(self) -> int:
         """How many characters at the end of the text may still be taken back, or be the begin of a stop string."""
@@ -145,12 +156,13 @@ class Writing:
             return 0
         new = self._lengths[-1]
         for text in self.config.banned:
-            if self._written.find(text, max(self._told, new - len(text) + 1)) >= 0:
+            whole, before = self._begun + self._written, len(self._begun) + new
+            if whole.find(text, max(0, before - len(text) + 1)) >= 0:
                 return 1
         limit = self.config.avoid_copies
         if limit is None or self._copies is None:
             return 0
-        last = (self._begun + self._written)[-limit - 32 :]
+        last = self._written[-limit - 32 :]
         if self._copies.reaching_into(last, len(self._written) - new) < limit:
             return 0
         start = max(self._told, len(self._written) - limit)
@@ -173,7 +185,7 @@ class Writing:
         return text
 
     def _finish(self, reason: FinishReason, stop: int) -> str:
-        self.finish_reason = "unmet" if self.unmet else reason
+        self.finish_reason = "unmet" if self.unmet(stop) else reason
         return self._tell(stop)
 
 
@@ -181,3 +193,8 @@ def held_back(text: str, stop: str) -> int:
     """How many characters at the end of ``text`` are the begin of ``stop``."""
     longest = min(len(text), len(stop) - 1)
     return next((size for size in range(longest, 0, -1) if text.endswith(stop[:size])), 0)
+
+
+def _mentions(text: str, wish: str) -> bool:
+    """Whether the wish stands in the text as a word, perhaps in its plural."""
+    return re.search(rf"(?<!\w){re.escape(wish)}(?:s|es|'s)?(?!\w)", text, re.IGNORECASE) is not None

@@ -133,7 +133,7 @@ def _index_path(weights: Path, name: str) -> Path:
 
 
 def _check_name(name: str) -> None:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) or name == COPIES_FOLDER:
         raise ConfigError(f"{name!r} cannot name a model; use small letters, digits and hyphens, as in plots-bpe")
 
 
@@ -146,6 +146,12 @@ def verify(weights: Path) -> list[str]:
     manifest = read_manifest(weights)
     models = manifest.models
     wrong = [problem for name, entry in models.items() for problem in _problems(weights / name, entry)]
+    known = {_index_path(weights, name) for name in manifest.copies}
+    wrong += [
+        f"{path.relative_to(weights)} is not in the manifest"
+        for path in sorted((weights / COPIES_FOLDER).glob("*.npz"))
+        if path not in known
+    ]
     for name, index in manifest.copies.items():
         path = _index_path(weights, name)
         if not path.exists():

@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 from zipfile import BadZipFile
@@ -26,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from movieplotgpt import atomic
-from movieplotgpt.errors import ConfigError, DataError
+from movieplotgpt.errors import ConfigError, DataError, StorageError
 from movieplotgpt.text.sentences import lower_case_words
 from movieplotgpt.text.token_files import PreparedCorpus
 
@@ -37,7 +38,7 @@ SLACK = BLOCK - 1  # how much of a run may hang over its whole blocks at either 
 EVIDENCE = 50  # characters: other plots share 25 by chance, hardly ever 50
 LEAST = 3 * BLOCK + SLACK  # the shortest run that is always seen: two blocks in a row agree by chance
 
-_AT_ONCE = 1_000  # places of a text that are looked up together
+_AT_ONCE = 2_000_000  # pairs of a place and a block that are looked at together
 _SEPARATOR = "\n"  # between documents; no normalised text holds it
 
 U16: TypeAlias = npt.NDArray[np.uint16]
@@ -138,18 +139,22 @@ class CopyIndex:
 
     @classmethod
     def of_corpus(cls, corpus: PreparedCorpus) -> CopyIndex:
-        """The index of a prepared corpus, which is built and kept in its folder if it is not there yet.
+        """The index of a prepared corpus, which is built, and kept in its folder where it may be, if it is not there yet.
 
         Raises:
             DataError: the index there is damaged, or belongs to another corpus.
-            StorageError: it cannot be written.
         """
         path = corpus.folder / COPIES
         if not path.exists():
             split = corpus.split("train")
             texts = (corpus.tokenizer.decode(split.body(i)) for i in range(split.n_documents))
             titles = [title or key for title, key in zip(split.titles, split.keys, strict=True)]
-            cls.build(texts, titles, corpus.manifest.corpus_hash).save(path)
+            built = cls.build(texts, titles, corpus.manifest.corpus_hash)
+            try:
+                built.save(path)
+            except StorageError:  # a folder that may only be read
+                built.corpus = corpus
+                return built
         return cls.load(path, corpus)
 
     @classmethod
@@ -241,8 +246,10 @@ class CopyIndex:
             return
         order, firsts, counts = self._places
         hashes_N = _hashes(np.lib.stride_tricks.sliding_window_view(_codes(whole), BLOCK))
-        for first in range(0, len(hashes_N), _AT_ONCE):
-            asked_N = hashes_N[first : first + _AT_ONCE]
+        pairs_N = np.cumsum(counts[hashes_N])
+        cuts = np.searchsorted(pairs_N, np.arange(_AT_ONCE, pairs_N[-1] + _AT_ONCE, _AT_ONCE), side="left") + 1
+        for first, stop in pairwise(np.unique([0, *cuts.clip(max=len(hashes_N)), len(hashes_N)]).tolist()):
+            asked_N = hashes_N[first:stop]
             low_N, many_N = firsts[asked_N], counts[asked_N]
             places_M = np.repeat(np.arange(first, first + len(asked_N)), many_N)
             within_M = np.arange(len(places_M)) - np.repeat(np.cumsum(many_N) - many_N, many_N)

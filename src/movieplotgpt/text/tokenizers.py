@@ -221,6 +221,11 @@ class Tokenizer(ABC):
         wanted = characters.encode("ascii")
         return [i for i, spelled in enumerate(self._bytes) if i != self.end_id and any(b in wanted for b in spelled)]
 
+    def ids_spelling(self, text: str) -> list[int]:
+        """The ids of the tokens that hold ``text`` whole; the end marker is none of them."""
+        wanted = text.encode("utf-8", "surrogatepass")
+        return [i for i, spelled in enumerate(self._bytes) if i != self.end_id and wanted in spelled]
+
     def decoder(self) -> StreamDecoder:
         """A decoder for ids that come one by one."""
         return StreamDecoder(self.token_bytes)
