@@ -59,14 +59,14 @@ class Writing:
         self.second_thoughts = 0
         self.finish_reason: FinishReason | None = None
         self._tokenizer, self._begun, self._copies = tokenizer, prompt.begun, copies
-        self._breakers = frozenset(tokenizer.ids_with(BREAKERS)) if config.dry_multiplier else frozenset()
+        self._breakers = frozenset(tokenizer.ids_holding(*BREAKERS)) if config.dry_multiplier else frozenset()
         self._decoder = tokenizer.decoder()
         self._stop = (*config.stop, tokenizer.end)  # the end marker spelled letter by letter ends a text as well
         self._written = ""  # all text so far, what is held back among it
         self._told = 0  # characters of it
         self._lengths: list[int] = []  # of the text written, before each token
         self._forbidden: dict[int, set[int]] = {}  # at which token of those written
-        self._never = frozenset(i for text in config.banned for i in tokenizer.ids_spelling(text))
+        self._never = frozenset(tokenizer.ids_holding(*config.banned))
         self._wishes = {wish: tokenizer.encode(f" {wish}").tolist() for wish in config.must_mention}
 
     @property

@@ -216,15 +216,10 @@ class Tokenizer(ABC):
         assert token_id >= 0, f"{token_id} is no token id"
         return self._bytes[token_id] if token_id < len(self._bytes) else b""
 
-    def ids_with(self, characters: str) -> list[int]:
-        """The ids of the tokens whose text holds one of the ASCII ``characters``; the end marker is none of them."""
-        wanted = characters.encode("ascii")
-        return [i for i, spelled in enumerate(self._bytes) if i != self.end_id and any(b in wanted for b in spelled)]
-
-    def ids_spelling(self, text: str) -> list[int]:
-        """The ids of the tokens that hold ``text`` whole; the end marker is none of them."""
-        wanted = text.encode("utf-8", "surrogatepass")
-        return [i for i, spelled in enumerate(self._bytes) if i != self.end_id and wanted in spelled]
+    def ids_holding(self, *texts: str) -> list[int]:
+        """The ids of the tokens that hold one of ``texts`` whole; the end marker is none of them."""
+        wanted = [text.encode("utf-8", "surrogatepass") for text in texts]
+        return [i for i, spelled in enumerate(self._bytes) if i != self.end_id and any(w in spelled for w in wanted)]
 
     def decoder(self) -> StreamDecoder:
         """A decoder for ids that come one by one."""
