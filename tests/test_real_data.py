@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from movieplotgpt.config import read_settings
@@ -17,6 +18,7 @@ from movieplotgpt.evaluation.samples import score_samples
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.model.checkpoints import load_checkpoint
 from movieplotgpt.text.cleaning import clean_text
+from movieplotgpt.text.copies import COPIES, CopyIndex
 from movieplotgpt.text.duplicates import normalise_title
 from movieplotgpt.text.prepare import PrepareReport, prepare
 from movieplotgpt.text.splits import SPLITS, Split
@@ -208,6 +210,23 @@ def test_nearly_every_token_sees_its_title(plots: Prepared, shared_data: Path, t
         assert (ours.keys, ours.groups) == (theirs.keys, theirs.groups)
         for i in range(0, ours.n_documents, 97):
             assert plots.body(ours, i) == other.body(theirs, i)
+
+
+def test_what_is_copied_from_the_plots_is_found_and_hardly_anything_else_is(plots: Prepared) -> None:
+    index, blind = CopyIndex.of_corpus(plots.corpus), CopyIndex.load(plots.corpus.folder / COPIES)
+    assert (plots.corpus.folder / COPIES).stat().st_size < 20_000_000
+    held_out, training = plots.parts["test"], plots.parts["train"]
+    shares = [index.report(plots.body(held_out, i)).share for i in range(100)]
+    assert np.mean(shares) < 0.002, "different plots hardly share 50 characters"
+    for i in range(0, training.n_documents, 2_000):
+        body = plots.body(training, i)
+        for report in (index.report(body), blind.report(body)):
+            whole = max(report.copies, key=lambda copy: copy.length, default=None)
+            assert len(body) < 70 or (whole and whole.length > 0.9 * len(" ".join(body.split())) - 14)
+    planted = plots.body(training, 7)[200:280]
+    [copy] = index.report(f"Ottoline {planted} prostinally.").copies
+    assert copy.title == training.titles[7] and planted.strip() in copy.text and copy.length < 90
+    assert all(not index.invented(plots.body(training, i)) for i in range(50))
 
 
 def test_the_scorecard_sets_real_plots_above_what_is_made_of_them(plots: Prepared) -> None:

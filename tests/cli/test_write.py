@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import pty
+import re
+import select
 import signal
 import subprocess
 import sys
@@ -122,27 +123,29 @@ def test_what_is_wrong_is_said_and_the_talk_goes_on(talk: Talk) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="no terminals to open here")
 def test_in_a_terminal_ctrl_c_stops_the_plot_and_lines_are_remembered(generator: PlotGenerator, tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "movieplotgpt", "write", "model", "--max-tokens", "100000", "--history", "lines"]
+    ours, theirs = pytest.importorskip("pty").openpty()
+    command = [sys.executable, "-m", "movieplotgpt", "write", "model", "--history", "lines"]
+    command += ["--max-tokens", "100000", "--min-tokens", "100000"]  # it does not end before it is stopped
     child = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
     os.close(theirs)
-    seen = _read_until(ours, b"> ")
-    os.write(ours, b"Mars, Texas\n")
-    time.sleep(3)
-    child.send_signal(signal.SIGINT)
-    seen += _read_until(ours, b"(stopped)")
-    os.write(ours, b"/quit\n")
-    assert child.wait(timeout=30) == 0
-    assert b"(stopped)" in seen
+    try:
+        _read_until(ours, rb"> \Z")
+        os.write(ours, b"Mars, Texas\n")
+        _read_until(ours, rb"Mars, Texas\s+\S")  # the echo, and the begin of the plot
+        child.send_signal(signal.SIGINT)
+        _read_until(ours, rb"\(stopped\)\s+> \Z")
+        os.write(ours, b"/quit\n")
+        assert child.wait(timeout=60) == 0
+    finally:
+        child.kill()
+        child.wait()
     assert (tmp_path / "lines").read_text(encoding="utf-8").splitlines()[-2:] == ["Mars, Texas", "/quit"]
 
 
-def _read_until(terminal: int, mark: bytes) -> bytes:
-    seen = b""
-    deadline = time.monotonic() + 60
-    while mark not in seen and time.monotonic() < deadline:
+def _read_until(terminal: int, pattern: bytes) -> None:
+    seen, deadline = b"", time.monotonic() + 120
+    while not re.search(pattern, seen):
+        ready, _, _ = select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))
+        assert ready, f"{pattern!r} did not come; the last was {seen[-500:]!r}"
         seen += os.read(terminal, 65_536)
-    assert mark in seen, seen[-500:]
-    return seen
