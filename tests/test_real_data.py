@@ -223,9 +223,10 @@ def test_what_is_copied_from_the_plots_is_found_and_hardly_anything_else_is(plot
         for report in (index.report(body), blind.report(body)):
             whole = max(report.copies, key=lambda copy: copy.length, default=None)
             assert len(body) < 70 or (whole and whole.length > 0.9 * len(" ".join(body.split())) - 14)
-    planted = plots.body(training, 7)[200:280]
+    long = next(i for i in range(training.n_documents) if len(plots.body(training, i)) > 500)
+    planted = plots.body(training, long)[200:280]
     [copy] = index.report(f"Ottoline {planted} prostinally.").copies
-    assert copy.title == training.titles[7] and planted.strip() in copy.text and copy.length < 90
+    assert copy.title == training.titles[long] and planted.strip() in copy.text and copy.length < 90
     assert all(not index.invented(plots.body(training, i)) for i in range(50))
 
 
