@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import pytest
 import torch
@@ -11,42 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from movieplotgpt.model.decoder import Decoder
-from movieplotgpt.model.gpt import GPT, ModelConfig
+from movieplotgpt.model.gpt import GPT
 
-CONTEXT, VOCABULARY = 32, 50
-DIMENSIONS: dict[str, dict[str, Any]] = {
-    "plain heads": {},
-    "grouped-query heads": {"n_head": 6, "n_kv_head": 2},
-    "one key-value head": {"n_head": 4, "n_kv_head": 1},
-    "untied head": {"tie_embeddings": False},
-    "head size of its own": {"head_dim": 22},
-    "other rotary base and epsilon": {"rope_theta": 1e6, "norm_eps": 1e-3},
-}
-each_layout = pytest.mark.parametrize("dimensions", DIMENSIONS.values(), ids=DIMENSIONS.keys())
+Make: TypeAlias = Callable[..., GPT]
+SomeIds: TypeAlias = Callable[..., torch.Tensor]
+CONTEXT = 32  # of tiny_model
 
 
-def tiny_config(**dimensions: Any) -> ModelConfig:
-    defaults = {"n_layer": 2, "n_embd": 32, "n_head": 2, "n_kv_head": 2, "head_dim": 16, "n_ff": 48}
-    return ModelConfig(**{"vocab_size": VOCABULARY, "context_length": CONTEXT, **defaults, **dimensions})
-
-
-def tiny_model(*, seed: int = 0, dropout: float = 0.0, **dimensions: Any) -> GPT:
-    """Every weight drawn, norms as well: ``initialize`` would leave blocks that do nothing."""
-    model = GPT(tiny_config(**dimensions), dropout=dropout)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.3 + (weight.ndim == 1))
-    return model.eval()
-
-
-def some_ids(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randint(VOCABULARY, shape, generator=torch.Generator().manual_seed(seed))
-
-
-@each_layout
 @torch.no_grad()
-def test_prompt_then_token_by_token_is_the_whole_at_once(dimensions: dict[str, Any]) -> None:
+def test_prompt_then_token_by_token_is_the_whole_at_once(
+    dimensions: dict[str, Any], tiny_model: Make, some_ids: SomeIds
+) -> None:
     model, ids_BT = tiny_model(**dimensions), some_ids(3, CONTEXT)
     decoder = Decoder(model)
     cache = decoder.new_cache(3)
@@ -59,7 +35,9 @@ def test_prompt_then_token_by_token_is_the_whole_at_once(dimensions: dict[str, A
 @given(chunks=st.lists(st.integers(1, 13), min_size=1, max_size=8), n_kv_head=st.sampled_from([1, 4]))
 @settings(max_examples=40)
 @torch.no_grad()
-def test_a_prompt_read_in_chunks_is_the_whole_at_once(chunks: list[int], n_kv_head: int) -> None:
+def test_a_prompt_read_in_chunks_is_the_whole_at_once(
+    chunks: list[int], n_kv_head: int, tiny_model: Make, some_ids: SomeIds
+) -> None:
     model = tiny_model(n_head=4, n_kv_head=n_kv_head)
     ids_BT = some_ids(2, min(sum(chunks), CONTEXT))
     decoder = Decoder(model)
@@ -85,7 +63,7 @@ def chunks_within(chunks: list[int], total: int) -> list[int]:
 @settings(max_examples=40)
 @torch.no_grad()
 def test_texts_of_different_lengths_are_each_read_as_if_alone(
-    prompts: list[int], n_kv_head: int, restarted: int, leaving: int
+    prompts: list[int], n_kv_head: int, restarted: int, leaving: int, tiny_model: Make, some_ids: SomeIds
 ) -> None:
     """As decoding does: each prompt through its own row, then one token of each; one starts anew, one leaves."""
     model = tiny_model(n_kv_head=n_kv_head)
@@ -122,7 +100,7 @@ def test_texts_of_different_lengths_are_each_read_as_if_alone(
 
 
 @torch.no_grad()
-def test_what_lay_in_a_cache_before_it_was_reset_is_never_seen() -> None:
+def test_what_lay_in_a_cache_before_it_was_reset_is_never_seen(tiny_model: Make, some_ids: SomeIds) -> None:
     model, ids_BT = tiny_model(), some_ids(2, 9)
     decoder = Decoder(model)
     cache = decoder.new_cache(2)
@@ -134,7 +112,7 @@ def test_what_lay_in_a_cache_before_it_was_reset_is_never_seen() -> None:
 
 
 @torch.no_grad()
-def test_a_cache_in_bfloat16_stays_near_float32() -> None:
+def test_a_cache_in_bfloat16_stays_near_float32(tiny_model: Make, some_ids: SomeIds) -> None:
     model, ids_BT = tiny_model(), some_ids(2, CONTEXT)
     expected = model(ids_BT)
     model.compute_dtype = torch.bfloat16
@@ -146,14 +124,14 @@ def test_a_cache_in_bfloat16_stays_near_float32() -> None:
 
 
 @torch.no_grad()
-def test_a_decoder_keeps_the_weights_it_was_made_of() -> None:
+def test_a_decoder_keeps_the_weights_it_was_made_of(tiny_model: Make, some_ids: SomeIds) -> None:
     model, ids_BT = tiny_model(dropout=0.5), some_ids(1, 6)
     decoder, expected = Decoder(model), model(ids_BT)
     model.train()
     torch.testing.assert_close(decoder(ids_BT, decoder.new_cache(1)), expected, rtol=0, atol=2e-5)
 
 
-def test_no_gradients_are_kept_and_no_room_is_left_behind_the_context() -> None:
+def test_no_gradients_are_kept_and_no_room_is_left_behind_the_context(tiny_model: Make, some_ids: SomeIds) -> None:
     decoder = Decoder(tiny_model())
     cache = decoder.new_cache(1)
     assert not decoder(some_ids(1, CONTEXT), cache).requires_grad

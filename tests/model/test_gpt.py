@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import pytest
 import torch
@@ -13,41 +14,14 @@ from torch.nn import functional as F
 
 from movieplotgpt.model import gpt as module
 from movieplotgpt.model.checkpoints import huggingface_config
-from movieplotgpt.model.gpt import GPT, ModelConfig, RMSNorm
+from movieplotgpt.model.gpt import GPT, RMSNorm
 
-CONTEXT, VOCABULARY = 32, 50
-DIMENSIONS: dict[str, dict[str, Any]] = {
-    "plain heads": {},
-    "grouped-query heads": {"n_head": 6, "n_kv_head": 2},
-    "one key-value head": {"n_head": 4, "n_kv_head": 1},
-    "untied head": {"tie_embeddings": False},
-    "head size of its own": {"head_dim": 22},
-    "other rotary base and epsilon": {"rope_theta": 1e6, "norm_eps": 1e-3},
-}
-each_layout = pytest.mark.parametrize("dimensions", DIMENSIONS.values(), ids=DIMENSIONS.keys())
+Make: TypeAlias = Callable[..., GPT]
+SomeIds: TypeAlias = Callable[..., torch.Tensor]
+CONTEXT, VOCABULARY = 32, 50  # of tiny_model
 
 
-def tiny_config(**dimensions: Any) -> ModelConfig:
-    defaults = {"n_layer": 2, "n_embd": 32, "n_head": 2, "n_kv_head": 2, "head_dim": 16, "n_ff": 48}
-    return ModelConfig(**{"vocab_size": VOCABULARY, "context_length": CONTEXT, **defaults, **dimensions})
-
-
-def tiny_model(*, seed: int = 0, dropout: float = 0.0, **dimensions: Any) -> GPT:
-    """Every weight drawn, norms as well: ``initialize`` would leave blocks that do nothing."""
-    model = GPT(tiny_config(**dimensions), dropout=dropout)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.3 + (weight.ndim == 1))
-    return model.eval()
-
-
-def some_ids(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randint(VOCABULARY, shape, generator=torch.Generator().manual_seed(seed))
-
-
-@each_layout
-def test_logits_are_those_of_transformers(dimensions: dict[str, Any]) -> None:
+def test_logits_are_those_of_transformers(dimensions: dict[str, Any], tiny_model: Make, some_ids: SomeIds) -> None:
     transformers = pytest.importorskip("transformers")
     model = tiny_model(**dimensions)
     theirs = transformers.Qwen3ForCausalLM(
@@ -61,9 +35,10 @@ def test_logits_are_those_of_transformers(dimensions: dict[str, Any]) -> None:
     assert ours_BTV.std() > 0.5
 
 
-@each_layout
 @torch.no_grad()
-def test_a_token_changes_its_own_position_and_all_after_it_and_none_before(dimensions: dict[str, Any]) -> None:
+def test_a_token_changes_its_own_position_and_all_after_it_and_none_before(
+    dimensions: dict[str, Any], tiny_model: Make, some_ids: SomeIds
+) -> None:
     model, ids_BT = tiny_model(**dimensions), some_ids(1, CONTEXT)
     before_TV = model(ids_BT)[0]
     for place in (0, 1, 17, CONTEXT - 1):
@@ -74,7 +49,7 @@ def test_a_token_changes_its_own_position_and_all_after_it_and_none_before(dimen
         assert (moved_T[place:] > 1e-4).all()
 
 
-def test_no_gradient_reaches_back_from_the_future() -> None:
+def test_no_gradient_reaches_back_from_the_future(tiny_model: Make) -> None:
     model, ids_BT = tiny_model(tie_embeddings=False), torch.arange(CONTEXT)[None]  # each token once: a row each
     for place in (0, 9, CONTEXT - 1):
         model.zero_grad()
@@ -86,28 +61,28 @@ def test_no_gradient_reaches_back_from_the_future() -> None:
 
 
 @torch.no_grad()
-def test_texts_of_a_batch_do_not_see_each_other() -> None:
+def test_texts_of_a_batch_do_not_see_each_other(tiny_model: Make, some_ids: SomeIds) -> None:
     model, ids_BT = tiny_model(n_head=4), some_ids(4, CONTEXT)
     together = model(ids_BT)
     for row in range(4):
         torch.testing.assert_close(model(ids_BT[row : row + 1])[0], together[row], rtol=0, atol=1e-5)
 
 
-def test_order_matters() -> None:
+def test_order_matters(tiny_model: Make, some_ids: SomeIds) -> None:
     model, ids_BT = tiny_model(), some_ids(1, 6)
     swapped_BT = ids_BT[:, [1, 0, 2, 3, 4, 5]]
     with torch.no_grad():
         assert (model(ids_BT)[0, -1] - model(swapped_BT)[0, -1]).abs().max() > 1e-3
 
 
-def test_more_tokens_than_the_context_are_a_mistake_of_ours() -> None:
+def test_more_tokens_than_the_context_are_a_mistake_of_ours(tiny_model: Make, some_ids: SomeIds) -> None:
     model = tiny_model()
     with pytest.raises(AssertionError, match="33 tokens in a context of 32"):
         model(some_ids(1, CONTEXT + 1))
 
 
 @torch.no_grad()
-def test_dropout_is_off_in_evaluation_and_on_in_training() -> None:
+def test_dropout_is_off_in_evaluation_and_on_in_training(tiny_model: Make, some_ids: SomeIds) -> None:
     model, ids_BT = tiny_model(dropout=0.5), some_ids(2, CONTEXT)
     without = tiny_model()(ids_BT)
     assert torch.equal(model(ids_BT), without)
@@ -122,7 +97,9 @@ def test_dropout_is_off_in_evaluation_and_on_in_training() -> None:
 
 
 @torch.no_grad()
-def test_dropout_falls_on_what_each_block_adds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dropout_falls_on_what_each_block_adds(
+    monkeypatch: pytest.MonkeyPatch, tiny_model: Make, some_ids: SomeIds
+) -> None:
     dropped: list[tuple[float, bool]] = []
 
     def spy(x: torch.Tensor, p: float, training: bool) -> torch.Tensor:
@@ -137,7 +114,7 @@ def test_dropout_falls_on_what_each_block_adds(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_initial_weights_are_a_function_of_the_seed(tied: bool) -> None:
+def test_initial_weights_are_a_function_of_the_seed(tied: bool, tiny_model: Make) -> None:
     first, again, other = (tiny_model(seed=draw, tie_embeddings=tied) for draw in (1, 2, 3))
     first.initialize(seed=7)
     torch.rand(5)  # the global generator has no part in it
@@ -150,7 +127,7 @@ def test_initial_weights_are_a_function_of_the_seed(tied: bool) -> None:
 
 
 @torch.no_grad()
-def test_initial_blocks_are_the_identity() -> None:
+def test_initial_blocks_are_the_identity(tiny_model: Make, some_ids: SomeIds) -> None:
     model, ids_BT = tiny_model(n_layer=3), some_ids(2, CONTEXT)
     model.initialize(seed=1)
     x_BTC = model.model.embed_tokens(ids_BT)
@@ -158,8 +135,8 @@ def test_initial_blocks_are_the_identity() -> None:
     torch.testing.assert_close(model.hidden(ids_BT), expected)
 
 
-def test_initial_scales() -> None:
-    model = GPT(tiny_config(vocab_size=512, n_embd=128, n_ff=400, tie_embeddings=False))
+def test_initial_scales(tiny_model: Make) -> None:
+    model = tiny_model(vocab_size=512, n_embd=128, n_ff=400, tie_embeddings=False)
     model.initialize(seed=1)
     spread = {name: weight.std().item() for name, weight in model.matrices()}
     assert model.model.embed_tokens.weight.std().item() == pytest.approx(0.02, rel=0.05)
@@ -168,16 +145,16 @@ def test_initial_scales() -> None:
         assert spread[f"0.{matrix}.weight"] == pytest.approx(128**-0.5, rel=0.05)
 
 
-def test_the_initial_loss_is_that_of_knowing_nothing() -> None:
+def test_the_initial_loss_is_that_of_knowing_nothing(tiny_model: Make, some_ids: SomeIds) -> None:
     model = tiny_model()
     model.initialize(seed=1)
     loss = model.loss(some_ids(4, CONTEXT), some_ids(4, CONTEXT, seed=1))
     assert loss.item() == pytest.approx(math.log(VOCABULARY), abs=0.1)
 
 
-@given(st.lists(st.booleans(), min_size=2 * CONTEXT, max_size=2 * CONTEXT).filter(any))
+@given(counted=st.lists(st.booleans(), min_size=2 * CONTEXT, max_size=2 * CONTEXT).filter(any))
 @settings(max_examples=20)
-def test_loss_is_the_mean_over_the_targets_that_count(counted: list[bool]) -> None:
+def test_loss_is_the_mean_over_the_targets_that_count(counted: list[bool], tiny_model: Make, some_ids: SomeIds) -> None:
     model, ids_BT = tiny_model(), some_ids(2, CONTEXT)
     targets_BT = some_ids(2, CONTEXT, seed=1)
     counts_BT = torch.tensor(counted).view(2, CONTEXT)
@@ -188,7 +165,7 @@ def test_loss_is_the_mean_over_the_targets_that_count(counted: list[bool]) -> No
     assert loss.item() == pytest.approx(nats_BT[counts_BT].mean().item(), rel=1e-5)
 
 
-def test_a_target_that_does_not_count_has_no_gradient() -> None:
+def test_a_target_that_does_not_count_has_no_gradient(tiny_model: Make) -> None:
     model, ids_BT = tiny_model(tie_embeddings=False), torch.arange(8)[None]
     targets_BT = torch.full((1, 8), -100)
     targets_BT[0, 2] = 5
@@ -198,7 +175,7 @@ def test_a_target_that_does_not_count_has_no_gradient() -> None:
     assert (gradient[:VOCABULARY].abs().sum(-1) > 0).tolist() == [at <= 2 for at in range(VOCABULARY)]
 
 
-def test_products_in_bfloat16_stay_near_float32() -> None:
+def test_products_in_bfloat16_stay_near_float32(tiny_model: Make, some_ids: SomeIds) -> None:
     ids_BT, targets_BT = some_ids(4, CONTEXT), some_ids(4, CONTEXT, seed=1)
     exact, rounded = tiny_model(n_kv_head=1), tiny_model(n_kv_head=1)
     rounded.compute_dtype = torch.bfloat16
@@ -225,14 +202,16 @@ def test_a_norm_is_taken_in_float32_whatever_comes_in() -> None:
     assert torch.equal(norm(x_BTC), norm(x_BTC.float()).bfloat16())
 
 
-def test_impossible_heads_are_refused() -> None:
+def test_impossible_heads_are_refused(tiny_model: Make) -> None:
     with pytest.raises(ValueError, match="n_head 3 must be a multiple of n_kv_head 2"):
-        tiny_config(n_head=3, n_kv_head=2)
+        tiny_model(n_head=3, n_kv_head=2)
     with pytest.raises(ValueError, match="head_dim 15 must be even"):
-        tiny_config(head_dim=15)
+        tiny_model(head_dim=15)
 
 
-def test_matrices_joined_in_one_product_are_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_matrices_joined_in_one_product_are_each_alone(
+    monkeypatch: pytest.MonkeyPatch, tiny_model: Make, some_ids: SomeIds
+) -> None:
     """As a GPU trains them: the same logits, the same gradients."""
     found = []
     for devices in ((), ("cpu",)):
