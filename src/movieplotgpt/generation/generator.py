@@ -129,7 +129,7 @@ class PlotGenerator:
         **settings: Any,
     ) -> PlotStream:
         """Write one plot piece by piece; the same errors as ``plot``, at once."""
-        config = _settled(sampling, settings)
+        config = self.form.folded_wishes(_settled(sampling, settings))
         if config.n != 1:
             raise PromptError(f"one plot is asked for, and n={config.n}; plots([title], n={config.n}) writes several")
         return PlotStream(self, self._request(self._prompt(title, prompt, begin, hints), config, _seed(config)))
@@ -150,7 +150,7 @@ class PlotGenerator:
             PromptError: the model knows no titles, or not such a hint.
             ConfigError: no such sampling setting, or not such a value.
         """
-        config = _settled(sampling, settings)
+        config = self.form.folded_wishes(_settled(sampling, settings))
         seed = _seed(config)
         prompts = [
             self._prompt(title, prompt, begin, hints) for title in ([titles] if isinstance(titles, str) else titles)
@@ -159,7 +159,7 @@ class PlotGenerator:
         return self._best_of([self._request(prompt, config, seed + i) for i, prompt in enumerate(each)])
 
     def _request(self, prompt: Prompt, config: SamplingConfig, seed: int) -> _Request:
-        request = _Request(prompt, self.form.folded_wishes(config), seed)
+        request = _Request(prompt, config, seed)
         if request.guided or request.candidates > 1:
             header_without_title(self.checkpoint, prompt)  # that there is none is said before anything is written
         return request
@@ -168,8 +168,7 @@ class PlotGenerator:
         """One plot for each request: the best of its candidates, of which the first is what it alone would be."""
         candidates = [request.candidate(i) for request in requests for i in range(request.candidates)]
         batches = (candidates[start : start + TEXTS_AT_ONCE] for start in range(0, len(candidates), TEXTS_AT_ONCE))
-        written = [plot for batch in batches for plot in self._batch(batch)]
-        plots = iter(written)
+        plots = (plot for batch in batches for plot in self._batch(batch))
         return [self._best(request, list(islice(plots, request.candidates))) for request in requests]
 
     def _best(self, request: _Request, plots: Sequence[Plot]) -> Plot:

@@ -90,15 +90,13 @@ class Writing:
 
     def unmet(self, stop: int | None = None) -> list[str]:
         """What must be mentioned and was not, in the text up to ``stop``."""
-        text = self._begun + self._written[:stop]
-        return [wish for wish in self._wishes if not _mentions(text, wish)]
+        return [wish for wish in self._wishes if not _mentions(self._begun + self._written[:stop], wish)]
 
     def _urged(self) -> dict[int, float]:
         """The tokens by which a wish would be begun, the more urgent the longer the text, or gone on with."""
         bias: dict[int, float] = {}
-        first, sure = (
-            (0, 1) if self._tokenizer.kind == "bpe" else (1, 4)
-        )  # a blank begins any word, and so do two letters
+        # of characters a blank begins any word, and two letters many
+        first, sure = (0, 1) if self._tokenizer.kind == "bpe" else (1, 4)
         for wish in self.unmet():
             ids = self._wishes[wish]
             begun = max(k for k in range(len(ids)) if self.body[len(self.body) - k :] == ids[:k])
@@ -155,9 +153,9 @@ class Writing:
         if self.second_thoughts >= SECOND_THOUGHTS:
             return 0
         new = self._lengths[-1]
-        for text in self.config.banned:
-            whole, before = self._begun + self._written, len(self._begun) + new
-            if whole.find(text, max(0, before - len(text) + 1)) >= 0:
+        for text in self.config.banned:  # it may have begun in what the prompt gave
+            start = len(self._begun) + new - len(text) + 1
+            if text in (self._begun + self._written)[max(0, start) :]:
                 return 1
         limit = self.config.avoid_copies
         if limit is None or self._copies is None:

@@ -219,6 +219,8 @@ class Tokenizer(ABC):
     def ids_holding(self, *texts: str) -> list[int]:
         """The ids of the tokens that hold one of ``texts`` whole; the end marker is none of them."""
         wanted = [text.encode("utf-8", "surrogatepass") for text in texts]
+        if not wanted:
+            return []
         return [i for i, spelled in enumerate(self._bytes) if i != self.end_id and any(w in spelled for w in wanted)]
 
     def decoder(self) -> StreamDecoder:
