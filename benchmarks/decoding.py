@@ -18,6 +18,7 @@ from statistics import mean
 from typing import Any
 
 from machine import keep, machine
+from movieplotgpt import PlotGenerator
 from movieplotgpt.cli.progress import stage_bars
 from movieplotgpt.evaluation.samples import SampleReport, SampleScores, Scorecard
 from movieplotgpt.generation.settings import SamplingConfig
@@ -87,11 +88,13 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=300)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--only", nargs="+", choices=SETTINGS, metavar="SETTING", help=f"of: {', '.join(SETTINGS)}")
+    parser.add_argument("--fast", action="store_true", help="write by the fast decoder")
     parser.add_argument("--out", type=Path, required=True, help="a JSON file to keep the numbers in")
     arguments = parser.parse_args()
-    corpus, model = PreparedCorpus.load(arguments.data), load_checkpoint(arguments.model)
+    corpus = PreparedCorpus.load(arguments.data)
+    generator = PlotGenerator.load(arguments.model, fast=arguments.fast)
     settings: dict[str, Any] = {
-        **{name: getattr(arguments, name) for name in ("model", "judge", "samples")},
+        **{name: getattr(arguments, name) for name in ("model", "judge", "samples", "fast")},
         "corpus": corpus.manifest.corpus_hash,
     }
     kept: dict[str, Any] = {"settings": settings, "rows": {}}
@@ -116,7 +119,7 @@ def main() -> None:
                 corpus, samples=arguments.samples, judge=judge, judge_name=arguments.judge, progress=progress
             )
             for name, seed in missing:
-                report = card.report(name, model, SETTINGS[name], 1_000_000 * seed)
+                report = card.report(name, generator, SETTINGS[name], 1_000_000 * seed)
                 found.setdefault(name, {})[str(seed)] = report.model_copy(update={"examples": ()})
                 rows = {
                     name: {seed: report.model_dump(mode="json") for seed, report in reports.items()}

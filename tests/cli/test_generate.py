@@ -428,3 +428,22 @@ def test_the_model_may_be_a_run_or_a_published_name(
     assert run(*fixed, "--model", "plots-bpe") == expected
     assert main(["generate", *fixed]) == 0  # the default
     assert capsys.readouterr().out == expected[1]
+
+
+@pytest.mark.slow
+def test_fast_says_that_it_compiles_and_writes_the_same_from_every_door(
+    run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    asked = ("--title", "Mars, Texas", "--seed", "3", "--max-tokens", "60", "--fast")
+    first, second = run(*asked), run(*asked)
+    assert first[2] == "compiling for models of this shape, once; about a minute\n" + second[2]
+    assert second[2] == CUT.format(60)
+    fast = PlotGenerator.load(model, fast=True)
+    plot = fast.plot("Mars, Texas", seed=3, max_tokens=60)
+    assert first[1] == second[1] == plot.text + "\n"
+    assert "".join(fast.stream("Mars, Texas", seed=3, max_tokens=60)) == plot.text
+    several = fast.plots(["Mars, Texas", "Ada", "Dimitri"], n=2, seed=3, max_tokens=60)
+    assert len({each.text for each in several}) == 6
+    longer = fast.plots("Mars, Texas", n=3, seed=3, max_tokens=600)  # past the context, where windows are read anew
+    assert all(each.tokens for each in longer)

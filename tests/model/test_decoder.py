@@ -93,8 +93,7 @@ def test_texts_of_different_lengths_are_each_read_as_if_alone(
     read(row)
     step()
     going_on = [row for row in range(len(texts)) if row != leaving % len(texts)]
-    cache.keep(going_on)
-    texts = [texts[row] for row in going_on]
+    texts = [texts[row] for row in cache.keep(going_on)]
     step()
     assert cache.lengths.tolist() == [len(text) for text in texts]
 

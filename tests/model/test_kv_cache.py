@@ -70,6 +70,7 @@ operations = st.one_of(
     st.tuples(st.just("read row"), st.integers(0, 3), st.integers(1, 6)),
     st.tuples(st.just("forget row"), st.integers(0, 3)),
     st.tuples(st.just("forget"), st.just(0)),
+    st.tuples(st.just("copy"), st.integers(0, 3), st.integers(0, 3)),
     st.tuples(st.just("keep"), st.permutations([0, 1, 2, 3]), st.integers(1, 4)),
 )
 
@@ -93,8 +94,13 @@ def test_each_text_has_what_it_was_given(batch: int, done: list[tuple]) -> None:
                 beside.texts = [[] for _ in range(rows)]
             case "keep":
                 kept = [row for row in of[0] if row < rows][: of[1]]
-                beside.cache.keep(kept)
-                beside.texts = [beside.texts[row] for row in kept]
+                order = beside.cache.keep(kept)
+                assert sorted(order) == sorted(kept)
+                beside.texts = [beside.texts[row] for row in order]
+            case "copy":
+                source, row = (number % rows for number in of)
+                beside.cache.copy(source, row)
+                beside.texts[row] = [*beside.texts[source]]
         beside.check()
 
 

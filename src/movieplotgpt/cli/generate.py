@@ -37,6 +37,7 @@ def generate(
     data: Path | None = None,
     check_copies: Annotated[bool, Parameter(negative="")] = False,
     show_probs: Annotated[bool, Parameter(negative="")] = False,
+    fast: Annotated[bool, Parameter(negative="")] = False,
     stream: bool | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
     out: Path | None = None,
@@ -59,6 +60,8 @@ def generate(
         data: The prepared corpus the model was trained on: what was copied is then known exactly, with both passages.
         check_copies: Tell which runs of the text stand in the training text, and in which film.
         show_probs: Colour each token by its surprise, in a terminal: the redder, the less likely it was.
+        fast: Write about three times as fast on a CPU, by int8 products: compiled once for a model's shape (about a minute)
+            and kept. The same seed then writes another text.
         stream: Print while writing; by default where stdout is a terminal.
         json: Print JSON: plots, seeds, why each ended, what was changed in the prompt.
         out: Write to this file instead of stdout.
@@ -81,7 +84,8 @@ def generate(
     from movieplotgpt.generation.sampling import fresh_seed
 
     config = sampling_from({"seed": fresh_seed(), **settings})
-    generator = PlotGenerator.load(model, data=data)
+    generator = PlotGenerator.load(model, data=data, fast=fast)
+    say_compiling(generator)
     request: dict[str, Any] = {
         "prompt": prompt,
         "begin": begin or "",
@@ -104,6 +108,14 @@ def generate(
     if check_copies and not json:
         for plot in plots:
             say(generator.copies.report(plot.text))
+
+
+def say_compiling(generator: PlotGenerator) -> None:
+    """That the first text will take its time, where it will."""
+    from movieplotgpt.model.fast_decoder import compiled
+
+    if generator.fast and not compiled(generator.checkpoint.model.config):
+        print("compiling for models of this shape, once; about a minute", file=sys.stderr, flush=True)
 
 
 def _prompt(title: str | None, text: str | None, file: str | None) -> str | None:

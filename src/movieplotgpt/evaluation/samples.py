@@ -92,6 +92,7 @@ class SampleReport(BaseModel):
     rows: tuple[SampleScores, ...]
     sampling: SamplingConfig
     seed: int
+    fast: bool = False
     characters_read: int
     judge: str | None
     seconds: float
@@ -128,7 +129,7 @@ def score_samples(
         MissingExtraError: a library of the extra ``evaluate`` is not installed.
     """
     card = Scorecard(corpus, samples=samples, judge=judge, judge_name=judge_name, draw=seed, progress=progress)
-    return card.report(name, checkpoint, sampling or SamplingConfig(), seed)
+    return card.report(name, PlotGenerator(checkpoint), sampling or SamplingConfig(), seed)
 
 
 class Scorecard:
@@ -174,16 +175,17 @@ class Scorecard:
             self.shared.append(self._score(texts))
             self._progress("real and random texts", k + 1, len(shared))
 
-    def report(self, name: str, checkpoint: Checkpoint, sampling: SamplingConfig, seed: int) -> SampleReport:
-        """What ``checkpoint`` writes under the titles of real A, as ``name``, beside the shared rows."""
+    def report(self, name: str, generator: PlotGenerator, sampling: SamplingConfig, seed: int) -> SampleReport:
+        """What ``generator`` writes under the titles of real A, as ``name``, beside the shared rows."""
         began = time.monotonic()
-        written = self._write(name, checkpoint, sampling, seed)
+        written = self._write(name, generator, sampling, seed)
         written_in = time.monotonic() - began
         rows = (*self.shared, self._score(written))
         return SampleReport(
             rows=rows,
             sampling=sampling,
             seed=seed,
+            fast=generator.fast,
             characters_read=READ,
             judge=self._judge_name,
             examples=tuple(
@@ -194,9 +196,9 @@ class Scorecard:
             seconds_writing=round(written_in, 2),
         )
 
-    def _write(self, name: str, checkpoint: Checkpoint, sampling: SamplingConfig, seed: int) -> _Texts:
-        generator, titles = PlotGenerator(checkpoint), self._real.titles
-        asked = titles if checkpoint.format.header else [""] * len(titles)
+    def _write(self, name: str, generator: PlotGenerator, sampling: SamplingConfig, seed: int) -> _Texts:
+        titles = self._real.titles
+        asked = titles if generator.checkpoint.format.header else [""] * len(titles)
         plots: list[Plot] = []
         while len(plots) < len(asked):
             some = asked[len(plots) : len(plots) + TEXTS_AT_ONCE]

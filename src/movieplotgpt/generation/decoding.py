@@ -5,8 +5,7 @@ Shapes: B the texts that are still being written, R their readings (two of a gui
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -31,47 +30,50 @@ def write(decoder: Decoder, texts: Sequence[Writing], vocab_size: int) -> Iterat
     """
     rows = [(number, reading) for number, text in enumerate(texts) for reading in range(len(text.headers))]
     cache = decoder.new_cache(len(rows))
+    _read_prompts(decoder, cache, [tuple(texts[number].window(reading)) for number, reading in rows])
     while rows:
         last_ids = [
             _ready(decoder, cache.row(row), texts[number], reading) for row, (number, reading) in enumerate(rows)
         ]
-        logits_RV = decoder(torch.tensor(last_ids, device=decoder.device)[:, None], cache)[:, -1, :vocab_size]
-        numbers = list(dict.fromkeys(number for number, _ in rows))
-        writing = [texts[number] for number in numbers]
+        logits_RV = decoder.next_logits(torch.tensor(last_ids, device=decoder.device), cache)[:, :vocab_size].cpu()
+        logits = dict(zip(rows, logits_RV, strict=True))
+        numbers = sorted({number for number, _ in rows})
         taken_back = dict.fromkeys(numbers, 0)
-        for number, chosen in zip(numbers, _choose(logits_RV, writing), strict=True):
+        for number, chosen in _choose(logits, {number: texts[number] for number in numbers}):
             piece, taken_back[number] = texts[number].take(chosen)
             yield number, piece
         for row, (number, reading) in enumerate(rows):
             _take_back(cache.row(row), texts[number], reading, taken_back[number])
         going_on = [row for row, (number, _) in enumerate(rows) if texts[number].finish_reason is None]
-        if 0 < len(going_on) < len(rows):
-            cache.keep(going_on)
-        rows = [rows[row] for row in going_on]
+        if len(going_on) < len(rows):
+            rows = [rows[row] for row in cache.keep(going_on)]
 
 
-def _choose(logits_RV: Tensor, texts: Sequence[Writing]) -> list[Chosen]:
-    """The next token of each text, those of one config together."""
-    firsts = list(accumulate((len(text.headers) for text in texts), initial=0))[:-1]
-    guided = [
-        guide(logits_RV[row], logits_RV[row + 1], text.config.guidance or 1.0) if len(text.headers) == 2 else None
-        for row, text in zip(firsts, texts, strict=True)
-    ]
+def _read_prompts(decoder: Decoder, cache: KVCache, windows: Sequence[tuple[int, ...]]) -> None:
+    """Read all but the last token of each window; one that several texts share is read once."""
+    read: dict[tuple[int, ...], int] = {}
+    for row, window in enumerate(windows):
+        if window in read:
+            cache.copy(read[window], row)
+        elif len(window) > 1:
+            decoder.read(torch.tensor([window[:-1]], device=decoder.device), cache.row(row))
+            read[window] = row
+
+
+def _choose(logits: Mapping[tuple[int, int], Tensor], texts: Mapping[int, Writing]) -> Iterator[tuple[int, Chosen]]:
+    """The next token of each text, those of one config together; ``logits`` are by text and reading."""
     same: dict[int, list[int]] = {}
-    for i, text in enumerate(texts):
-        same.setdefault(id(text.config), []).append(i)
-    chosen: dict[int, Chosen] = {}
-    for own in same.values():
-        some = [texts[i] for i in own]
-        drawn = choose(
-            logits_RV[[firsts[i] for i in own]],
-            some[0].config,
-            [text.random for text in some],
-            [text.history() for text in some],
-            [guided[i] for i in own],
-        )
-        chosen.update(zip(own, drawn, strict=True))
-    return [chosen[i] for i in range(len(texts))]
+    for number, text in texts.items():
+        same.setdefault(id(text.config), []).append(number)
+    for numbers in same.values():
+        config = texts[numbers[0]].config
+        guided = [
+            guide(logits[number, 0], logits[number, 1], config.guidance or 1.0) if (number, 1) in logits else None
+            for number in numbers
+        ]
+        own_BV = torch.stack([logits[number, 0] for number in numbers])
+        randoms, histories = zip(*((texts[number].random, texts[number].history()) for number in numbers), strict=True)
+        yield from zip(numbers, choose(own_BV, config, randoms, histories, guided), strict=True)
 
 
 def _ready(decoder: Decoder, cache: KVCache, text: Writing, reading: int) -> int:

@@ -20,6 +20,7 @@ from movieplotgpt.errors import CheckpointError
 from movieplotgpt.generation.settings import SamplingConfig
 
 PLAUSIBLE = 0.05  # of the likeliest token's probability: what the title alone would hardly write, guidance does not
+_SLACK = 1e-3  # more than float32 rounds logits by
 _LONGEST_MATCH = 50  # tokens of a repetition that DRY looks at: its penalty is beyond all logits long before
 
 
@@ -70,7 +71,6 @@ def choose(
     Raises:
         CheckpointError: the logits are no numbers, as those of damaged weights.
     """
-    logits_BV = logits_BV.to("cpu", torch.float64)
     if not bool(logits_BV.amax(-1).isfinite().all()):
         raise CheckpointError("the model computes logits that are no numbers; its weights are damaged, get them again")
     u_B = torch.tensor([random.random() for random in randoms], dtype=torch.float64)
@@ -79,19 +79,24 @@ def choose(
         ruled_BV = torch.stack(
             [
                 own_V if instead is None else _guided(own_V, logits_V, instead, config, history)
-                for own_V, logits_V, instead, history in zip(ruled_BV, logits_BV, guided, histories, strict=True)
+                for own_V, logits_V, instead, history in zip(
+                    ruled_BV.double(), logits_BV.double(), guided, histories, strict=True
+                )
             ]
         )
+    some_BM, ids_BM = shortlist(ruled_BV, config)
     if config.temperature == 0:
-        ids, filtered_BV = ruled_BV.argmax(-1), ruled_BV
+        places_B, filtered_BM = some_BM.argmax(-1), some_BM
     else:
-        filtered_BV = filter_logits(ruled_BV, config)
-        ids = draw(filtered_BV, u_B)
+        filtered_BM = filter_logits(some_BM, config)
+        places_B = draw(filtered_BM, u_B)
+    ids = ids_BM.gather(-1, places_B[:, None])[:, 0]
     doubts = [0.0] * len(ids)
     if config.avoid_copies is not None or config.banned:
-        doubts = (1 - filtered_BV.softmax(-1).gather(-1, ids[:, None])[:, 0]).tolist()
+        doubts = (1 - filtered_BM.softmax(-1).gather(-1, places_B[:, None])[:, 0]).tolist()
     if config.logprobs is None:
         return [Chosen(id_, doubt) for id_, doubt in zip(ids.tolist(), doubts, strict=True)]
+    logits_BV = logits_BV.double()
     logprobs_BV = logits_BV.log_softmax(-1)
     others = [likeliest(row_V, config.logprobs) for row_V in logprobs_BV]
     own = logprobs_BV.gather(-1, ids[:, None])[:, 0].tolist()
@@ -106,6 +111,23 @@ def _guided(own_V: Tensor, logits_V: Tensor, guided_V: Tensor, config: SamplingC
     return ruled_V if bool(ruled_V.isfinite().any()) else own_V
 
 
+def shortlist(logits_BV: Tensor, config: SamplingConfig) -> tuple[Tensor, Tensor]:
+    """The tokens that no filter will leave out, in float64, and their ids: (B, M) each, in the order of ids.
+
+    Where min-p alone decides, or with top-k, these are few, and the rules need not look at the others.
+    """
+    min_p = config.min_p if config.temperature > 0 and config.top_p is None and config.typical_p is None else None
+    if not min_p:
+        return logits_BV.double(), torch.arange(logits_BV.shape[-1]).expand_as(logits_BV)
+    least_B1 = logits_BV.amax(-1, keepdim=True) + (config.temperature * math.log(min_p) - _SLACK)
+    rows, ids = (logits_BV >= least_B1).nonzero(as_tuple=True)
+    counts_B = rows.bincount(minlength=len(logits_BV))
+    places = torch.arange(len(rows)) - (counts_B.cumsum(0) - counts_B)[rows]
+    some_BM = torch.full((len(logits_BV), int(counts_B.max())), -math.inf, dtype=torch.float64)
+    some_BM[rows, places] = logits_BV[rows, ids].double()
+    return some_BM, torch.zeros_like(some_BM, dtype=torch.long).index_put_((rows, places), ids)
+
+
 def likeliest(logprobs_V: Tensor, k: int) -> list[tuple[int, float]]:
     """The ``k`` likeliest tokens with their log-probabilities, the best first."""
     order = logprobs_V.argsort(descending=True, stable=True)[:k].tolist()
@@ -117,22 +139,26 @@ def punish(logits_BV: Tensor, config: SamplingConfig, histories: Sequence[Histor
 
     Where they would forbid every token, what the model alone says stands.
     """
-    if not (config.logit_bias or any(_knows_text(config, history) for history in histories)):
+    ruled_BV = logits_BV
+    if _has_rules(config) or any(history.bias for history in histories):
+        each = histories or [History()] * len(logits_BV)
+        rows = [_punish_one(*row, config) for row in zip(logits_BV.double(), each, strict=True)]
+        ruled_BV = torch.stack(rows)
+    places = [(row, id_) for row, history in enumerate(histories) for id_ in history.forbidden]
+    if places:
+        ruled_BV = ruled_BV.index_put(tuple(torch.tensor(places).T), ruled_BV.new_tensor(-math.inf))
+    if ruled_BV is logits_BV:
         return logits_BV
-    rows = []
-    for number, logits_V in enumerate(logits_BV):
-        history = histories[number] if histories else History()
-        row_V = _punish_one(add_bias(logits_V, config.logit_bias), config, history)
-        rows.append(row_V if bool(row_V.isfinite().any()) else logits_V)
-    return torch.stack(rows)
+    return torch.where(ruled_BV.amax(-1, keepdim=True).isfinite(), ruled_BV, logits_BV.to(ruled_BV.dtype))
 
 
-def _knows_text(config: SamplingConfig, history: History) -> bool:
+def _has_rules(config: SamplingConfig) -> bool:
     rules = (config.repetition_penalty, config.frequency_penalty, config.presence_penalty)
-    return bool(history.forbidden or history.bias or config.no_repeat_ngram or config.dry_multiplier or any(rules))
+    return bool(config.logit_bias or config.no_repeat_ngram or config.dry_multiplier or any(rules))
 
 
-def _punish_one(logits_V: Tensor, config: SamplingConfig, history: History) -> Tensor:
+def _punish_one(logits_V: Tensor, history: History, config: SamplingConfig) -> Tensor:
+    logits_V = add_bias(logits_V, config.logit_bias)
     if config.repetition_penalty is not None:
         logits_V = punish_repetition(logits_V, history.ids, config.repetition_penalty)
     if config.frequency_penalty or config.presence_penalty:
@@ -146,7 +172,7 @@ def _punish_one(logits_V: Tensor, config: SamplingConfig, history: History) -> T
         logits_V = punish_longer_repetitions(
             logits_V, history.ids, config.dry_multiplier, config.dry_base, free, history.breakers
         )
-    return forbid(add_bias(logits_V, history.bias), history.forbidden)
+    return add_bias(logits_V, history.bias)
 
 
 def add_bias(logits_V: Tensor, bias: Mapping[int, float]) -> Tensor:

@@ -74,6 +74,10 @@ class Decoder:
         """Read ``ids_BT``; the logits of each."""
         return F.linear(self._normed(self.read(ids_BT, cache), self.norm), self.head).float()
 
+    def next_logits(self, ids_B: Tensor, cache: KVCache) -> Tensor:
+        """Read one token of each text; the logits of what comes next: (B, V), float32."""
+        return self(ids_B[:, None], cache)[:, 0]
+
     @torch.no_grad()
     def read(self, ids_BT: Tensor, cache: KVCache) -> Tensor:
         """Put ``ids_BT`` into the cache; their last hidden states, not yet normed."""

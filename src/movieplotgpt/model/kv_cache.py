@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 import numpy as np
 import torch
@@ -79,7 +79,20 @@ class KVCache:
         view.max_length, view.lengths = self.max_length, self.lengths[row : row + 1]
         return view
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Keep only these texts of the batch, in this order."""
-        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
-        self.lengths = self.lengths[list(rows)]
+    def copy(self, source: int, row: int) -> None:
+        """Make ``row`` hold what ``source`` holds."""
+        length = int(self.lengths[source])
+        for part in (self.keys, self.values):
+            part[:, row, :, :length] = part[:, source, :, :length]
+        self.lengths[row] = length
+
+    def keep(self, rows: Collection[int]) -> list[int]:
+        """Keep only these texts; the last ones move to where others were, so that little is copied. Which stand where now."""
+        order = list(range(len(rows)))
+        freed = sorted(set(order).difference(rows))
+        for row, place in zip(sorted(row for row in rows if row >= len(rows)), freed, strict=True):
+            self.copy(row, place)
+            order[place] = row
+        self.keys, self.values = self.keys[:, : len(order)], self.values[:, : len(order)]
+        self.lengths = self.lengths[: len(order)]
+        return order

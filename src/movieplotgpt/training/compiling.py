@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from movieplotgpt.model.compiled_code import compiled_code_folder
 from movieplotgpt.model.gpt import GPT
 
 
@@ -46,12 +47,8 @@ def keep_compiled_code() -> None:
     """Put PyTorch's compiled code under the user's cache, where a restart leaves it, unless a place is named already."""
     if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
         return
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "movieplotgpt" / "compiled"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return  # PyTorch's own choice, in the temporary folder
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
+    with suppress(OSError):  # else PyTorch's own choice, in the temporary folder
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(compiled_code_folder())
 
 
 def _call(layer: nn.Module, *inputs: Any) -> Tensor:

@@ -1,0 +1,116 @@
+"""A checkpoint as one GGUF file, which llama.cpp and what is built on it run.
+
+llama.cpp's own converter refuses any tokenizer it has not met; the gguf library writes what is needed. A tokenizer of
+bytes and merges is the one llama.cpp calls "gpt2"; characters with bytes to fall back on are what it calls "llama".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Literal, get_args
+
+import gguf
+import numpy as np
+import torch
+from gguf import GGMLQuantizationType, LlamaFileType, TokenType
+from torch import Tensor
+
+from movieplotgpt.errors import ConfigError
+from movieplotgpt.model.checkpoints import Checkpoint
+from movieplotgpt.text.tokenizers import Tokenizer
+
+GgufType = Literal["f32", "f16", "bf16", "q8_0"]
+_TYPES: dict[str, tuple[GGMLQuantizationType, LlamaFileType]] = {
+    "f32": (GGMLQuantizationType.F32, LlamaFileType.ALL_F32),
+    "f16": (GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16),
+    "bf16": (GGMLQuantizationType.BF16, LlamaFileType.MOSTLY_BF16),
+    "q8_0": (GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0),
+}
+_ARCHITECTURE = gguf.MODEL_ARCH.QWEN3
+_NO_MERGE = "\u0100 \u0100"  # two zero bytes: llama.cpp wants at least one merge
+
+
+def save_gguf(checkpoint: Checkpoint, path: Path, weights: GgufType = "bf16") -> None:
+    """Write ``checkpoint`` to ``path``, its matrices as ``weights`` says; norms stay float32.
+
+    Raises:
+        ConfigError: no such kind of weights.
+        OSError: the disk refused; nothing is left behind.
+    """
+    if weights not in _TYPES:
+        raise ConfigError(f"GGUF weights {weights!r} are not known; take one of {', '.join(get_args(GgufType))}")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    written = Path(name)
+    try:
+        _write(checkpoint, written, weights)
+        written.replace(path)
+    finally:
+        written.unlink(missing_ok=True)
+
+
+def _write(checkpoint: Checkpoint, path: Path, weights: GgufType) -> None:
+    kind, file_type = _TYPES[weights]
+    config = checkpoint.model.config
+    writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[_ARCHITECTURE])
+    writer.add_name(checkpoint.folder.name if checkpoint.folder else "movieplotgpt")
+    writer.add_file_type(file_type)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_context_length(config.context_length)
+    writer.add_embedding_length(config.n_embd)
+    writer.add_block_count(config.n_layer)
+    writer.add_feed_forward_length(config.n_ff)
+    writer.add_head_count(config.n_head)
+    writer.add_head_count_kv(config.n_kv_head)
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+    writer.add_layer_norm_rms_eps(config.norm_eps)
+    writer.add_rope_freq_base(config.rope_theta)
+    _add_tokenizer(writer, checkpoint.tokenizer, config.vocab_size)
+    names = gguf.get_tensor_name_map(_ARCHITECTURE, config.n_layer)
+    for own, tensor in _matrices(checkpoint).items():
+        name = names.get_name(own, try_suffixes=(".weight",))
+        assert name is not None, f"{own} has no name in GGUF"
+        values = tensor.detach().to("cpu", torch.float32).numpy()
+        as_kind = GGMLQuantizationType.F32 if tensor.dim() == 1 else kind
+        writer.add_tensor(name, gguf.quantize(values, as_kind), raw_dtype=as_kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _matrices(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The weights by their names; a head that is the embedding is left out."""
+    model = checkpoint.model
+    return {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if not (name == "lm_head.weight" and model.config.tie_embeddings)
+    }
+
+
+def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer, rows: int) -> None:
+    """The tokens, filled up to the embedding's rows."""
+    model = json.loads(tokenizer.to_json())["model"]
+    tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
+    kinds = [TokenType.CONTROL] + [TokenType.NORMAL] * (len(tokens) - 1)
+    if tokenizer.kind == "char":
+        kinds[1:257] = [TokenType.BYTE] * 256
+        tokens[257:] = [token.replace(" ", "\u2581") for token in tokens[257:]]
+        writer.add_tokenizer_model("llama")
+        writer.add_add_space_prefix(False)
+        writer.add_token_scores(np.zeros(rows, np.float32).tolist())
+    else:
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre("gpt-2")
+        writer.add_token_merges([" ".join(pair) for pair in model["merges"]] or [_NO_MERGE])
+    missing = rows - len(tokens)
+    writer.add_token_list(tokens + [f"<unused{i}>" for i in range(missing)])
+    writer.add_token_types(kinds + [TokenType.UNUSED] * missing)
+    writer.add_bos_token_id(tokenizer.end_id)
+    writer.add_eos_token_id(tokenizer.end_id)
+    writer.add_add_bos_token(True)
