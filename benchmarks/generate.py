@@ -56,7 +56,7 @@ def main() -> None:
     rows = []
     for batch in arguments.batches:
         with tempfile.TemporaryDirectory() as folder:
-            recipes = {"ours": partial(ours, fast=False), "ours, fast": partial(ours, fast=True)}
+            recipes: dict[str, Recipe] = {"ours": partial(ours, fast=False), "ours, fast": partial(ours, fast=True)}
             if "llama.cpp" in arguments.peers:
                 for kind, threads in product(("bf16", "q8_0"), (1, 2)):
                     name = f"llama.cpp {kind}, {threads} thread{'s' * (threads > 1)}"
@@ -121,7 +121,7 @@ def ours(checkpoint: Checkpoint, batch: int, *, fast: bool) -> Writer:
     generator = PlotGenerator(checkpoint, fast=fast)
 
     def write(tokens: int, seed: int) -> int:
-        asked = {"n": batch, "seed": seed, "min_tokens": tokens, "max_tokens": tokens}
+        asked: dict[str, Any] = {"n": batch, "seed": seed, "min_tokens": tokens, "max_tokens": tokens}
         return sum(plot.tokens for plot in generator.plots(TITLE, sampling=SAMPLING, **asked))
 
     return write
@@ -185,7 +185,7 @@ def transformers(checkpoint: Checkpoint, batch: int) -> Writer:
             min_new_tokens=tokens,
             max_new_tokens=tokens,
         )
-        return batch * (written.shape[1] - inputs["input_ids"].shape[1])
+        return batch * int(written.shape[1] - inputs["input_ids"].shape[1])
 
     return write
 
