@@ -45,15 +45,18 @@ def main() -> None:
     print(", ".join(f"{key} {value}" for key, value in machine().items()), flush=True)
     corpus, checkpoint = PreparedCorpus.load(arguments.data), load_checkpoint(arguments.model)
     part = corpus.split("test")
-    documents = [(part.header(i), part.body(i)) for i in range(part.n_documents)]
+    tokenizer, read = checkpoint.tokenizer, corpus.tokenizer.decode
+    headers, bodies = (
+        tokenizer.encode_batch([read(ids(i)) for i in range(part.n_documents)]) for ids in (part.header, part.body)
+    )
+    documents = [each for each in zip(headers, bodies, strict=True) if len(each[0]) + 8 < arguments.tokens]
     long = [each for each in documents if sum(map(len, each)) >= arguments.tokens][: arguments.documents]
-    begin = [checkpoint.tokenizer.end_id]
+    if not long:
+        parser.error(f"no held-out document has {arguments.tokens} tokens; ask for fewer (--tokens)")
+    begin = [tokenizer.end_id]
     ids_BT = torch.tensor(np.array([np.concatenate([begin, *each])[: arguments.tokens] for each in long], np.int64))
     in_body = torch.arange(1, arguments.tokens) > torch.tensor([[len(header)] for header, _ in long])
-    bodies = [
-        checkpoint.tokenizer.decode(ids[len(header) + 1 :].tolist())
-        for ids, (header, _) in zip(ids_BT, long, strict=True)
-    ]
+    texts = [tokenizer.decode(ids[len(header) + 1 :].tolist()) for ids, (header, _) in zip(ids_BT, long, strict=True)]
     lost = {"exact": 0.0, "fast": 0.0}
     decoders = {"exact": Decoder(checkpoint.model), "fast": FastDecoder(checkpoint.model)}
     with stage_bars() as progress:
@@ -62,7 +65,7 @@ def main() -> None:
             for name, decoder in decoders.items():
                 lost[name] += float((nats(decoder, ids_BT[rows]) * in_body[rows]).sum())
             progress("reading", min(start + arguments.batch, len(long)), len(long))
-    characters = sum(map(len, bodies))
+    characters = sum(map(len, texts))
     bits = {name: each / math.log(2) / characters for name, each in lost.items()}
     bits["cost"] = bits["fast"] - bits["exact"]
     print("  ".join(f"{name} {each:.5f}" for name, each in bits.items()), "bits per character")

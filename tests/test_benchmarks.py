@@ -37,7 +37,9 @@ def peers(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["limits", "train_step", "time_to_loss", "equal_minutes", "ablations", "decoding"])
+@pytest.mark.parametrize(
+    "script", sorted(path.stem for path in BENCHMARKS.glob("*.py") if "def main" in path.read_text())
+)
 def test_help_tells_how_to_use_it(script: str) -> None:
     assert f"python benchmarks/{script}.py" in run(script, "--help")
 
@@ -158,3 +160,20 @@ def test_ways_of_writing_are_set_beside_real_texts_and_none_is_measured_twice(
     after = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["rows"]["default"]
     assert after["1"] == before and [*after] == ["1", "2"]
     assert "| real A |" in printed and "| default |" in printed and "±" in printed
+
+
+@pytest.mark.slow
+def test_generation_is_timed_beside_llama_cpp_and_what_fast_costs_is_told(
+    tmp_path: Path, plots_csv: Path, films_toml: Path, tiny_checkpoint: Callable[..., Checkpoint]
+) -> None:
+    pytest.importorskip("xllamacpp")
+    prepare(read_settings(RunConfig, films_toml), plots_csv, tmp_path / "data")
+    save_checkpoint(tmp_path / "model", tiny_checkpoint())
+    given = ["--model", str(tmp_path / "model"), "--out", str(tmp_path / "out.json")]
+    run("generate", *given, "--batches", "1", "2", "--tokens", "8", "--rounds", "1", "--peers", "llama.cpp")
+    for row in json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["rows"]:
+        assert len(row["tokens_per_second"]) == 6
+        assert min(*(rate for rates in row["tokens_per_second"].values() for rate in rates), row["floor"]) > 0
+    run("fast_loss", *given, "--data", str(tmp_path / "data"), "--documents", "4", "--tokens", "64")
+    bits = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["bits_per_character"]
+    assert 0 < abs(bits["cost"]) < 0.05 * bits["exact"]
