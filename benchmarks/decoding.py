@@ -26,20 +26,19 @@ from movieplotgpt.model.checkpoints import load_checkpoint
 from movieplotgpt.text.token_files import PreparedCorpus
 
 SETTINGS = {
-    "default": SamplingConfig(),
-    "guidance 1.5": SamplingConfig(guidance=1.5),
-    "best of 8": SamplingConfig(best_of=8),
-    "guidance 1.5, best of 8": SamplingConfig(guidance=1.5, best_of=8),
+    "default": SamplingConfig(guidance=1.5),
+    "no guidance": SamplingConfig(guidance=1),
+    "best of 8": SamplingConfig(guidance=1.5, best_of=8),
+    "best of 8, no guidance": SamplingConfig(guidance=1, best_of=8),
     "guidance 1.25": SamplingConfig(guidance=1.25),
-    "best of 4": SamplingConfig(best_of=4),
-    "temperature 0.8": SamplingConfig(temperature=0.8),
-    "temperature 1": SamplingConfig(temperature=1.0),
-    "temperature 1, min-p 0.02": SamplingConfig(temperature=1.0, min_p=0.02),
-    "temperature 1, top-p 0.92": SamplingConfig(temperature=1.0, min_p=None, top_p=0.92),
-    "typical 0.9": SamplingConfig(temperature=1.0, min_p=None, typical_p=0.9),
-    "no rule": SamplingConfig(temperature=1.0, min_p=None),
-    "DRY 0.8": SamplingConfig(dry_multiplier=0.8),
-    "repetition penalty 1.2": SamplingConfig(repetition_penalty=1.2),
+    "guidance 2": SamplingConfig(guidance=2),
+    "temperature 0.9, min-p 0.05, no guidance": SamplingConfig(temperature=0.9, min_p=0.05, guidance=1),
+    "min-p 0.05, no guidance": SamplingConfig(min_p=0.05, guidance=1),
+    "top-p 0.92, no guidance": SamplingConfig(min_p=None, top_p=0.92, guidance=1),
+    "typical 0.9, no guidance": SamplingConfig(min_p=None, typical_p=0.9, guidance=1),
+    "no rule": SamplingConfig(min_p=None, guidance=1),
+    "DRY 0.8": SamplingConfig(guidance=1.5, dry_multiplier=0.8),
+    "repetition penalty 1.2": SamplingConfig(guidance=1.5, repetition_penalty=1.2),
 }
 COLUMNS: dict[str, Callable[[SampleScores], float | None]] = {
     "names that return": lambda row: row.names_that_return,
@@ -56,6 +55,14 @@ COLUMNS: dict[str, Callable[[SampleScores], float | None]] = {
     "ended": lambda row: row.ended,
     "length distance": lambda row: row.length_distance,
 }
+# The three plots that the original project published (519 words), by the same definitions, when this one was planned.
+ORIGINAL = {
+    "names that return": 0.16,
+    "names": 21.0,
+    "invented words, %": 3.12,
+    "repeated, %": 0.0,
+    "similarity lift": -0.024,
+}
 
 
 def table(kept: dict[str, dict[str, SampleReport]]) -> str:
@@ -63,6 +70,8 @@ def table(kept: dict[str, dict[str, SampleReport]]) -> str:
     first = next(iter(next(iter(kept.values())).values()))
     lines = [f"| | {' | '.join(COLUMNS)} | seconds a plot |", f"| --- |{' ---: |' * (len(COLUMNS) + 1)}"]
     lines += [_line(row.name, [row], None) for row in first.rows[:-1]]
+    cells = [f"{ORIGINAL[column]:.3f}" if column in ORIGINAL else "-" for column in COLUMNS]
+    lines.append(f"| the original's published samples | {' | '.join(cells)} | - |")
     for name, reports in kept.items():
         written = [report.rows[-1] for report in reports.values()]
         seconds = mean((report.seconds_writing or 0) / report.rows[-1].texts for report in reports.values())
@@ -115,8 +124,14 @@ def main() -> None:
     if missing:
         judge = load_checkpoint(arguments.judge) if arguments.judge else None
         with stage_bars() as progress:
+            shared = [report.rows[:-1] for reports in found.values() for report in reports.values()]
             card = Scorecard(
-                corpus, samples=arguments.samples, judge=judge, judge_name=arguments.judge, progress=progress
+                corpus,
+                samples=arguments.samples,
+                judge=judge,
+                judge_name=arguments.judge,
+                shared=shared[0] if shared else (),
+                progress=progress,
             )
             for name, seed in missing:
                 report = card.report(name, generator, SETTINGS[name], 1_000_000 * seed)

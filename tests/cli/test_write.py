@@ -89,7 +89,7 @@ def test_settings_are_shown_changed_and_turned_off(talk: Talk, generator: PlotGe
         "/set top_k 0",
     )
     first, second = out.split("  temperature ")[1], out.split("  temperature ")[2]
-    assert first.split()[0] == "0.9" and second.split()[0] == "0.3"
+    assert first.split()[0] == "1.0" and second.split()[0] == "0.3"
     assert "min_p                off" in second and "stop                 off" in second
     assert "did you mean temperature?" in out and "top_k: input should be greater than or equal to 1" in out
 

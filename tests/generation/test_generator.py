@@ -106,6 +106,12 @@ def test_more_texts_than_fit_at_once(generator: PlotGenerator, monkeypatch: pyte
     assert generator.plots("Ada", n=5, seed=0, max_tokens=5) == expected
 
 
+def test_progress_counts_every_text_once(generator: PlotGenerator) -> None:
+    told: list[tuple[int, int]] = []
+    generator.plots(TITLES, n=2, seed=0, max_tokens=30, progress=lambda done, total: told.append((done, total)))
+    assert told == [(i + 1, 2 * len(TITLES)) for i in range(2 * len(TITLES))]
+
+
 def test_two_greedy_generations_are_identical(generator: PlotGenerator) -> None:
     first, second = (generator.plot("Mars", temperature=0, max_tokens=40) for _ in range(2))
     assert first.text == second.text

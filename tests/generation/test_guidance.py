@@ -47,7 +47,7 @@ def test_guidance_is_its_formula_among_what_is_plausible(
     if abs(c - c.max() - math.log(PLAUSIBLE)).min() < 1e-5 or len(set(expected[plausible].round(4))) < plausible.sum():
         return
     greedy, random = SamplingConfig(temperature=0), [np.random.default_rng(0)]
-    [chosen] = choose(own_V[None], greedy, random, [History()], [guided_V])
+    [chosen] = choose(own_V[None], greedy, random, [History()], guided_V[None])
     assert chosen.id == np.argmax(np.where(plausible, expected, -np.inf))
 
 
@@ -56,15 +56,15 @@ SURE = torch.tensor([[10.0, 1.0, 0.0, 2.0]])  # all but the first are implausibl
 
 def test_guidance_never_overrides_what_is_forbidden() -> None:
     greedy, random = SamplingConfig(temperature=0), [np.random.default_rng(0)]
-    guided_V = guide(SURE[0], torch.zeros(4), 1.5)
-    assert choose(SURE, greedy, random, [History(forbidden={0})], [guided_V])[0].id == 3
-    assert choose(SURE, greedy, random, [History(bias={2: 12.0})], [guided_V])[0].id == 0
-    assert choose(SURE, greedy, random, [History(bias={2: 30.0})], [guided_V])[0].id == 2, "a wish is plausible"
+    guided_BV = guide(SURE, torch.zeros(1, 4), 1.5)
+    assert choose(SURE, greedy, random, [History(forbidden={0})], guided_BV)[0].id == 3
+    assert choose(SURE, greedy, random, [History(bias={2: 12.0})], guided_BV)[0].id == 0
+    assert choose(SURE, greedy, random, [History(bias={2: 30.0})], guided_BV)[0].id == 2, "a wish is plausible"
 
 
 def test_probabilities_of_a_guided_text_are_the_models_own() -> None:
     config = SamplingConfig(temperature=0, logprobs=3)
-    [chosen] = choose(SURE, config, [np.random.default_rng(0)], [History()], [guide(SURE[0], torch.zeros(4), 2.0)])
+    [chosen] = choose(SURE, config, [np.random.default_rng(0)], [History()], guide(SURE, torch.zeros(1, 4), 2.0))
     expected = SURE[0].double().log_softmax(-1)
     assert chosen.logprob == pytest.approx(float(expected[0]))
     assert [i for i, _ in chosen.others] == [0, 3, 1]
@@ -82,11 +82,11 @@ def test_a_guided_text_is_that_of_two_fresh_readings(generator: PlotGenerator) -
     assert len(again.headers[0]) > len(again.headers[1]) > 0
     while again.finish_reason is None:
         rows = [model(torch.tensor([again.window(k)]))[0, -1, : tokenizer.vocab_size].detach() for k in range(2)]
-        guided_V = guide(rows[0], rows[1], 2.0)
-        [chosen] = choose(rows[0][None], config, [again.random], [again.history()], [guided_V])
+        guided_BV = guide(rows[0][None], rows[1][None], 2.0)
+        [chosen] = choose(rows[0][None], config, [again.random], [again.history()], guided_BV)
         again.take(chosen)
     assert again.tokens == 150 and plot.text == tokenizer.decode(again.body).rstrip("\ufffd")
-    assert plot.text != generator.plot("Mars, Texas", sampling=config, guidance=None).text
+    assert plot.text != generator.plot("Mars, Texas", sampling=config, guidance=1).text
 
 
 def test_guided_and_other_texts_are_written_together_as_alone(generator: PlotGenerator) -> None:
@@ -100,14 +100,21 @@ def test_guided_and_other_texts_are_written_together_as_alone(generator: PlotGen
     assert together[2] == generator.plot("", seed=9, max_tokens=80, banned=["e"])
 
 
-def test_guidance_of_one_is_none(generator: PlotGenerator) -> None:
-    assert generator.plot("Ada", seed=1, max_tokens=30, guidance=1) == generator.plot("Ada", seed=1, max_tokens=30)
+def test_guidance_where_nobody_says(generator: PlotGenerator) -> None:
+    """Some, where the model was trained on the empty title; else none, and nothing is said of it."""
+    asked: dict[str, Any] = {"seed": 1, "max_tokens": 30}
+    assert generator.plot("Ada", **asked) == generator.plot("Ada", **asked, guidance=1.5)
+    assert generator.settled().guidance == 1.5
+    untrained = PlotGenerator(replace(generator.checkpoint, info={}))
+    assert untrained.plot("Ada", **asked) == generator.plot("Ada", **asked, guidance=1)
+    assert untrained.settled().guidance == 1
 
 
 def test_the_best_of_several_gains_most_by_its_title(generator: PlotGenerator) -> None:
     checkpoint = generator.checkpoint
     plot = generator.plot("Mars, Texas", seed=5, max_tokens=20, best_of=6)
-    request = generator._request(generator.form.from_title("Mars, Texas"), SamplingConfig(max_tokens=20, best_of=6), 5)
+    config = generator.settled(SamplingConfig(max_tokens=20, best_of=6))
+    request = generator._request(generator.form.from_title("Mars, Texas"), config, 5)
     candidates = generator._batch([request.candidate(i) for i in range(6)])
     assert candidates[0] == generator.plot("Mars, Texas", seed=5, max_tokens=20)
     assert len({candidate.text for candidate in candidates}) == 6

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from movieplotgpt.cli.copies import say
+from movieplotgpt.cli.progress import progress_bar
 from movieplotgpt.cli.sampling import SamplingFlags, given, sampling_from
 from movieplotgpt.cli.surprise import show_surprise
 from movieplotgpt.errors import PromptError
@@ -98,7 +99,9 @@ def generate(
     if streaming and not (json or out or show_probs):
         plots = list(_streamed(generator, title or "", config, request))
     else:
-        plots = generator.plots(title or "", **request)
+        _say_memory(generator, config)
+        with progress_bar("writing") as progress:
+            plots = generator.plots(title or "", **request, progress=progress)
         _say_changes(plots[0].changes)
         if show_probs and not json:
             show_surprise(plots)
@@ -176,6 +179,19 @@ def _deliver(text: str, out: Path | None) -> None:
     from movieplotgpt.atomic import write_text
 
     write_text(out, text + "\n")
+
+
+def _say_memory(generator: PlotGenerator, config: SamplingConfig) -> None:
+    from movieplotgpt.generation.generator import TEXTS_AT_ONCE
+    from movieplotgpt.model.sizes import kv_cache_bytes
+
+    texts = config.n * (config.best_of or 1)
+    if texts > TEXTS_AT_ONCE:
+        readings = TEXTS_AT_ONCE * (2 if (config.guidance or 1) > 1 else 1)
+        size = kv_cache_bytes(
+            generator.checkpoint.model.config, batch=readings, bytes_per_value=2 if generator.fast else 4
+        )
+        print(f"{texts:,} texts, {TEXTS_AT_ONCE} at a time, in {size / 1e9:.1f} GB", file=sys.stderr, flush=True)
 
 
 def _say_changes(changes: tuple[str, ...]) -> None:

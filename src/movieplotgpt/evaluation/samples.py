@@ -146,9 +146,10 @@ class Scorecard:
         judge: Checkpoint | None = None,
         judge_name: str | None = None,
         draw: int = 0,
+        shared: Sequence[SampleScores] = (),
         progress: Progress | None = None,
     ) -> None:
-        """Score the rows that are shared.
+        """Score the rows that are ``shared``, unless they are given: those of a scorecard that was made of the same.
 
         Raises:
             DataError: the corpus has no test or no validation split, or fewer than FEWEST documents in one.
@@ -163,6 +164,9 @@ class Scorecard:
         self._copies = CopyIndex.of_corpus(corpus)
         self._speakers = _speakers(corpus) if _is_dialogue(self._real.whole) else None
         self._real_vectors = self._encode(_cut(self._real.whole))
+        self.shared = [*shared] or self._score_shared(real_b, corpus, draw)
+
+    def _score_shared(self, real_b: _Texts, corpus: PreparedCorpus, draw: int) -> list[SampleScores]:
         titles, whole = self._real.titles, self._real.whole
         shared = (
             self._real,
@@ -170,10 +174,11 @@ class Scorecard:
             _Texts(SHUFFLED, titles, shuffled_sentences(whole, draw)),
             _Texts(TRIGRAMS, titles, trigram_texts(_some(corpus), list(map(len, whole)), draw)),
         )
-        self.shared = []
+        scores = []
         for k, texts in enumerate(shared):
-            self.shared.append(self._score(texts))
+            scores.append(self._score(texts))
             self._progress("real and random texts", k + 1, len(shared))
+        return scores
 
     def report(self, name: str, generator: PlotGenerator, sampling: SamplingConfig, seed: int) -> SampleReport:
         """What ``generator`` writes under the titles of real A, as ``name``, beside the shared rows."""
@@ -183,7 +188,7 @@ class Scorecard:
         rows = (*self.shared, self._score(written))
         return SampleReport(
             rows=rows,
-            sampling=sampling,
+            sampling=generator.settled(sampling),
             seed=seed,
             fast=generator.fast,
             characters_read=READ,

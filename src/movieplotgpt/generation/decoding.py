@@ -62,18 +62,15 @@ def _read_prompts(decoder: Decoder, cache: KVCache, windows: Sequence[tuple[int,
 
 def _choose(logits: Mapping[tuple[int, int], Tensor], texts: Mapping[int, Writing]) -> Iterator[tuple[int, Chosen]]:
     """The next token of each text, those of one config together; ``logits`` are by text and reading."""
-    same: dict[int, list[int]] = {}
+    same: dict[tuple[int, int], list[int]] = {}
     for number, text in texts.items():
-        same.setdefault(id(text.config), []).append(number)
-    for numbers in same.values():
+        same.setdefault((id(text.config), len(text.headers)), []).append(number)
+    for (_, readings), numbers in same.items():
         config = texts[numbers[0]].config
-        guided = [
-            guide(logits[number, 0], logits[number, 1], config.guidance or 1.0) if (number, 1) in logits else None
-            for number in numbers
-        ]
-        own_BV = torch.stack([logits[number, 0] for number in numbers])
+        logits_BV, *without = (torch.stack([logits[number, k] for number in numbers]) for k in range(readings))
+        guided_BV = guide(logits_BV, without[0], config.guidance or 1.0) if without else None
         randoms, histories = zip(*((texts[number].random, texts[number].history()) for number in numbers), strict=True)
-        yield from zip(numbers, choose(own_BV, config, randoms, histories, guided), strict=True)
+        yield from zip(numbers, choose(logits_BV, config, randoms, histories, guided_BV), strict=True)
 
 
 def _ready(decoder: Decoder, cache: KVCache, text: Writing, reading: int) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -15,7 +15,7 @@ from movieplotgpt.config import build_settings
 from movieplotgpt.errors import DataError, PromptError
 from movieplotgpt.generation.copying import copy_index
 from movieplotgpt.generation.decoding import write
-from movieplotgpt.generation.guidance import best, header_without_title, title_gains
+from movieplotgpt.generation.guidance import USUAL, best, header_without_title, knows_no_title, title_gains
 from movieplotgpt.generation.prompts import Prompt, PromptForm
 from movieplotgpt.generation.sampling import Chosen, fresh_seed
 from movieplotgpt.generation.settings import SamplingConfig
@@ -25,6 +25,7 @@ from movieplotgpt.model.decoder import Decoder
 from movieplotgpt.model.fast_decoder import FastDecoder
 from movieplotgpt.text.copies import CopyIndex
 
+Progress: TypeAlias = Callable[[int, int], None]  # (done, total)
 TEXTS_AT_ONCE = 64  # each takes a KV cache of its own: 9 MB in the default model, half of it where it is fast
 
 
@@ -136,7 +137,7 @@ class PlotGenerator:
         **settings: Any,
     ) -> PlotStream:
         """Write one plot piece by piece; the same errors as ``plot``, at once."""
-        config = self.form.folded_wishes(_settled(sampling, settings))
+        config = self.settled(sampling, settings)
         if config.n != 1:
             raise PromptError(f"one plot is asked for, and n={config.n}; plots([title], n={config.n}) writes several")
         return PlotStream(self, self._request(self._prompt(title, prompt, begin, hints), config, _seed(config)))
@@ -149,21 +150,38 @@ class PlotGenerator:
         begin: str = "",
         hints: Mapping[str, str] | None = None,
         sampling: SamplingConfig | None = None,
+        progress: Progress | None = None,
         **settings: Any,
     ) -> list[Plot]:
         """Write ``n`` plots for each title, all at once; the i-th is the one that ``plot`` writes with ``seed + i``.
+
+        ``progress`` is told how many texts are written, of all that will be, candidates of ``best_of`` among them.
 
         Raises:
             PromptError: the model knows no titles, or not such a hint.
             ConfigError: no such sampling setting, or not such a value.
         """
-        config = self.form.folded_wishes(_settled(sampling, settings))
+        config = self.settled(sampling, settings)
         seed = _seed(config)
         prompts = [
             self._prompt(title, prompt, begin, hints) for title in ([titles] if isinstance(titles, str) else titles)
         ]
         each = (prompt for prompt in prompts for _ in range(config.n))
-        return self._best_of([self._request(prompt, config, seed + i) for i, prompt in enumerate(each)])
+        return self._best_of([self._request(prompt, config, seed + i) for i, prompt in enumerate(each)], progress)
+
+    def settled(
+        self, sampling: SamplingConfig | None = None, settings: Mapping[str, Any] | None = None
+    ) -> SamplingConfig:
+        """The config that a request with these is written by: what nobody said, said.
+
+        Raises:
+            ConfigError: no such sampling setting, or not such a value.
+            PromptError: the model has no letters for what must be mentioned.
+        """
+        config = self.form.folded_wishes(_settled(sampling, settings or {}))
+        if config.guidance is None:
+            return config.model_copy(update={"guidance": USUAL if knows_no_title(self.checkpoint) else 1.0})
+        return config
 
     def _request(self, prompt: Prompt, config: SamplingConfig, seed: int) -> _Request:
         request = _Request(prompt, config, seed)
@@ -171,11 +189,17 @@ class PlotGenerator:
             header_without_title(self.checkpoint, prompt)  # that there is none is said before anything is written
         return request
 
-    def _best_of(self, requests: Sequence[_Request]) -> list[Plot]:
+    def _best_of(self, requests: Sequence[_Request], progress: Progress | None = None) -> list[Plot]:
         """One plot for each request: the best of its candidates, of which the first is what it alone would be."""
         candidates = [request.candidate(i) for request in requests for i in range(request.candidates)]
+        ended = count(1)
+
+        def one_more() -> None:
+            if progress:
+                progress(next(ended), len(candidates))
+
         batches = (candidates[start : start + TEXTS_AT_ONCE] for start in range(0, len(candidates), TEXTS_AT_ONCE))
-        plots = (plot for batch in batches for plot in self._batch(batch))
+        plots = (plot for batch in batches for plot in self._batch(batch, one_more))
         return [self._best(request, list(islice(plots, request.candidates))) for request in requests]
 
     def _best(self, request: _Request, plots: Sequence[Plot]) -> Plot:
@@ -192,11 +216,13 @@ class PlotGenerator:
             invented = []
         return 0 if plot.finish_reason != "stop" else 1 if invented else 2
 
-    def _batch(self, requests: Sequence[_Request]) -> list[Plot]:
+    def _batch(self, requests: Sequence[_Request], one_more: Callable[[], None] = lambda: None) -> list[Plot]:
         writings = [self._writing(request) for request in requests]
         pieces: list[list[str]] = [[] for _ in requests]
         for number, piece in self._write(writings):
             pieces[number].append(piece)
+            if writings[number].finish_reason:
+                one_more()
         return [self._plot(*parts) for parts in zip(requests, writings, map("".join, pieces), strict=True)]
 
     def _prompt(self, title: str, prompt: str | None, begin: str, hints: Mapping[str, str] | None) -> Prompt:

@@ -1,7 +1,7 @@
 """Two ways to hold a small model to its title: guidance while it writes, and the best of several afterwards.
 
 Both ask what the title changes: the same text is read behind its header and behind the same sentence with an empty title,
-which training has in a tenth of its windows. Shapes: V vocabulary.
+which training has in a tenth of its windows. Shapes: B batch, V vocabulary.
 """
 
 from __future__ import annotations
@@ -18,17 +18,25 @@ from movieplotgpt.generation.prompts import Prompt
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.scoring import score_documents
 
+USUAL = 1.5  # where nobody says, and the model was trained for it (results/LOG.md)
 
-def guide(logits_V: Tensor, without_V: Tensor, strength: float) -> Tensor:
+
+def guide(logits_BV: Tensor, without_BV: Tensor, strength: float) -> Tensor:
     """Log-probabilities moved away from those without a title: ``without + strength * (with - without)``.
 
     What the title makes implausible ``sampling.choose`` leaves out, as contrastive decoding does (arXiv 2210.15097).
 
     Source: classifier-free guidance for language models (arXiv 2306.17806).
     """
-    logprobs_V, without_V = logits_V.double().log_softmax(-1), without_V.double().log_softmax(-1)
-    guided_V: Tensor = without_V + strength * (logprobs_V - without_V)
-    return guided_V
+    logprobs_BV, without_BV = logits_BV.double().log_softmax(-1), without_BV.double().log_softmax(-1)
+    guided_BV: Tensor = without_BV + strength * (logprobs_BV - without_BV)
+    return guided_BV
+
+
+def knows_no_title(checkpoint: Checkpoint) -> bool:
+    """Whether the model was trained on the empty title."""
+    windows = checkpoint.info.get("settings", {}).get("windows", {})
+    return bool(checkpoint.format.header and windows.get("no_title"))
 
 
 def header_without_title(checkpoint: Checkpoint, prompt: Prompt) -> str:
@@ -37,8 +45,7 @@ def header_without_title(checkpoint: Checkpoint, prompt: Prompt) -> str:
     Raises:
         PromptError: the model was not trained on it.
     """
-    windows = checkpoint.info.get("settings", {}).get("windows", {})
-    if not checkpoint.format.header or not windows.get("no_title"):
+    if not knows_no_title(checkpoint):
         raise PromptError(
             "this model was trained without the empty title (windows.no_title), which guidance and best-of compare with; "
             "leave them out"

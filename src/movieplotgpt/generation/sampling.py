@@ -19,7 +19,7 @@ from torch import Tensor
 from movieplotgpt.errors import CheckpointError
 from movieplotgpt.generation.settings import SamplingConfig
 
-PLAUSIBLE = 0.05  # of the likeliest token's probability: what the title alone would hardly write, guidance does not
+PLAUSIBLE = 0.02  # of the likeliest token's probability: what the title alone would hardly write, guidance does not
 _SLACK = 1e-3  # more than float32 rounds logits by
 _LONGEST_MATCH = 50  # tokens of a repetition that DRY looks at: its penalty is beyond all logits long before
 
@@ -62,11 +62,11 @@ def choose(
     config: SamplingConfig,
     randoms: Sequence[np.random.Generator],
     histories: Sequence[History] = (),
-    guided: Sequence[Tensor | None] = (),
+    guided_BV: Tensor | None = None,
 ) -> list[Chosen]:
     """The next token of each text; ``randoms`` holds the generator of each, which moves on by one number.
 
-    ``guided`` are log-probabilities to draw from in place of a text's own logits, which then say what is plausible.
+    ``guided_BV`` are log-probabilities to draw from in place of the texts' own logits, which then say what is plausible.
 
     Raises:
         CheckpointError: the logits are no numbers, as those of damaged weights.
@@ -75,15 +75,8 @@ def choose(
         raise CheckpointError("the model computes logits that are no numbers; its weights are damaged, get them again")
     u_B = torch.tensor([random.random() for random in randoms], dtype=torch.float64)
     ruled_BV = punish(logits_BV, config, histories)
-    if any(each is not None for each in guided):
-        ruled_BV = torch.stack(
-            [
-                own_V if instead is None else _guided(own_V, logits_V, instead, config, history)
-                for own_V, logits_V, instead, history in zip(
-                    ruled_BV.double(), logits_BV.double(), guided, histories, strict=True
-                )
-            ]
-        )
+    if guided_BV is not None:
+        ruled_BV = _guided(ruled_BV, logits_BV, guided_BV, config, histories)
     some_BM, ids_BM = shortlist(ruled_BV, config)
     if config.temperature == 0:
         places_B, filtered_BM = some_BM.argmax(-1), some_BM
@@ -103,12 +96,16 @@ def choose(
     return [Chosen(*parts) for parts in zip(ids.tolist(), doubts, own, others, strict=True)]
 
 
-def _guided(own_V: Tensor, logits_V: Tensor, guided_V: Tensor, config: SamplingConfig, history: History) -> Tensor:
+def _guided(
+    own_BV: Tensor, logits_BV: Tensor, guided_BV: Tensor, config: SamplingConfig, histories: Sequence[History]
+) -> Tensor:
     """Guided logits by the same rules, of what is plausible or wished for; where nothing of that is left, the own ones."""
-    allowed = logits_V >= logits_V.max() + math.log(PLAUSIBLE)
-    allowed[list(history.bias)] = True
-    ruled_V = punish(guided_V.to("cpu", torch.float64)[None], config, [history])[0].masked_fill(~allowed, -math.inf)
-    return ruled_V if bool(ruled_V.isfinite().any()) else own_V
+    allowed_BV = logits_BV >= logits_BV.amax(-1, keepdim=True) + math.log(PLAUSIBLE)
+    for row, history in enumerate(histories):
+        if history.bias:
+            allowed_BV[row, list(history.bias)] = True
+    ruled_BV = punish(guided_BV.to("cpu", torch.float64), config, histories).masked_fill(~allowed_BV, -math.inf)
+    return torch.where(ruled_BV.amax(-1, keepdim=True).isfinite(), ruled_BV, own_BV.double())
 
 
 def shortlist(logits_BV: Tensor, config: SamplingConfig) -> tuple[Tensor, Tensor]:

@@ -19,11 +19,11 @@ class SamplingConfig(Settings):
     The text whose repetitions are punished is the body, from its begin on: the header is not.
     """
 
-    temperature: float = Field(0.9, ge=0, description="Below 1 bolder, above 1 wilder; 0 takes the likeliest token.")
+    temperature: float = Field(1.0, ge=0, description="Below 1 bolder, above 1 wilder; 0 takes the likeliest token.")
     top_k: int | None = Field(None, ge=1, description="Draw from the k likeliest tokens.")
     top_p: float | None = Field(None, gt=0, le=1, description="Draw from the fewest tokens that together reach p.")
     min_p: float | None = Field(
-        0.05, ge=0, le=1, description="Draw from tokens at least p times as likely as the best."
+        0.02, ge=0, le=1, description="Draw from tokens at least p times as likely as the best."
     )
     typical_p: float | None = Field(
         None, gt=0, le=1, description="Draw from the tokens of most ordinary surprise that together reach p."
@@ -63,7 +63,8 @@ class SamplingConfig(Settings):
         None,
         ge=1,
         le=10,
-        description="How far to move from what no title would say; 1 is none, 1.5 some. Twice the work.",
+        description="How far to move from what no title would say: 1 is not at all, at twice the work less; "
+        "none is 1.5, if the model was trained for it.",
     )
     best_of: int | None = Field(
         None, ge=1, description="Write so many and keep the one that the title explains best. So many times the work."
