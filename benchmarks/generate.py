@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +36,7 @@ from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint
 Writer = Callable[[int, int], int]  # (tokens, seed) -> tokens written in all
 Recipe = Callable[[Checkpoint, int], Writer]  # (model, batch)
 TITLE = "Mars, Texas"
-SAMPLING = SamplingConfig(temperature=0.9, min_p=0.05)
+SAMPLING = SamplingConfig(temperature=0.9, min_p=0.05, guidance=1)
 
 
 def main() -> None:
@@ -71,7 +73,23 @@ def main() -> None:
             print(f"batch {batch:3}  {name:32} {median(found):8,.0f} tokens/s", flush=True)
         print(f"batch {batch:3}  {'the floor':32} {limit:8,.0f} tokens/s", flush=True)
     print(table(rows))
-    keep(arguments.out, {"settings": settings_of(arguments), "rows": rows})
+    starts = cold(arguments.model, arguments.rounds)
+    for name, seconds in starts.items():
+        print(f"from a cold process, {name:24} {median(seconds):6.2f} s")
+    keep(arguments.out, {"settings": settings_of(arguments), "rows": rows, "cold_seconds": starts})
+
+
+def cold(model: str, rounds: int) -> dict[str, list[float]]:
+    """Seconds of the whole command, from the start of the process to its end."""
+    asked = {"1 token": ["1"], "400 tokens": ["400"], "400 tokens, fast": ["400", "--fast"]}
+    seconds: dict[str, list[float]] = {name: [] for name in asked}
+    command = [sys.executable, "-m", "movieplotgpt", "generate", "--model", model, "--title", TITLE, "--seed", "1"]
+    for _ in range(rounds):
+        for name, (tokens, *fast) in asked.items():
+            began = perf_counter()
+            subprocess.run([*command, "--max-tokens", tokens, *fast], check=True, capture_output=True)
+            seconds[name].append(perf_counter() - began)
+    return seconds
 
 
 class Apart:

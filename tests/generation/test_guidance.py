@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 
 from movieplotgpt.errors import ConfigError, PromptError
 from movieplotgpt.generation.generator import PlotGenerator
-from movieplotgpt.generation.guidance import best, guide, header_without_title, title_gains
+from movieplotgpt.generation.guidance import best, guide, header_without_title
 from movieplotgpt.generation.sampling import PLAUSIBLE, History, choose
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.generation.writing import Writing
 from movieplotgpt.model.checkpoints import Checkpoint
-from movieplotgpt.model.scoring import score_documents
 
 LOGITS = st.lists(st.floats(-4, 4), min_size=5, max_size=5)
 
@@ -41,7 +40,7 @@ def test_guidance_is_its_formula_among_what_is_plausible(
     own_V, without_V = torch.tensor(with_title), torch.tensor(without)
     c, u = (np.array(x) - np.log(np.exp(x).sum()) for x in (with_title, without))
     expected = u + g * (c - u)
-    guided_V = guide(own_V, without_V, g)
+    guided_V = guide(own_V.double().log_softmax(-1), without_V.double().log_softmax(-1), g)
     assert guided_V.numpy() == pytest.approx(expected, abs=1e-4)
     plausible = c > c.max() + math.log(PLAUSIBLE)
     if abs(c - c.max() - math.log(PLAUSIBLE)).min() < 1e-5 or len(set(expected[plausible].round(4))) < plausible.sum():
@@ -82,7 +81,8 @@ def test_a_guided_text_is_that_of_two_fresh_readings(generator: PlotGenerator) -
     assert len(again.headers[0]) > len(again.headers[1]) > 0
     while again.finish_reason is None:
         rows = [model(torch.tensor([again.window(k)]))[0, -1, : tokenizer.vocab_size].detach() for k in range(2)]
-        guided_BV = guide(rows[0][None], rows[1][None], 2.0)
+        logprobs_BV, without_BV = (row[None].double().log_softmax(-1) for row in rows)
+        guided_BV = guide(logprobs_BV, without_BV, 2.0)
         [chosen] = choose(rows[0][None], config, [again.random], [again.history()], guided_BV)
         again.take(chosen)
     assert again.tokens == 150 and plot.text == tokenizer.decode(again.body).rstrip("\ufffd")
@@ -110,32 +110,41 @@ def test_guidance_where_nobody_says(generator: PlotGenerator) -> None:
     assert untrained.settled().guidance == 1
 
 
-def test_the_best_of_several_gains_most_by_its_title(generator: PlotGenerator) -> None:
+@torch.no_grad()
+def nats_of(checkpoint: Checkpoint, header: list[int], body: list[int]) -> float:
+    """By the whole network at once."""
+    logits_TV = checkpoint.model(torch.tensor([[checkpoint.tokenizer.end_id, *header, *body]]))[0]
+    logprobs_TV = logits_TV[len(header) : -1, : checkpoint.tokenizer.vocab_size].double().log_softmax(-1)
+    return -float(logprobs_TV[range(len(body)), body].sum())
+
+
+@pytest.mark.parametrize("guidance", [1, 1.5])
+def test_the_best_of_several_gains_most_by_its_title(generator: PlotGenerator, guidance: float) -> None:
     checkpoint = generator.checkpoint
-    plot = generator.plot("Mars, Texas", seed=5, max_tokens=20, best_of=6)
-    config = generator.settled(SamplingConfig(max_tokens=20, best_of=6))
+    one = SamplingConfig(max_tokens=20, guidance=guidance)
+    config = one.model_copy(update={"best_of": 6})
+    plot = generator.plot("Mars, Texas", seed=5, sampling=config)
     request = generator._request(generator.form.from_title("Mars, Texas"), config, 5)
     candidates = generator._batch([request.candidate(i) for i in range(6)])
-    assert candidates[0] == generator.plot("Mars, Texas", seed=5, max_tokens=20)
+    assert candidates[0] == generator.plot("Mars, Texas", seed=5, sampling=one)
     assert len({candidate.text for candidate in candidates}) == 6
     gains = []
-    for candidate in candidates:
-        body = checkpoint.tokenizer.encode(candidate.text)
-        nats = [
-            float(score_documents(checkpoint.model, [(checkpoint.tokenizer.encode(header), body)], 0).body[0])
-            for header in (request.prompt.header, checkpoint.format.sentence(""))
-        ]
-        gains.append((nats[1] - nats[0]) / (len(body) + 1))
-    assert title_gains(checkpoint, request.prompt, [each.text for each in candidates]) == pytest.approx(gains, abs=1e-5)
+    for rank in range(6):
+        writing = generator._writing(request.candidate(rank))
+        for _ in generator._write([writing]):
+            pass
+        lost = [nats_of(checkpoint, header, writing.body) for header in writing.headers]
+        gains.append((lost[1] - lost[0]) / len(writing.body))
+    assert [each.title_gain for each in candidates] == pytest.approx(gains, abs=1e-5)
     assert plot.text == candidates[int(np.argmax(gains))].text and plot.seed == 5
-    stream = generator.stream("Mars, Texas", seed=5, max_tokens=20, best_of=6)
+    stream = generator.stream("Mars, Texas", seed=5, sampling=config)
     assert list(stream) == [plot.text] and stream.plot == plot
-    both = generator.plots(["Mars, Texas", ""], seed=5, max_tokens=20, best_of=6)
-    assert both == [plot, generator.plot("", seed=6, max_tokens=20)]
+    both = generator.plots(["Mars, Texas", ""], seed=5, sampling=config)
+    assert both == [plot, generator.plot("", seed=6, sampling=one)]
 
 
 def test_what_never_ends_or_invents_words_is_set_aside() -> None:
-    gains = np.array([3.0, 1.0, 2.0, 2.0])
+    gains = [3.0, 1.0, 2.0, 2.0]
     assert best(gains, [0, 2, 2, 2]) == 2
     assert best(gains, [0, 1, 0, 0]) == 1
     assert best(gains, [0, 0, 0, 0]) == 0

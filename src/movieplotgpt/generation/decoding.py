@@ -6,6 +6,7 @@ Shapes: B the texts that are still being written, R their readings (two of a gui
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -68,9 +69,16 @@ def _choose(logits: Mapping[tuple[int, int], Tensor], texts: Mapping[int, Writin
     for (_, readings), numbers in same.items():
         config = texts[numbers[0]].config
         logits_BV, *without = (torch.stack([logits[number, k] for number in numbers]) for k in range(readings))
-        guided_BV = guide(logits_BV, without[0], config.guidance or 1.0) if without else None
         randoms, histories = zip(*((texts[number].random, texts[number].history()) for number in numbers), strict=True)
-        yield from zip(numbers, choose(logits_BV, config, randoms, histories, guided_BV), strict=True)
+        if not without:
+            yield from zip(numbers, choose(logits_BV, config, randoms, histories), strict=True)
+            continue
+        logprobs_BV, without_BV = (each.double().log_softmax(-1) for each in (logits_BV, *without))
+        strength = config.guidance or 1.0
+        guided_BV = guide(logprobs_BV, without_BV, strength) if strength > 1 else None
+        for row, chosen in enumerate(choose(logits_BV, config, randoms, histories, guided_BV)):
+            gain = float(logprobs_BV[row, chosen.id] - without_BV[row, chosen.id])
+            yield numbers[row], replace(chosen, gain=gain)
 
 
 def _ready(decoder: Decoder, cache: KVCache, text: Writing, reading: int) -> int:

@@ -15,7 +15,7 @@ from movieplotgpt.config import build_settings
 from movieplotgpt.errors import DataError, PromptError
 from movieplotgpt.generation.copying import copy_index
 from movieplotgpt.generation.decoding import write
-from movieplotgpt.generation.guidance import USUAL, best, header_without_title, knows_no_title, title_gains
+from movieplotgpt.generation.guidance import USUAL, best, header_without_title, knows_no_title
 from movieplotgpt.generation.prompts import Prompt, PromptForm
 from movieplotgpt.generation.sampling import Chosen, fresh_seed
 from movieplotgpt.generation.settings import SamplingConfig
@@ -46,8 +46,9 @@ class Plot:
     what it wrote, without the end token. ``finish_reason`` is "stop" where the text ended, by itself or before a stop
     string, "length" where it was cut at ``max_tokens``, "unmet" where what it must mention did not come up, "stopped"
     where a stream was. ``changes`` says what was changed in the prompt: ``é→e``; ``begun`` is the text's begin that the
-    prompt gave. ``probabilities`` holds each token that
-    was written, where ``logprobs`` asked for them.
+    prompt gave. ``title_gain`` is by how
+    many nats a token the title made the text likelier, where it was read without one, too. ``probabilities`` holds each
+    token that was written, where ``logprobs`` asked for them.
     """
 
     title: str
@@ -60,6 +61,9 @@ class Plot:
     hints: Mapping[str, str] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
     begun: str = ""
+    title_gain: float | None = field(
+        default=None, compare=False
+    )  # differs in the last digits, written alone or beside others
     probabilities: tuple[TokenProbability, ...] = ()
 
     def __str__(self) -> str:
@@ -185,7 +189,7 @@ class PlotGenerator:
 
     def _request(self, prompt: Prompt, config: SamplingConfig, seed: int) -> _Request:
         request = _Request(prompt, config, seed)
-        if request.guided or request.candidates > 1:
+        if request.compared:
             header_without_title(self.checkpoint, prompt)  # that there is none is said before anything is written
         return request
 
@@ -205,7 +209,7 @@ class PlotGenerator:
     def _best(self, request: _Request, plots: Sequence[Plot]) -> Plot:
         if len(plots) == 1:
             return plots[0]
-        gains = title_gains(self.checkpoint, request.prompt, [plot.text for plot in plots])
+        gains = [plot.title_gain or 0.0 for plot in plots]
         return replace(plots[best(gains, [self._soundness(plot) for plot in plots])], seed=request.seed)
 
     def _soundness(self, plot: Plot) -> int:
@@ -241,7 +245,7 @@ class PlotGenerator:
             self.checkpoint.model.config.context_length,
             request.config,
             seed=request.drawn_by,
-            without_title=header_without_title(self.checkpoint, request.prompt) if request.guided else None,
+            without_title=header_without_title(self.checkpoint, request.prompt) if request.compared else None,
             copies=self.copies if request.config.avoid_copies is not None else None,
         )
 
@@ -270,6 +274,7 @@ class PlotGenerator:
             hints=prompt.hints,
             changes=prompt.changes,
             begun=prompt.begun,
+            title_gain=writing.title_gain,
             probabilities=tuple(self._probabilities(writing.chosen)) if request.config.logprobs is not None else (),
         )
 
@@ -347,9 +352,9 @@ class _Request:
         return self.config.best_of or 1 if self.prompt.title else 1
 
     @property
-    def guided(self) -> bool:
-        """Whether there is a title to be guided by, and the wish."""
-        return bool(self.prompt.title) and (self.config.guidance or 1) > 1
+    def compared(self) -> bool:
+        """Whether it is read without its title, too: to be guided, or to know the best."""
+        return bool(self.prompt.title) and ((self.config.guidance or 1) > 1 or self.candidates > 1)
 
     def candidate(self, rank: int) -> _Request:
         """The same with its own draws."""

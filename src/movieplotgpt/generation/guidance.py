@@ -6,29 +6,24 @@ which training has in a tenth of its windows. Shapes: B batch, V vocabulary.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from movieplotgpt.errors import PromptError
 from movieplotgpt.generation.prompts import Prompt
 from movieplotgpt.model.checkpoints import Checkpoint
-from movieplotgpt.model.scoring import score_documents
 
 USUAL = 1.5  # where nobody says, and the model was trained for it (results/LOG.md)
 
 
-def guide(logits_BV: Tensor, without_BV: Tensor, strength: float) -> Tensor:
-    """Log-probabilities moved away from those without a title: ``without + strength * (with - without)``.
+def guide(logprobs_BV: Tensor, without_BV: Tensor, strength: float) -> Tensor:
+    """Log-probabilities moved away from those without a title.
 
     What the title makes implausible ``sampling.choose`` leaves out, as contrastive decoding does (arXiv 2210.15097).
 
     Source: classifier-free guidance for language models (arXiv 2306.17806).
     """
-    logprobs_BV, without_BV = logits_BV.double().log_softmax(-1), without_BV.double().log_softmax(-1)
     guided_BV: Tensor = without_BV + strength * (logprobs_BV - without_BV)
     return guided_BV
 
@@ -54,17 +49,6 @@ def header_without_title(checkpoint: Checkpoint, prompt: Prompt) -> str:
     return prompt.header.removesuffix(sentence(prompt.title)) + sentence("")
 
 
-def title_gains(checkpoint: Checkpoint, prompt: Prompt, texts: Sequence[str]) -> npt.NDArray[np.float64]:
-    """What the title gains for each text: nats a token that it is likelier behind its header than without a title."""
-    tokenizer = checkpoint.tokenizer
-    bodies = tokenizer.encode_batch(list(texts))
-    headers = [tokenizer.encode(header) for header in (prompt.header, header_without_title(checkpoint, prompt))]
-    documents = [(header, body) for header in headers for body in bodies]
-    nats = [body.sum() for body in score_documents(checkpoint.model, documents, tokenizer.end_id).bodies]
-    lengths = np.array([len(body) + 1 for body in bodies])
-    return np.asarray((np.array(nats[len(texts) :]) - np.array(nats[: len(texts)])) / lengths)
-
-
-def best(gains: npt.NDArray[np.float64], soundness: Sequence[int]) -> int:
+def best(gains: Sequence[float], soundness: Sequence[int]) -> int:
     """The text that gains most of those that are most sound; the first of equals."""
-    return int(np.argmax(np.where(np.array(soundness) == max(soundness), gains, -math.inf)))
+    return max(range(len(gains)), key=lambda i: (soundness[i], gains[i]))

@@ -43,13 +43,15 @@ class History:
 class Chosen:
     """The next token of a text; ``doubt`` is how likely the rules had made another one.
 
-    ``logprob`` is the model's own, in nats, and ``others`` are the likeliest tokens with theirs, where these are kept.
+    ``logprob`` is the model's own, in nats, and ``others`` are the likeliest tokens with theirs, where these are kept;
+    ``gain`` is by how many nats the title made it likelier, where the text is read without one, too.
     """
 
     id: int
     doubt: float = 0.0
     logprob: float | None = None
     others: Sequence[tuple[int, float]] = field(default=())
+    gain: float | None = None
 
 
 def fresh_seed() -> int:
@@ -118,6 +120,8 @@ def shortlist(logits_BV: Tensor, config: SamplingConfig) -> tuple[Tensor, Tensor
         return logits_BV.double(), torch.arange(logits_BV.shape[-1]).expand_as(logits_BV)
     least_B1 = logits_BV.amax(-1, keepdim=True) + (config.temperature * math.log(min_p) - _SLACK)
     rows, ids = (logits_BV >= least_B1).nonzero(as_tuple=True)
+    if len(logits_BV) == 1:
+        return logits_BV[:, ids].double(), ids[None]
     counts_B = rows.bincount(minlength=len(logits_BV))
     places = torch.arange(len(rows)) - (counts_B.cumsum(0) - counts_B)[rows]
     some_BM = torch.full((len(logits_BV), int(counts_B.max())), -math.inf, dtype=torch.float64)

@@ -63,7 +63,7 @@ class SamplingConfig(Settings):
         None,
         ge=1,
         le=10,
-        description="How far to move from what no title would say: 1 is not at all, at twice the work less; "
+        description="How far to move from what no title would say: 1 is not at all, above twice the work; "
         "none is 1.5, if the model was trained for it.",
     )
     best_of: int | None = Field(

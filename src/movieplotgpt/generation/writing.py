@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -34,7 +35,7 @@ class Writing:
     token for a banned text; for a copy to where in the copied run another token was likeliest. That token is then
     forbidden there, and what is drawn instead goes on. What might be taken back is not yet certain, and not yet told.
 
-    ``headers`` are the readings: the prompt's header, and where guidance subtracts it, that of no title.
+    ``headers`` are the readings: the prompt's header, and where the two are compared, that of no title.
     """
 
     def __init__(
@@ -73,6 +74,13 @@ class Writing:
     def tokens(self) -> int:
         """How many tokens were written."""
         return len(self.chosen)
+
+    @property
+    def title_gain(self) -> float | None:
+        """By how many nats a token the title made the text likelier; None where it is not read without one."""
+        if len(self.headers) < 2:
+            return None
+        return fmean(each.gain or 0.0 for each in self.chosen) if self.chosen else 0.0
 
     def window(self, reading: int = 0) -> list[int]:
         """What the model reads to go on: begin token, header, and the piece that training would cut here."""
