@@ -5,7 +5,7 @@
 The same titles, which no model was trained on, for each setting and seed, between real plots and random texts (as
 `movieplotgpt evaluate --samples`). The judge is another model. Best-of chooses by the title's gain under its own model, among
 plots that ended and, where there are any, hold no invented words: of these columns it is no wonder that it leads.
-What is measured already is kept; the table shows means over seeds, and their spread.
+What is measured already is kept; the table shows means over seeds and their spread, and lies beside the JSON file, too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from statistics import mean
 from typing import Any
 
 from machine import keep, machine
-from movieplotgpt import PlotGenerator
+from movieplotgpt import PlotGenerator, atomic
 from movieplotgpt.cli.progress import stage_bars
 from movieplotgpt.evaluation.samples import SampleReport, SampleScores, Scorecard
 from movieplotgpt.generation.settings import SamplingConfig
@@ -141,6 +141,7 @@ def main() -> None:
                     for name, reports in found.items()
                 }
                 keep(arguments.out, {"settings": settings, "rows": rows})
+    atomic.write_text(arguments.out.with_suffix(".md"), table(found) + "\n")
     print(table(found))
 
 
