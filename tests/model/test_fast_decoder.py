@@ -39,7 +39,7 @@ def written(model: GPT, decoder: FastDecoder) -> FastDecoder:
         keys, values, weights = others[:layers], others[layers : 2 * layers], others[2 * layers :]
         return [step(ids_B, ends_B, positions_T, keys, values, weights)]
 
-    decoder.__dict__["_one"] = decoder.__dict__["_many"] = run
+    decoder.__dict__["_steps"] = (run, run)
     return decoder
 
 

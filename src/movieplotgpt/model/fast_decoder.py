@@ -68,19 +68,16 @@ class FastDecoder(Decoder):
         ends_B = torch.from_numpy(cache.lengths.copy())
         stop = cache.length + 1
         assert stop <= self.config.context_length, f"{stop} tokens in a context of {self.config.context_length}"
-        step = self._one if len(ids_B) == 1 else self._many
+        step = self._steps[len(ids_B) > 1]
         keys, values = cache.keys.unbind(), cache.values.unbind()
         [logits_BV] = step([ids_B.contiguous(), ends_B, self._positions_T[:stop], *keys, *values, *self._weights])
         cache.advance(1)
         return logits_BV
 
     @cached_property
-    def _one(self) -> _Step:
-        return _load(self, 1)
-
-    @cached_property
-    def _many(self) -> _Step:
-        return _load(self, 2)
+    def _steps(self) -> tuple[_Step, _Step]:
+        """For one text, and for several; both compiled when the first is needed, so that nobody waits twice."""
+        return _load(self, 1), _load(self, 2)
 
 
 _Step = Callable[[list[Tensor]], list[Tensor]]
