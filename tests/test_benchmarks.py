@@ -153,13 +153,13 @@ def test_ways_of_writing_are_set_beside_real_texts_and_none_is_measured_twice(
     prepare(read_settings(RunConfig, films_toml), plots_csv, tmp_path / "data")
     save_checkpoint(tmp_path / "model", tiny_checkpoint())
     given = ["--data", str(tmp_path / "data"), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "out.json")]
-    given += ["--samples", "5", "--only", "default"]
+    given += ["--samples", "5", "--only", "no guidance"]
     run("decoding", *given, "--seeds", "1")
-    before = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["rows"]["default"]["1"]
+    before = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["rows"]["no guidance"]["1"]
     printed = run("decoding", *given, "--seeds", "1", "2")
-    after = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["rows"]["default"]
+    after = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["rows"]["no guidance"]
     assert after["1"] == before and [*after] == ["1", "2"]
-    assert "| real A |" in printed and "| default |" in printed and "±" in printed
+    assert "| real A |" in printed and "| no guidance |" in printed and "±" in printed
 
 
 @pytest.mark.slow
