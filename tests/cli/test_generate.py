@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -431,11 +431,16 @@ def test_the_model_may_be_a_run_or_a_published_name(
     assert capsys.readouterr().out == expected[1]
 
 
-def test_the_memory_of_many_texts_is_said_beforehand(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_memory_of_many_texts_is_said_beforehand(
+    run: Run, tiny_checkpoint: Callable[..., Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("movieplotgpt.generation.generator.TEXTS_AT_ONCE", 3)
+    monkeypatch.setattr("movieplotgpt.model.sizes.kv_cache_bytes", lambda *_, batch, bytes_per_value: batch * 10**9)
     asked = ("--title", "Ada", "--max-tokens", "2", "--seed", "1")
     assert "texts" not in run(*asked, "-n", "3")[2]
-    assert run(*asked, "-n", "4")[2].startswith("4 texts, 3 at a time, in 0.0 GB\n")
+    assert run(*asked, "-n", "4")[2].startswith("4 texts, 3 at a time, in 3.0 GB\n")
+    save_checkpoint(Path("guided"), replace(tiny_checkpoint(), info={"settings": {"windows": {"no_title": 0.1}}}))
+    assert run(*asked, "-n", "4", "--model", "guided")[2].startswith("4 texts, 3 at a time, in 6.0 GB\n"), "read twice"
 
 
 @pytest.mark.slow
