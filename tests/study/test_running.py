@@ -19,6 +19,7 @@ from movieplotgpt.study.grid import Cell, Study
 from movieplotgpt.study.results import load_results
 from movieplotgpt.study.running import steps_for
 from movieplotgpt.text.token_files import PreparedCorpus
+from movieplotgpt.training.run import RunFolder
 
 StudyOf = Callable[..., Path]
 FLOPS = 3e10
@@ -127,6 +128,23 @@ def test_a_study_that_is_killed_trains_only_what_is_missing(
     assert len(lines) == 7 and lines[0].startswith("size,tokenizer,budget")
     assert main(command) == 0
     assert "6 of 6 runs are there already" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_study_that_is_ended_ends_its_trainings_and_goes_on(study_of: StudyOf, plots_csv: Path) -> None:
+    path = study_of('sizes = ["tiny"]', 'tokenizers = ["char"]', "flops = [1e12]")
+    command = [sys.executable, "-m", "movieplotgpt", "compare", str(path), "--source", str(plots_csv), "--out", "out"]
+    started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 300
+    while not (lines := list(Path("out/runs").glob("*/metrics.jsonl"))) or not lines[0].stat().st_size:
+        assert started.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    run = lines[0].parent
+    started.send_signal(signal.SIGTERM)
+    assert "interrupted" in started.communicate(timeout=120)[1] and started.returncode == 130
+    assert (run / "last" / "training").exists()  # the training saved itself
+    with RunFolder(run).taken(), RunFolder(Path("out")).taken():
+        pass  # and both have ended
 
 
 @pytest.mark.slow

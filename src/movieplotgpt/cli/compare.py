@@ -55,6 +55,7 @@ def compare(
     planned = Study.read(study, out)
     with stage_bars() as progress:
         planned.prepare(source, progress)
+    _end_as_interrupted()
     failed = run_study(planned, jobs=jobs, say=lambda text: print(text, file=sys.stderr, flush=True))
     if len(failed) == len(planned.cells):
         raise TrainingError(failed[0])
@@ -67,6 +68,15 @@ def compare(
     print(study_markdown(results), end="", flush=True)
     if failed:
         raise TrainingError("; ".join([*failed, "the same command goes on with what is missing"]))
+
+
+def _end_as_interrupted() -> None:
+    """A closed terminal and SIGTERM end the runs as Ctrl-C does."""
+    import signal
+
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
 
 
 def _suggested(text: Path, out: Path, minutes: float, title_column: str | None, text_column: str | None) -> Path:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
 from movieplotgpt.atomic import recover_folder
 from movieplotgpt.errors import TrainingError
@@ -24,19 +25,20 @@ def run_study(study: Study, *, jobs: int = 1, say: Callable[[str], None] = print
     """Train and score what is missing, ``jobs`` at a time; ``say`` is told of each that is done.
 
     A run that was cut short goes on from its last checkpoint; of a run that fails what it said is returned, and the others
-    go on.
+    go on. What ends this ends the runs as well: a training saves itself first.
 
     Raises:
         TrainingError: another process works in the folder.
     """
     failed: list[str] = []
+    commands = _Commands()
     with RunFolder(study.out).taken():
         missing = [cell for cell in study.cells if not study.evaluation(cell).exists()]
         done = len(study.cells) - len(missing)
         if done:
             say(f"{done} of {len(study.cells)} runs are there already")
         with ThreadPoolExecutor(jobs) as pool:
-            running = {pool.submit(_train_and_score, study, cell, jobs): cell for cell in missing}
+            running = {pool.submit(_train_and_score, study, cell, jobs, commands): cell for cell in missing}
             try:
                 for ended in as_completed(running):
                     name = running[ended].name
@@ -48,15 +50,16 @@ def run_study(study: Study, *, jobs: int = 1, say: Callable[[str], None] = print
                     done += 1
                     say(f"{name}: done, {done} of {len(study.cells)}")
             except BaseException:
+                commands.end()
                 pool.shutdown(cancel_futures=True)
                 raise
     return failed
 
 
-def _train_and_score(study: Study, cell: Cell, jobs: int) -> None:
+def _train_and_score(study: Study, cell: Cell, jobs: int, commands: _Commands) -> None:
     run, corpus = study.run(cell), PreparedCorpus.load(study.data(cell))
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))} if jobs > 1 else {}
-    call = partial(_call, study.out / "runs" / f"{study.key(cell)}.log", environment=threads)
+    call = partial(commands.run, study.out / "runs" / f"{study.key(cell)}.log", environment=threads)
     common = ["--data", str(study.data(cell))]
     recover_folder(run.last)
     if (run.last / STATE_FOLDER).exists():
@@ -90,12 +93,37 @@ def steps_for(config: RunConfig, corpus: PreparedCorpus, flops: float) -> int:
     return max(1, round(flops / (training_flops_per_token(network) * rows * network.context_length)))
 
 
-def _call(log: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as out:
+class _Commands:
+    """Commands of ours in processes of their own, from several threads; none outlives `end`."""
+
+    def __init__(self) -> None:
+        self._lock, self._ended = Lock(), False
+        self._running: set[subprocess.Popen[bytes]] = set()
+
+    def run(self, log: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Run one to its end; what it prints goes to ``log``.
+
+        Raises:
+            TrainingError: it failed, or was ended.
+        """
+        log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "movieplotgpt", *arguments]
-        code = subprocess.run(command, stdout=out, stderr=out, env={**os.environ, **environment}).returncode
-    if code:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        why = f"ended by signal {-code}, for want of memory perhaps" if code < 0 or not lines else lines[-1]
-        raise TrainingError(f"{why}; all it said is in {log}")
+        with log.open("ab") as out:
+            with self._lock:
+                if self._ended:
+                    raise TrainingError("the study was ended; the same command goes on with it")
+                process = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, **environment})
+                self._running.add(process)
+            code = process.wait()
+            self._running.discard(process)
+        if code:
+            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            why = f"ended by signal {-code}, for want of memory perhaps" if code < 0 or not lines else lines[-1]
+            raise TrainingError(f"{why}; all it said is in {log}")
+
+    def end(self) -> None:
+        """Ask what runs to end, and start no more."""
+        with self._lock:
+            self._ended = True
+            for process in self._running.copy():
+                process.terminate()
