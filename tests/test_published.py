@@ -132,7 +132,7 @@ def test_transformers_writes_the_same_60_greedy_tokens(name: str) -> None:
     for prompt in prompts_for(name, checkpoint):
         writing = Writing(prompt, ours, context_length, SamplingConfig(temperature=0, max_tokens=60), seed=0)
         begun = len(writing.body)
-        for _ in write(Decoder(checkpoint.model), [writing], ours.vocab_size):
+        for _ in write(Decoder(checkpoint.model), [writing], ours.vocab_size, room=2):
             pass
         ids_BT = tokenizer(prompt.header + prompt.begun, return_tensors="pt").input_ids
         output_BT = model.generate(ids_BT, do_sample=False, max_new_tokens=60)

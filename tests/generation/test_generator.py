@@ -66,7 +66,7 @@ def test_cached_generation_is_full_recomputation_also_past_the_context(
     config = SamplingConfig(seed=3, max_tokens=200, **settings)  # three contexts of 64
     prompt = generator.form.from_title("Mars, Texas")
     writing = Writing(prompt, checkpoint.tokenizer, 64, config, seed=3)
-    for _ in write(Decoder(checkpoint.model), [writing], checkpoint.tokenizer.vocab_size):
+    for _ in write(Decoder(checkpoint.model), [writing], checkpoint.tokenizer.vocab_size, room=2):
         pass
     expected = recomputed(checkpoint, prompt, config, 3, 200)
     assert writing.body == expected
@@ -247,7 +247,7 @@ def test_what_was_taken_back_leaves_no_trace_in_the_cache(tiny_checkpoint: Make)
             return int(random.integers(1, min(9, self.tokens) + 1)) if random.random() < 0.1 else 0
 
     writing = Wavering(prompt, tokenizer, 64, config, seed=0)
-    for _ in write(Decoder(checkpoint.model), [writing], tokenizer.vocab_size):
+    for _ in write(Decoder(checkpoint.model), [writing], tokenizer.vocab_size, room=2):
         pass
     assert len(writing.body) == writing.tokens == 150 and writing.second_thoughts > 10
     again = Writing(prompt, tokenizer, 64, config, seed=0)
@@ -431,7 +431,7 @@ def test_padding_ids_are_never_drawn(tiny_checkpoint: Make) -> None:
         checkpoint.model.model.embed_tokens.weight[vocab_size:] = 100 * checkpoint.model.model.embed_tokens.weight[:1]
     config = SamplingConfig(temperature=5, min_p=None, max_tokens=60)
     writing = Writing(Prompt("a\n"), checkpoint.tokenizer, 64, config, seed=0)
-    for _ in write(Decoder(checkpoint.model), [writing], vocab_size):
+    for _ in write(Decoder(checkpoint.model), [writing], vocab_size, room=2):
         pass
     assert max(writing.body) < vocab_size
 
@@ -511,7 +511,7 @@ def test_transformers_writes_the_same_greedy_text(
         prompt = generator.form.from_title(title)
         greedy = SamplingConfig(temperature=0, max_tokens=60)
         ours = Writing(prompt, generator.checkpoint.tokenizer, 256, greedy, seed=0)
-        for _ in write(Decoder(generator.checkpoint.model), [ours], generator.checkpoint.tokenizer.vocab_size):
+        for _ in write(Decoder(generator.checkpoint.model), [ours], generator.checkpoint.tokenizer.vocab_size, room=2):
             pass
         inputs = tokenizer(prompt.header, return_tensors="pt")
         output_BT = model.generate(inputs.input_ids, do_sample=False, max_new_tokens=60)

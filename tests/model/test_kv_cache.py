@@ -72,6 +72,7 @@ operations = st.one_of(
     st.tuples(st.just("forget"), st.just(0)),
     st.tuples(st.just("copy"), st.integers(0, 3), st.integers(0, 3)),
     st.tuples(st.just("keep"), st.permutations([0, 1, 2, 3]), st.integers(1, 4)),
+    st.tuples(st.just("add"), st.just(0)),
 )
 
 
@@ -97,6 +98,10 @@ def test_each_text_has_what_it_was_given(batch: int, done: list[tuple]) -> None:
                 order = beside.cache.keep(kept)
                 assert sorted(order) == sorted(kept)
                 beside.texts = [beside.texts[row] for row in order]
+            case "add":
+                if rows < batch:
+                    assert beside.cache.add() == rows
+                    beside.texts.append([])
             case "copy":
                 source, row = (number % rows for number in of)
                 beside.cache.copy(source, row)

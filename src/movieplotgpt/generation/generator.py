@@ -202,8 +202,7 @@ class PlotGenerator:
             if progress:
                 progress(next(ended), len(candidates))
 
-        batches = (candidates[start : start + TEXTS_AT_ONCE] for start in range(0, len(candidates), TEXTS_AT_ONCE))
-        plots = (plot for batch in batches for plot in self._batch(batch, one_more))
+        plots = iter(self._batch(candidates, one_more))
         return [self._best(request, list(islice(plots, request.candidates))) for request in requests]
 
     def _best(self, request: _Request, plots: Sequence[Plot]) -> Plot:
@@ -250,7 +249,9 @@ class PlotGenerator:
         )
 
     def _write(self, writings: Sequence[Writing]) -> Iterator[tuple[int, str]]:
-        return write(self._decoder(), writings, self.checkpoint.tokenizer.vocab_size)
+        readings = max((writing.readings for writing in writings), default=1)
+        room = TEXTS_AT_ONCE * readings
+        return write(self._decoder(), writings, self.checkpoint.tokenizer.vocab_size, room=room)
 
     def _decoder(self) -> Decoder:
         """Made when it is first needed, and anew when the weights have changed since, as they do in training."""

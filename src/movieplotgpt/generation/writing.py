@@ -25,6 +25,8 @@ FREE_REPETITIONS = {"bpe": 5, "char": 20, "byte": 20}  # tokens: a name, and wha
 BREAKERS = '\n.,"'  # DRY sees no repetition across them
 SECOND_THOUGHTS = 500  # of one text; then it may be as it is
 PATIENCE = 50  # characters after which a wish is worth one nat more, up to URGENT
+# what says nothing of how a token is chosen, but by its seed and when to end
+OF_ONE_TEXT = {"seed", "n", "min_tokens", "max_tokens", "target_characters", "stop", "must_mention", "best_of"}
 URGENT = 10.0  # nats: a wish that is begun is finished
 
 
@@ -50,6 +52,7 @@ class Writing:
         copies: CopyIndex | None = None,
     ) -> None:
         self.config, self.context_length, self.end_id = config, context_length, tokenizer.end_id
+        self.rules = config.model_dump_json(exclude=OF_ONE_TEXT)  # texts of the same are drawn together
         headers = [prompt.header] if without_title is None else [prompt.header, without_title]
         needed = int(TOKENS_A_CHARACTER[tokenizer.kind] * (config.target_characters or 0))
         self.max_tokens = config.max_tokens or max(MAX_TOKENS[tokenizer.kind], needed)
@@ -71,6 +74,11 @@ class Writing:
         self._wishes = {wish: tokenizer.encode(f" {wish}").tolist() for wish in config.must_mention}
 
     @property
+    def readings(self) -> int:
+        """How often each token is read: once, or twice behind two headers."""
+        return len(self.headers)
+
+    @property
     def tokens(self) -> int:
         """How many tokens were written."""
         return len(self.chosen)
@@ -78,7 +86,7 @@ class Writing:
     @property
     def title_gain(self) -> float | None:
         """By how many nats a token the title made the text likelier; None where it is not read without one."""
-        if len(self.headers) < 2:
+        if self.readings < 2:
             return None
         return fmean(each.gain or 0.0 for each in self.chosen) if self.chosen else 0.0
 

@@ -31,6 +31,7 @@ class KVCache:
         self.values = torch.zeros(shape, dtype=dtype, device=device)
         self.max_length = max_length
         self.lengths = np.zeros(batch, np.int64)  # tokens read of each text
+        self._room = (self.keys, self.values, self.lengths)
 
     @property
     def length(self) -> int:
@@ -79,9 +80,9 @@ class KVCache:
         view.max_length, view.lengths = self.max_length, self.lengths[row : row + 1]
         return view
 
-    def copy(self, source: int, row: int) -> None:
-        """Make ``row`` hold what ``source`` holds."""
-        length = int(self.lengths[source])
+    def copy(self, source: int, row: int, length: int | None = None) -> None:
+        """Make ``row`` hold what ``source`` holds, or its first ``length`` tokens."""
+        length = int(self.lengths[source]) if length is None else length
         for part in (self.keys, self.values):
             part[:, row, :, :length] = part[:, source, :, :length]
         self.lengths[row] = length
@@ -93,6 +94,16 @@ class KVCache:
         for row, place in zip(sorted(row for row in rows if row >= len(rows)), freed, strict=True):
             self.copy(row, place)
             order[place] = row
-        self.keys, self.values = self.keys[:, : len(order)], self.values[:, : len(order)]
-        self.lengths = self.lengths[: len(order)]
+        self._use(len(order))
         return order
+
+    def add(self) -> int:
+        """Begin another text where one has left; its row."""
+        row = len(self.lengths)
+        self._use(row + 1)
+        self.lengths[row] = 0
+        return row
+
+    def _use(self, rows: int) -> None:
+        keys, values, lengths = self._room
+        self.keys, self.values, self.lengths = keys[:, :rows], values[:, :rows], lengths[:rows]

@@ -1,0 +1,135 @@
+"""Texts that join and leave a batch at any time are those that are written alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from movieplotgpt.generation.decoding import Batch, write
+from movieplotgpt.generation.guidance import header_without_title
+from movieplotgpt.generation.prompts import PromptForm
+from movieplotgpt.generation.settings import SamplingConfig
+from movieplotgpt.generation.writing import Writing
+from movieplotgpt.model.checkpoints import Checkpoint
+from movieplotgpt.model.decoder import Decoder
+from movieplotgpt.model.kv_cache import KVCache
+
+Make = Callable[..., Checkpoint]
+TITLES = ("Ada", "Mars, Texas", "The Long Way to the Lighthouse")
+
+
+@pytest.fixture
+def checkpoint(tiny_checkpoint: Make) -> Checkpoint:
+    """A model that claims to be trained with the empty title; it hardly ever ends by itself."""
+    made = replace(tiny_checkpoint(), info={"settings": {"windows": {"no_title": 0.1}}})
+    made.model.model.embed_tokens.weight.data[0] *= 0.2
+    return made
+
+
+class CountingDecoder(Decoder):
+    """Counts the prompts it reads."""
+
+    prompts = 0
+
+    def read(self, ids_BT: Tensor, cache: KVCache) -> Tensor:
+        self.prompts += ids_BT.shape[1] > 1
+        return super().read(ids_BT, cache)
+
+
+def writing(checkpoint: Checkpoint, seed: int, *, title: str = "Ada", begin: str = "", **settings: Any) -> Writing:
+    prompt = PromptForm(checkpoint).from_title(title, begin=begin)
+    config = SamplingConfig(**{"seed": seed, "guidance": 1.0, "max_tokens": 20, **settings})
+    guidance = config.guidance or 1.0
+    without = header_without_title(checkpoint, prompt) if guidance > 1 else None
+    return Writing(prompt, checkpoint.tokenizer, 64, config, seed=seed, without_title=without)
+
+
+def alone(checkpoint: Checkpoint, text: Writing) -> list[int]:
+    for _ in write(Decoder(checkpoint.model), [text], checkpoint.tokenizer.vocab_size, room=2):
+        pass
+    return text.body
+
+
+@st.composite
+def crowds(draw: st.DrawFn) -> list[tuple[int, int, dict]]:
+    """When a text comes, after how many tokens it is to leave, and what it is."""
+    text = st.fixed_dictionaries(
+        {
+            "seed": st.integers(0, 1000),
+            "title": st.sampled_from(TITLES),
+            "guidance": st.sampled_from([1.0, 1.7]),
+            "max_tokens": st.integers(1, 90),  # the context is 64
+        }
+    )
+    return draw(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([5, 1000]), text), min_size=1, max_size=8))
+
+
+@given(crowd=crowds())
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_crowd_writes_what_each_writes_alone(checkpoint: Checkpoint, crowd: list[tuple[int, int, dict]]) -> None:
+    batch = Batch(Decoder(checkpoint.model), checkpoint.tokenizer.vocab_size, room=5)
+    waiting = [(leaves, writing(checkpoint, **text), text) for _, leaves, text in crowd]
+    pauses = [pause for pause, *_ in crowd]
+    texts = [(leaves, text, asked) for leaves, text, asked in waiting]
+    while waiting or batch.texts:
+        while waiting and pauses[-len(waiting)] <= 0 and waiting[0][1].readings <= batch.free:
+            batch.join(waiting.pop(0)[1])
+        if waiting:
+            pauses[-len(waiting)] -= 1
+        if batch.texts:
+            batch.step()
+        for leaves, text, _ in texts:
+            if text in batch.texts and text.tokens >= leaves:
+                batch.leave(text)
+        assert batch.free == 5 - sum(text.readings for text in batch.texts)
+    for leaves, text, asked in texts:
+        expected = alone(checkpoint, writing(checkpoint, **asked))
+        assert text.body == (expected if text.finish_reason else expected[: text.tokens])
+        assert text.finish_reason or text.tokens == leaves
+
+
+def test_a_prompt_that_others_began_with_is_read_once(checkpoint: Checkpoint) -> None:
+    decoder = CountingDecoder(checkpoint.model)
+    batch = Batch(decoder, checkpoint.tokenizer.vocab_size, room=4)
+    first, second, other = writing(checkpoint, 1), writing(checkpoint, 2), writing(checkpoint, 3, title="Mars, Texas")
+    batch.join(first)
+    batch.step()
+    batch.step()
+    batch.join(second)
+    assert decoder.prompts == 1
+    batch.join(other)
+    assert decoder.prompts == 2
+    batch.leave(first)
+    while batch.texts:
+        batch.step()
+    assert second.body == alone(checkpoint, writing(checkpoint, 2)) and other.body == alone(
+        checkpoint, writing(checkpoint, 3, title="Mars, Texas")
+    )
+
+
+def test_a_prompt_is_read_again_where_its_window_has_moved(checkpoint: Checkpoint) -> None:
+    long = writing(checkpoint, 1, max_tokens=100, begin="The baker")  # past the context of 64
+    batch = Batch(Decoder(checkpoint.model), checkpoint.tokenizer.vocab_size, room=2)
+    batch.join(long)
+    while long.tokens < 70 and not long.finish_reason:
+        batch.step()
+    assert long.finish_reason is None, "it ended before the window moved: nothing is tested"
+    late = writing(checkpoint, 2, begin="The baker")
+    batch.join(late)
+    while batch.texts:
+        batch.step()
+    assert late.body == alone(checkpoint, writing(checkpoint, 2, begin="The baker")) and long.body == alone(
+        checkpoint, writing(checkpoint, 1, max_tokens=100, begin="The baker")
+    )
+
+
+def test_what_has_no_room_is_not_taken(checkpoint: Checkpoint) -> None:
+    batch = Batch(Decoder(checkpoint.model), checkpoint.tokenizer.vocab_size, room=1)
+    with pytest.raises(AssertionError, match="no room"):
+        batch.join(writing(checkpoint, 1, guidance=1.5))
