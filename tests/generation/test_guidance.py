@@ -124,15 +124,14 @@ def test_the_best_of_several_gains_most_by_its_title(generator: PlotGenerator, g
     one = SamplingConfig(max_tokens=20, guidance=guidance)
     config = one.model_copy(update={"best_of": 6})
     plot = generator.plot("Mars, Texas", seed=5, sampling=config)
-    request = generator._request(generator.form.from_title("Mars, Texas"), config, 5)
-    candidates = generator._batch([request.candidate(i) for i in range(6)])
+    [request] = generator.requests("Mars, Texas", seed=5, sampling=config)
+    writings = [generator.writing(candidate) for candidate in request.all_candidates()]
+    assert {number for number, _ in generator.write(writings)} == set(range(6))
+    candidates = [generator.plot_of(request, writing) for writing in writings]
     assert candidates[0] == generator.plot("Mars, Texas", seed=5, sampling=one)
     assert len({candidate.text for candidate in candidates}) == 6
     gains = []
-    for rank in range(6):
-        writing = generator._writing(request.candidate(rank))
-        for _ in generator._write([writing]):
-            pass
+    for writing in writings:
         lost = [nats_of(checkpoint, header, writing.body) for header in writing.headers]
         gains.append((lost[1] - lost[0]) / len(writing.body))
     assert [each.title_gain for each in candidates] == pytest.approx(gains, abs=1e-5)

@@ -16,7 +16,8 @@ from movieplotgpt.cli.surprise import show_surprise
 from movieplotgpt.errors import PromptError
 
 if TYPE_CHECKING:
-    from movieplotgpt.generation.generator import Plot, PlotGenerator
+    from movieplotgpt.generation.generator import PlotGenerator
+    from movieplotgpt.generation.plots import Plot
     from movieplotgpt.generation.settings import SamplingConfig
 
 Length = Literal["short", "medium", "long"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from movieplotgpt.generation.generator import Plot
+    from movieplotgpt.generation.plots import Plot
 
 COLOURS = (  # up to so many bits of surprise
     (1.0, "default"),

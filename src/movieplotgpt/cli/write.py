@@ -17,7 +17,8 @@ from movieplotgpt.config import override
 from movieplotgpt.errors import ConfigError, MoviePlotGPTError
 
 if TYPE_CHECKING:
-    from movieplotgpt.generation.generator import Plot, PlotGenerator
+    from movieplotgpt.generation.generator import PlotGenerator
+    from movieplotgpt.generation.plots import Plot
     from movieplotgpt.generation.settings import SamplingConfig
 
 HELP = """Type a title, and a plot appears (or the begin of a text, where a model knows no titles); Ctrl-C stops it. An

@@ -15,7 +15,8 @@ from movieplotgpt.evaluation.embeddings import Encoder, own_title_ranks, similar
 from movieplotgpt.evaluation.floors import shuffled_sentences, trigram_texts
 from movieplotgpt.evaluation.held_out import Progress, draw_documents
 from movieplotgpt.evaluation.intervals import bits_per_character
-from movieplotgpt.generation.generator import TEXTS_AT_ONCE, Plot, PlotGenerator
+from movieplotgpt.generation.generator import TEXTS_AT_ONCE, PlotGenerator
+from movieplotgpt.generation.plots import Plot
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.scoring import score_documents

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import count, islice
 from pathlib import Path
@@ -16,10 +16,11 @@ from movieplotgpt.errors import DataError, PromptError
 from movieplotgpt.generation.copying import copy_index
 from movieplotgpt.generation.decoding import write
 from movieplotgpt.generation.guidance import USUAL, best, header_without_title, knows_no_title
+from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
 from movieplotgpt.generation.prompts import Prompt, PromptForm
 from movieplotgpt.generation.sampling import Chosen, fresh_seed
 from movieplotgpt.generation.settings import SamplingConfig
-from movieplotgpt.generation.writing import FinishReason, Seed, Writing
+from movieplotgpt.generation.writing import Writing
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint
 from movieplotgpt.model.decoder import Decoder
 from movieplotgpt.model.fast_decoder import FastDecoder
@@ -27,47 +28,6 @@ from movieplotgpt.text.copies import CopyIndex
 
 Progress: TypeAlias = Callable[[int, int], None]  # (done, total)
 TEXTS_AT_ONCE = 64  # each takes a KV cache of its own: 9 MB in the default model, half of it where it is fast
-
-
-@dataclass(frozen=True)
-class TokenProbability:
-    """A token that was written: its log-probability under the model, in nats, and the likeliest ones in its place."""
-
-    text: str
-    logprob: float
-    others: tuple[tuple[str, float], ...] = ()
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A text and how it came about.
-
-    ``text`` is all that stands behind the header: what the prompt had begun, and what the model wrote. ``tokens`` counts
-    what it wrote, without the end token. ``finish_reason`` is "stop" where the text ended, by itself or before a stop
-    string, "length" where it was cut at ``max_tokens``, "unmet" where what it must mention did not come up, "stopped"
-    where a stream was. ``changes`` says what was changed in the prompt: ``é→e``; ``begun`` is the text's begin that the
-    prompt gave. ``title_gain`` is by how
-    many nats a token the title made the text likelier, where it was read without one, too. ``probabilities`` holds each
-    token that was written, where ``logprobs`` asked for them.
-    """
-
-    title: str
-    prompt: str
-    text: str
-    finish_reason: FinishReason
-    seed: int
-    tokens: int
-    max_tokens: int
-    hints: Mapping[str, str] = field(default_factory=dict)
-    changes: tuple[str, ...] = ()
-    begun: str = ""
-    title_gain: float | None = field(
-        default=None, compare=False
-    )  # differs in the last digits, written alone or beside others
-    probabilities: tuple[TokenProbability, ...] = ()
-
-    def __str__(self) -> str:
-        return self.text
 
 
 class PlotGenerator:
@@ -141,10 +101,10 @@ class PlotGenerator:
         **settings: Any,
     ) -> PlotStream:
         """Write one plot piece by piece; the same errors as ``plot``, at once."""
-        config = self.settled(sampling, settings)
-        if config.n != 1:
-            raise PromptError(f"one plot is asked for, and n={config.n}; plots([title], n={config.n}) writes several")
-        return PlotStream(self, self._request(self._prompt(title, prompt, begin, hints), config, _seed(config)))
+        requests = self.requests(title, prompt=prompt, begin=begin, hints=hints, sampling=sampling, **settings)
+        if (n := len(requests)) > 1:
+            raise PromptError(f"one plot is asked for, and n={n}; plots([title], n={n}) writes several")
+        return PlotStream(self, requests[0])
 
     def plots(
         self,
@@ -165,13 +125,38 @@ class PlotGenerator:
             PromptError: the model knows no titles, or not such a hint.
             ConfigError: no such sampling setting, or not such a value.
         """
+        requests = self.requests(titles, prompt=prompt, begin=begin, hints=hints, sampling=sampling, **settings)
+        candidates = [candidate for request in requests for candidate in request.all_candidates()]
+        writings = [self.writing(candidate) for candidate in candidates]
+        ended = count(1)
+        for number, _ in self.write(writings):
+            if progress and writings[number].finish_reason:
+                progress(next(ended), len(candidates))
+        plots = map(self.plot_of, candidates, writings)
+        return [self.best(request, list(islice(plots, request.candidates))) for request in requests]
+
+    def requests(
+        self,
+        titles: str | Sequence[str] = "",
+        *,
+        prompt: str | None = None,
+        begin: str = "",
+        hints: Mapping[str, str] | None = None,
+        sampling: SamplingConfig | None = None,
+        **settings: Any,
+    ) -> list[PlotRequest]:
+        """What ``plots`` with these arguments writes, one for each plot; the same errors."""
         config = self.settled(sampling, settings)
-        seed = _seed(config)
+        seed = fresh_seed() if config.seed is None else config.seed
         prompts = [
             self._prompt(title, prompt, begin, hints) for title in ([titles] if isinstance(titles, str) else titles)
         ]
         each = (prompt for prompt in prompts for _ in range(config.n))
-        return self._best_of([self._request(prompt, config, seed + i) for i, prompt in enumerate(each)], progress)
+        requests = [PlotRequest(prompt, config, seed + i) for i, prompt in enumerate(each)]
+        for request in requests[:: config.n]:
+            if request.compared:
+                header_without_title(self.checkpoint, request.prompt)  # there is none: said before anything is written
+        return requests
 
     def settled(
         self, sampling: SamplingConfig | None = None, settings: Mapping[str, Any] | None = None
@@ -187,25 +172,8 @@ class PlotGenerator:
             return config.model_copy(update={"guidance": USUAL if knows_no_title(self.checkpoint) else 1.0})
         return config
 
-    def _request(self, prompt: Prompt, config: SamplingConfig, seed: int) -> _Request:
-        request = _Request(prompt, config, seed)
-        if request.compared:
-            header_without_title(self.checkpoint, prompt)  # that there is none is said before anything is written
-        return request
-
-    def _best_of(self, requests: Sequence[_Request], progress: Progress | None = None) -> list[Plot]:
-        """One plot for each request: the best of its candidates, of which the first is what it alone would be."""
-        candidates = [request.candidate(i) for request in requests for i in range(request.candidates)]
-        ended = count(1)
-
-        def one_more() -> None:
-            if progress:
-                progress(next(ended), len(candidates))
-
-        plots = iter(self._batch(candidates, one_more))
-        return [self._best(request, list(islice(plots, request.candidates))) for request in requests]
-
-    def _best(self, request: _Request, plots: Sequence[Plot]) -> Plot:
+    def best(self, request: PlotRequest, plots: Sequence[Plot]) -> Plot:
+        """The best of a request's candidates; the first of them is what it alone would be."""
         if len(plots) == 1:
             return plots[0]
         gains = [plot.title_gain or 0.0 for plot in plots]
@@ -219,15 +187,6 @@ class PlotGenerator:
             invented = []
         return 0 if plot.finish_reason != "stop" else 1 if invented else 2
 
-    def _batch(self, requests: Sequence[_Request], one_more: Callable[[], None] = lambda: None) -> list[Plot]:
-        writings = [self._writing(request) for request in requests]
-        pieces: list[list[str]] = [[] for _ in requests]
-        for number, piece in self._write(writings):
-            pieces[number].append(piece)
-            if writings[number].finish_reason:
-                one_more()
-        return [self._plot(*parts) for parts in zip(requests, writings, map("".join, pieces), strict=True)]
-
     def _prompt(self, title: str, prompt: str | None, begin: str, hints: Mapping[str, str] | None) -> Prompt:
         if prompt is None:
             return self.form.from_title(title, hints, begin)
@@ -237,7 +196,8 @@ class PlotGenerator:
             )
         return self.form.from_text(prompt)
 
-    def _writing(self, request: _Request) -> Writing:
+    def writing(self, request: PlotRequest) -> Writing:
+        """What a request writes, before its first token."""
         return Writing(
             request.prompt,
             self.checkpoint.tokenizer,
@@ -248,12 +208,13 @@ class PlotGenerator:
             copies=self.copies if request.config.avoid_copies is not None else None,
         )
 
-    def _write(self, writings: Sequence[Writing]) -> Iterator[tuple[int, str]]:
+    def write(self, writings: Sequence[Writing]) -> Iterator[tuple[int, str]]:
+        """Write them all; yields (which of them, what was added) for each token."""
         readings = max((writing.readings for writing in writings), default=1)
-        room = TEXTS_AT_ONCE * readings
-        return write(self._decoder(), writings, self.checkpoint.tokenizer.vocab_size, room=room)
+        vocab_size = self.checkpoint.tokenizer.vocab_size
+        return write(self.decoder(), writings, vocab_size, room=TEXTS_AT_ONCE * readings)
 
-    def _decoder(self) -> Decoder:
+    def decoder(self) -> Decoder:
         """Made when it is first needed, and anew when the weights have changed since, as they do in training."""
         weights = list(self.checkpoint.model.parameters())
         state = (self.checkpoint.model.compute_dtype, *((weight.data_ptr(), weight._version) for weight in weights))
@@ -261,13 +222,14 @@ class PlotGenerator:
             self._made = state, (FastDecoder if self.fast else Decoder)(self.checkpoint.model)
         return self._made[1]
 
-    def _plot(self, request: _Request, writing: Writing, written: str) -> Plot:
+    def plot_of(self, request: PlotRequest, writing: Writing) -> Plot:
+        """What came of a request."""
         assert writing.finish_reason is not None, "the text is still being written"
         prompt = request.prompt
         return Plot(
             title=prompt.title,
             prompt=prompt.header + prompt.begun,
-            text=prompt.begun + written,
+            text=prompt.begun + writing.told,
             finish_reason=writing.finish_reason,
             seed=request.seed,
             tokens=writing.tokens,
@@ -292,11 +254,9 @@ class PlotGenerator:
 class PlotStream(Iterator[str]):
     """The pieces of a plot as they are certain: never half a character, never the begin of a stop string."""
 
-    def __init__(self, generator: PlotGenerator, request: _Request) -> None:
+    def __init__(self, generator: PlotGenerator, request: PlotRequest) -> None:
         self._generator, self._request = generator, request
-        self._writing = generator._writing(request)
-        self._written: list[str] = []
-        self._best: Plot | None = None
+        self._writings = [generator.writing(candidate) for candidate in request.all_candidates()]
         self._pieces = self._run()
 
     def __next__(self) -> str:
@@ -310,62 +270,31 @@ class PlotStream(Iterator[str]):
     def stop(self) -> None:
         """Write no more; ``plot`` is then what was shown."""
         self._pieces.close()
-        if self._best is None and self._writing.finish_reason is None:
-            self._writing.finish_reason = "stopped"
+        for writing in self._writings:
+            writing.finish_reason = writing.finish_reason or "stopped"
 
     @property
     def plot(self) -> Plot:
         """The whole plot; reads the stream to its end."""
         for _ in self:
             pass
-        return self._best or self._generator._plot(self._request, self._writing, "".join(self._written))
+        return self._chosen()
+
+    def _chosen(self) -> Plot:
+        plots = map(self._generator.plot_of, self._request.all_candidates(), self._writings)
+        return self._generator.best(self._request, list(plots))
 
     def _run(self) -> Generator[str]:
         if self._request.candidates > 1:  # which is the best is known when all are written
-            [self._best] = self._generator._best_of([self._request])
-            yield self._best.text
+            for _ in self._generator.write(self._writings):
+                pass
+            yield self._chosen().text
             return
         if self._request.prompt.begun:
             yield self._request.prompt.begun
-        for _, piece in self._generator._write([self._writing]):
-            if piece:
-                self._written.append(piece)
-                yield piece
-
-
-@dataclass(frozen=True)
-class _Request:
-    """One text to be written; the ``rank``-th candidate of several draws by its own numbers."""
-
-    prompt: Prompt
-    config: SamplingConfig
-    seed: int
-    rank: int = 0
-
-    @property
-    def drawn_by(self) -> Seed:
-        """What seeds the draws: of the first candidate the seed itself."""
-        return (self.seed, self.rank) if self.rank else self.seed
-
-    @property
-    def candidates(self) -> int:
-        """How many texts to choose from; without a title there is nothing to choose by."""
-        return self.config.best_of or 1 if self.prompt.title else 1
-
-    @property
-    def compared(self) -> bool:
-        """Whether it is read without its title, too: to be guided, or to know the best."""
-        return bool(self.prompt.title) and ((self.config.guidance or 1) > 1 or self.candidates > 1)
-
-    def candidate(self, rank: int) -> _Request:
-        """The same with its own draws."""
-        return replace(self, rank=rank)
+        yield from (piece for _, piece in self._generator.write(self._writings) if piece)
 
 
 def _settled(sampling: SamplingConfig | None, settings: Mapping[str, Any]) -> SamplingConfig:
     given = sampling.model_dump() if sampling else {}
     return build_settings(SamplingConfig, {**given, **settings}, where="sampling")
-
-
-def _seed(config: SamplingConfig) -> int:
-    return fresh_seed() if config.seed is None else config.seed

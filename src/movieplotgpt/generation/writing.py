@@ -84,6 +84,11 @@ class Writing:
         return len(self.chosen)
 
     @property
+    def told(self) -> str:
+        """The text that is certain by now; what the prompt had begun is not in it."""
+        return self._written[: self._told]
+
+    @property
     def title_gain(self) -> float | None:
         """By how many nats a token the title made the text likelier; None where it is not read without one."""
         if self.readings < 2:

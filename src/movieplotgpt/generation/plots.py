@@ -1,0 +1,82 @@
+"""What is asked for, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from movieplotgpt.generation.prompts import Prompt
+from movieplotgpt.generation.settings import SamplingConfig
+from movieplotgpt.generation.writing import FinishReason, Seed
+
+
+@dataclass(frozen=True)
+class TokenProbability:
+    """A token that was written: its log-probability under the model, in nats, and the likeliest ones in its place."""
+
+    text: str
+    logprob: float
+    others: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A text and how it came about.
+
+    ``text`` is all that stands behind the header: what the prompt had begun, and what the model wrote. ``tokens`` counts
+    what it wrote, without the end token. ``finish_reason`` is "stop" where the text ended, by itself or before a stop
+    string, "length" where it was cut at ``max_tokens``, "unmet" where what it must mention did not come up, "stopped"
+    where a stream was. ``changes`` says what was changed in the prompt: ``é→e``; ``begun`` is the text's begin that the
+    prompt gave. ``title_gain`` is by how many nats a token the title made the text likelier, where it was read without
+    one, too. ``probabilities`` holds each token that was written, where ``logprobs`` asked for them.
+    """
+
+    title: str
+    prompt: str
+    text: str
+    finish_reason: FinishReason
+    seed: int
+    tokens: int
+    max_tokens: int
+    hints: Mapping[str, str] = field(default_factory=dict)
+    changes: tuple[str, ...] = ()
+    begun: str = ""
+    title_gain: float | None = field(default=None, compare=False)  # beside others its last digits differ
+    probabilities: tuple[TokenProbability, ...] = ()
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class PlotRequest:
+    """One text to be written; the ``rank``-th candidate of several draws by its own numbers."""
+
+    prompt: Prompt
+    config: SamplingConfig
+    seed: int
+    rank: int = 0
+
+    @property
+    def drawn_by(self) -> Seed:
+        """What seeds the draws: of the first candidate the seed itself."""
+        return (self.seed, self.rank) if self.rank else self.seed
+
+    @property
+    def candidates(self) -> int:
+        """How many texts to choose from; without a title there is nothing to choose by."""
+        return self.config.best_of or 1 if self.prompt.title else 1
+
+    @property
+    def compared(self) -> bool:
+        """Whether it is read without its title, too: to be guided, or to know the best."""
+        return bool(self.prompt.title) and ((self.config.guidance or 1) > 1 or self.candidates > 1)
+
+    @property
+    def readings(self) -> int:
+        """How often each of its tokens is read."""
+        return 2 if self.compared else 1
+
+    def all_candidates(self) -> list[PlotRequest]:
+        """The same with draws of their own, the first with the request's."""
+        return [replace(self, rank=rank) for rank in range(self.candidates)]
