@@ -14,12 +14,13 @@ override SOURCE := $(value SOURCE)
 export TITLE SOURCE
 
 RUNTIME = $(VENV)/.runtime
+SERVE   = $(VENV)/.serve
 DEV     = $(VENV)/.dev
 PYTEST  = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help plot train test check check-all lint format clean
+.PHONY: help plot serve train test test-browser check check-all lint format clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,14 +28,20 @@ help: ## what can be made
 plot: $(RUNTIME) ## write a plot: make plot TITLE="The Lighthouse Keeper's Daughter"
 	@$(BIN)/movieplotgpt generate --title="$$TITLE" $(ARGS)
 
+serve: $(SERVE) ## an API and a page with the published models: make serve [ARGS="--port 8080"]
+	@$(BIN)/movieplotgpt serve $(ARGS)
+
 train: $(RUNTIME) ## train the default model: make train SOURCE=wiki_movie_plots_deduped.csv [CONFIG=...] [ARGS=...]
 	$(BIN)/movieplotgpt train $(CONFIG) $(if $(SOURCE),--source "$$SOURCE") $(ARGS)
 
 test: $(DEV) ## the tests, under three minutes, no network
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not browser"
+
+test-browser: $(DEV) ## the page in a real browser: Debian's chromium
+	$(PYTEST) tests/browser
 
 check: lint ## test, and ruff, mypy --strict, import-linter: before each commit
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not browser"
 
 check-all: lint ## check, and the slow tests: oracles, fuzz, real data (MOVIEPLOTGPT_DATA=folder)
 	$(PYTEST)
@@ -58,6 +65,10 @@ $(RUNTIME): requirements.txt pyproject.toml
 		{ echo "MoviePlotGPT needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV) >&2
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt -e . >&2
+	@touch $@
+
+$(SERVE): $(RUNTIME) requirements-dev.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -c requirements-dev.txt -e ".[serve]" >&2
 	@touch $@
 
 $(DEV): requirements-dev.txt $(RUNTIME)

@@ -6,6 +6,7 @@ MoviePlotGPTError            caught by the command line: one line, exit 1
 ├── CheckpointError          a model folder is missing, damaged or of another format
 ├── TrainingError            a run cannot start or go on
 ├── PromptError              a request for text cannot be met
+├── QueueFullError           a server has more to write than it takes
 ├── DownloadError            the network, or what came over it
 ├── StorageError             the disk: no space, no permission
 └── MissingExtraError        an optional dependency is not installed
@@ -39,6 +40,10 @@ class TrainingError(MoviePlotGPTError):
 
 class PromptError(MoviePlotGPTError):
     """A request for generated text cannot be met."""
+
+
+class QueueFullError(MoviePlotGPTError):
+    """More texts wait than a server takes; later there may be room."""
 
 
 class DownloadError(MoviePlotGPTError):

@@ -26,6 +26,7 @@ app = App(
 COMMANDS = {  # name: where it is, and its line in --help (so that --help imports none of them)
     "generate": ("generate:generate", "Write a plot for a title, or go on with a text."),
     "write": ("write:write", "Write with the model: titles in, plots out, again, from a sentence, keep."),
+    "serve": ("serve:serve", "Serve models: OpenAI's API, and a page to write with."),
     "copies": ("copies:copies", "Tell what of a text was copied from the training text, and from which film."),
     "train": ("train:train", "Train a model, from a TOML or straight from a text or table."),
     "prepare": ("prepare:prepare", "Clean, split and tokenize a corpus; print what was found."),
@@ -45,6 +46,7 @@ EXAMPLES = {  # what stands below a command's own --help
         """generate --input "A retired thief" --temperature 0.7 --seed 1""",
     ),
     "write": ("write", "write office-bpe --temperature 0.7"),
+    "serve": ("serve", "serve --model plots-bpe plots-large --port 8080"),
     "copies": ("copies plot.txt", "copies plot.txt --model plots-bpe --data data/plots-bpe"),
     "train": (
         "train mytext.txt --minutes 5",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -14,14 +14,13 @@ from movieplotgpt.cli.progress import progress_bar
 from movieplotgpt.cli.sampling import SamplingFlags, given, sampling_from
 from movieplotgpt.cli.surprise import show_surprise
 from movieplotgpt.errors import PromptError
+from movieplotgpt.generation.settings import LENGTHS, Length
 
 if TYPE_CHECKING:
     from movieplotgpt.generation.generator import PlotGenerator
     from movieplotgpt.generation.plots import Plot
     from movieplotgpt.generation.settings import SamplingConfig
 
-Length = Literal["short", "medium", "long"]
-LENGTHS: dict[Length, int] = {"short": 400, "medium": 1_000, "long": 2_000}  # characters
 CHANGES_SHOWN = 8
 TEXT = Parameter(allow_leading_hyphen=True)  # "-30-" is a film, "-" is stdin
 

@@ -25,6 +25,7 @@ from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint
 from movieplotgpt.model.decoder import Decoder
 from movieplotgpt.model.fast_decoder import FastDecoder
 from movieplotgpt.text.copies import CopyIndex
+from movieplotgpt.text.tokenizers import StreamDecoder
 
 Progress: TypeAlias = Callable[[int, int], None]  # (done, total)
 TEXTS_AT_ONCE = 64  # each takes a KV cache of its own: 9 MB in the default model, half of it where it is fast
@@ -238,17 +239,24 @@ class PlotGenerator:
             changes=prompt.changes,
             begun=prompt.begun,
             title_gain=writing.title_gain,
-            probabilities=tuple(self._probabilities(writing.chosen)) if request.config.logprobs is not None else (),
+            probabilities=self.probabilities(writing.chosen) if request.config.logprobs is not None else (),
         )
 
-    def _probabilities(self, chosen: Sequence[Chosen]) -> Iterator[TokenProbability]:
-        """Each token with the characters it completes: of one in several tokens the last one has it."""
+    def probabilities(
+        self, chosen: Sequence[Chosen], decoder: StreamDecoder | None = None
+    ) -> tuple[TokenProbability, ...]:
+        """Each token with the characters it completes: of one in several tokens the last one has it.
+
+        ``decoder`` has decoded the tokens before.
+        """
         tokenizer = self.checkpoint.tokenizer
-        decoder = tokenizer.decoder()
+        decoder = decoder or tokenizer.decoder()
+        made = []
         for each in chosen:
             assert each.logprob is not None, "log-probabilities were not kept"
             others = tuple((tokenizer.decode([id_]), logprob) for id_, logprob in each.others)
-            yield TokenProbability(decoder.push(each.id), each.logprob, others)
+            made.append(TokenProbability(decoder.push(each.id), each.logprob, others))
+        return tuple(made)
 
 
 class PlotStream(Iterator[str]):

@@ -6,11 +6,14 @@ No torch here, so that ``movieplotgpt generate --help`` answers at once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator
 
 from movieplotgpt.config import Settings
+
+Length: TypeAlias = Literal["short", "medium", "long"]
+LENGTHS: Mapping[Length, int] = {"short": 400, "medium": 1_000, "long": 2_000}  # target_characters
 
 
 class SamplingConfig(Settings):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Literal, TypeAlias
@@ -87,6 +88,11 @@ class Writing:
     def told(self) -> str:
         """The text that is certain by now; what the prompt had begun is not in it."""
         return self._written[: self._told]
+
+    @property
+    def certain_tokens(self) -> int:
+        """How many of the tokens make that text."""
+        return self.tokens if self.finish_reason else bisect_right([*self._lengths[1:], len(self._written)], self._told)
 
     @property
     def title_gain(self) -> float | None:

@@ -1,0 +1,113 @@
+"""The HTTP application: what is served where, who may ask, and how what goes wrong is said."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.responses import FileResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.staticfiles import StaticFiles
+from starlette.datastructures import MutableHeaders
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from movieplotgpt.serving import openai, plots, refusals, state
+from movieplotgpt.serving.models import ServedModels
+
+BEARER = HTTPBearer(auto_error=False, description="Asked for where the server was started with a key.")
+PAGE = Path(__file__).with_name("page")
+MOST_BYTES = 1_000_000  # of a request's body
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def create_app(
+    models: ServedModels, *, api_key: str | None = None, page: bool = True, hosts: list[str] | None = None
+) -> FastAPI:
+    """The application; ``models`` are closed with it.
+
+    ``api_key`` is asked for as a bearer token by all that reads or writes text. ``hosts`` are the names it answers to:
+    a page of another site that points its own name here is refused.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(models.close)
+
+    app = FastAPI(
+        title="MoviePlotGPT",
+        version=version("movieplotgpt"),
+        summary="Small language models behind OpenAI's API, and plots by their titles.",
+        lifespan=lifespan,
+        docs_url=None,  # both load scripts from elsewhere
+        redoc_url=None,
+    )
+    app.state.models, app.state.api_key = models, api_key
+    guarded = [] if api_key is None else [Depends(check_key)]
+    for router in (openai.router, plots.router):
+        app.include_router(router, dependencies=guarded, responses=refusals.DOCUMENTED)
+    app.include_router(state.router)
+    refusals.install(app)
+    if page:
+        app.mount("/page", StaticFiles(directory=PAGE), name="page")
+        app.add_api_route("/", lambda: FileResponse(PAGE / "index.html"), include_in_schema=False)
+    app.add_middleware(_Limited)
+    app.add_middleware(_WithHeaders)
+    if hosts:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
+    return app
+
+
+def check_key(http: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]) -> None:
+    """Let only those pass who have the key."""
+    if not secrets.compare_digest((given.credentials if given else "").encode(), http.app.state.api_key.encode()):
+        raise HTTPException(
+            401, "the key is missing or wrong; send it as a bearer token", {"WWW-Authenticate": "Bearer"}
+        )
+
+
+class _WithHeaders:
+    """What a browser is to know of every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        await self.app(scope, receive, with_headers if scope["type"] == "http" else send)
+
+
+class _Limited:
+    """No body longer than `MOST_BYTES` is read."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        read = 0
+
+        async def limited() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > MOST_BYTES:
+                raise HTTPException(413, f"the body is longer than {MOST_BYTES:,} bytes")
+            return message
+
+        await self.app(scope, limited, send)

@@ -1,0 +1,185 @@
+"""The models that are served: each with its scheduler, and what a client may know of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+
+from starlette.requests import ClientDisconnect, Request
+
+from movieplotgpt.errors import DataError, MoviePlotGPTError, PromptError
+from movieplotgpt.generation.generator import PlotGenerator
+from movieplotgpt.generation.guidance import knows_no_title
+from movieplotgpt.generation.plots import Plot, PlotRequest
+from movieplotgpt.model.sizes import kv_cache_bytes, parameters
+from movieplotgpt.serving.answers import Model, now
+from movieplotgpt.serving.scheduler import Scheduler, Told
+
+
+class UnknownModelError(MoviePlotGPTError):
+    """No model of that name is served."""
+
+
+@dataclass
+class ServedModel:
+    """A model that is served under ``name``."""
+
+    name: str
+    generator: PlotGenerator
+    scheduler: Scheduler
+    created: int = field(default_factory=now)
+
+    def about(self) -> Model:
+        """What a client may know."""
+        checkpoint = self.generator.checkpoint
+        config = checkpoint.model.config
+        return Model(
+            id=self.name,
+            created=self.created,
+            parameters=parameters(config),
+            context_length=config.context_length,
+            vocab_size=checkpoint.tokenizer.vocab_size,
+            tokenizer=checkpoint.tokenizer.kind,
+            titles=bool(checkpoint.format.header),
+            hints=list(checkpoint.format.hints),
+            guided=knows_no_title(checkpoint),
+            copies=self._knows_copies(),
+            bits_per_character=checkpoint.info.get("evaluation", {}).get("bits_per_character"),
+        )
+
+    def card(self) -> str:
+        """The model card, as Markdown; empty where it has none."""
+        folder = self.generator.checkpoint.folder
+        path = folder / "README.md" if folder else None
+        return path.read_text(encoding="utf-8") if path and path.is_file() else ""
+
+    def prompt_tokens(self, request: PlotRequest) -> int:
+        """The begin token, the header and the begin of the text.
+
+        Raises:
+            PromptError: they are more than the context holds.
+        """
+        tokenizer, most = self.generator.checkpoint.tokenizer, self.generator.checkpoint.model.config.context_length
+        tokens = 1 + sum(len(tokenizer.encode(part)) for part in (request.prompt.header, request.prompt.begun))
+        if tokens > most:
+            raise PromptError(f"the prompt has {tokens:,} tokens, and the context of {self.name} is {most:,}")
+        return tokens
+
+    def check_number(self, requests: Sequence[PlotRequest]) -> None:
+        """Whether as many texts as these can ever be taken.
+
+        Raises:
+            PromptError: they cannot.
+        """
+        texts, most = sum(request.candidates for request in requests), self.scheduler.most_waiting
+        if not 0 < texts <= most:
+            raise PromptError(
+                f"{texts:,} texts are asked for (n times best_of, for each prompt); at least 1 and at most {most:,}"
+            )
+
+    def _knows_copies(self) -> bool:
+        try:
+            return self.generator.copies is not None
+        except DataError:
+            return False
+
+
+class ServedModels(Mapping[str, ServedModel]):
+    """All of them; the first is the one that is meant where none is named."""
+
+    def __init__(self, generators: Mapping[str, PlotGenerator], *, readings: int, waiting: int) -> None:
+        turn = Lock()
+        self._models = {
+            name: ServedModel(name, generator, Scheduler(generator, readings=readings, waiting=waiting, turn=turn))
+            for name, generator in generators.items()
+        }
+
+    def __getitem__(self, name: str) -> ServedModel:
+        return self._models[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._models)
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    def named(self, name: str | None) -> ServedModel:
+        """The model of that name, or the first.
+
+        Raises:
+            UnknownModelError: there is none.
+        """
+        if name is None:
+            return next(iter(self._models.values()))
+        if name not in self._models:
+            raise UnknownModelError(f"no model {name!r} is served; there is {', '.join(self._models)}")
+        return self._models[name]
+
+    @property
+    def cache_bytes(self) -> int:
+        """What keys and values take when every place is taken."""
+        return sum(
+            kv_cache_bytes(
+                model.generator.checkpoint.model.config,
+                batch=model.scheduler.readings,
+                bytes_per_value=2 if model.generator.fast else 4,
+            )
+            for model in self._models.values()
+        )
+
+    def close(self) -> None:
+        """Finish what runs."""
+        for model in self._models.values():
+            model.scheduler.close()
+
+
+class Answer:
+    """What the scheduler tells of one HTTP request, as it comes; a client that goes away ends it within a step.
+
+    Raises:
+        QueueFullError: too much waits already.
+    """
+
+    def __init__(self, http: Request, model: ServedModel, requests: Sequence[PlotRequest]) -> None:
+        self._scheduler, self._left = model.scheduler, len(requests)
+        self._queue: asyncio.Queue[Told | Exception] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+        self._job = model.scheduler.submit(requests, self._hear)
+        self._gone = asyncio.ensure_future(_gone(http))
+        self._gone.add_done_callback(self._leave)
+
+    def _hear(self, told: Told | Exception) -> None:
+        """In the scheduler's thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, told)
+        except RuntimeError:  # the loop is closed: nobody listens any more
+            self._scheduler.cancel(self._job)
+
+    def _leave(self, gone: asyncio.Future[None]) -> None:
+        self._scheduler.cancel(self._job)
+        self._queue.put_nowait(ClientDisconnect())
+
+    async def __aiter__(self) -> AsyncIterator[Told]:
+        try:
+            while self._left:
+                told = await self._queue.get()
+                if isinstance(told, Exception):
+                    raise told
+                self._left -= told.plot is not None
+                yield told
+        finally:
+            self._gone.cancel()
+            self._scheduler.cancel(self._job)
+
+    async def plots(self) -> list[Plot]:
+        """All of them, when they are whole."""
+        found = {told.index: told.plot async for told in self if told.plot is not None}
+        return [found[index] for index in sorted(found)]
+
+
+async def _gone(http: Request) -> None:
+    """Returns when the client has left."""
+    while (await http.receive())["type"] != "http.disconnect":
+        pass

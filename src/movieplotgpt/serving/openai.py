@@ -1,0 +1,250 @@
+"""OpenAI's routes: models, completions, and chats as a thin adapter."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Generic, TypeVar
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.requests import ClientDisconnect
+
+from movieplotgpt.errors import PromptError
+from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
+from movieplotgpt.generation.sampling import fresh_seed
+from movieplotgpt.serving.answers import (
+    Chat,
+    ChatChoice,
+    ChatLogprobs,
+    ChatMessage,
+    Completion,
+    CompletionChoice,
+    CompletionLogprobs,
+    Model,
+    Models,
+    Usage,
+    event,
+    fresh_id,
+    now,
+)
+from movieplotgpt.serving.models import Answer, ServedModel, ServedModels
+from movieplotgpt.serving.refusals import refusal
+from movieplotgpt.serving.requests import ChatRequest, CompletionRequest, StreamOptions
+
+ChoiceT = TypeVar("ChoiceT", CompletionChoice, ChatChoice)
+
+router = APIRouter(prefix="/v1", tags=["OpenAI"])
+EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
+STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": EVENT}}}}
+
+
+@router.get("/models")
+def models(http: Request) -> Models:
+    """The models that are served."""
+    return Models(data=[model.about() for model in _served(http).values()])
+
+
+@router.get("/models/{name}")
+def model(http: Request, name: str) -> Model:
+    """One of them."""
+    return _served(http).named(name).about()
+
+
+@router.post("/completions", response_model=Completion, response_model_exclude_none=True, responses=STREAM)
+async def completions(http: Request, body: CompletionRequest) -> Response | Completion | Chat:
+    """Go on with a text."""
+    model = _served(http).named(body.model)
+    requests = completion_requests(model, body)
+    told = _Completions(model, requests, body.echo, body.logprobs is not None)
+    return await _answer(http, model, requests, told, body.stream, body.stream_options)
+
+
+@router.post("/chat/completions", response_model=Chat, response_model_exclude_none=True, responses=STREAM)
+async def chat(http: Request, body: ChatRequest) -> Response | Completion | Chat:
+    """A plot for the title that a user said last; where a model knows no titles, the text goes on."""
+    model, title = _served(http).named(body.model), body.title()
+    how: dict[str, Any] = {"titles": title} if model.generator.form.format.header else {"prompt": title}
+    requests = model.generator.requests(**how, **body.sampling())
+    told = _Chats(model, requests, bool(body.logprobs))
+    return await _answer(http, model, requests, told, body.stream, body.stream_options)
+
+
+def completion_requests(model: ServedModel, body: CompletionRequest) -> list[PlotRequest]:
+    """``n`` for each prompt, one seed after the other.
+
+    Raises:
+        PromptError: a prompt is longer than the context, or an id is none of the tokenizer's.
+    """
+    settings = body.sampling()
+    seed, tokenizer = settings.pop("seed", None), model.generator.checkpoint.tokenizer
+    seed = fresh_seed() if seed is None else seed
+    requests: list[PlotRequest] = []
+    for prompt in _prompts(body.prompt):
+        if not isinstance(prompt, str):
+            if wrong := [id_ for id_ in prompt if id_ >= tokenizer.vocab_size]:
+                raise PromptError(f"{wrong[0]} is no id of {model.name}, which has {tokenizer.vocab_size:,}")
+            ids = prompt[1:] if prompt[:1] == [tokenizer.end_id] else prompt
+            prompt = tokenizer.decode(ids)
+        requests += model.generator.requests(prompt=prompt, **settings, seed=seed + len(requests))
+    return requests
+
+
+async def _answer(
+    http: Request,
+    model: ServedModel,
+    requests: Sequence[PlotRequest],
+    told: _Told[ChoiceT],
+    stream: bool,
+    options: StreamOptions | None,
+) -> Response | Completion | Chat:
+    model.check_number(requests)
+    prompts = [model.prompt_tokens(request) for request in requests[:: requests[0].config.n]]
+    answer = Answer(http, model, requests)
+    if stream:
+        usage = bool(options and options.include_usage)
+        return StreamingResponse(_events(answer, told, prompts, usage), media_type="text/event-stream")
+    plots = await answer.plots()
+    choices = [told.whole(index, plot) for index, plot in enumerate(plots)]
+    return told.made(choices, Usage.of(sum(prompts), sum(plot.tokens for plot in plots)))
+
+
+async def _events(answer: Answer, told: _Told[ChoiceT], prompts: Sequence[int], with_usage: bool) -> AsyncIterator[str]:
+    tokens = 0
+    try:
+        for piece in told.begin():
+            yield event(told.made([piece]))
+        async for each in answer:
+            if each.plot is None:
+                yield event(told.made([told.piece(each.index, each.piece, each.tokens)]))
+                continue
+            tokens += each.plot.tokens
+            yield event(told.made([told.end(each.index, each.plot)]))
+        if with_usage:
+            yield event(told.made([], Usage.of(sum(prompts), tokens)))
+    except ClientDisconnect:
+        return
+    except Exception as error:
+        yield event(refusal(error)[1])
+    yield event("[DONE]")
+
+
+class _Told(ABC, Generic[ChoiceT]):
+    """How one answer is laid out, whole or in pieces."""
+
+    def __init__(self, model: ServedModel, requests: Sequence[PlotRequest], logprobs: bool) -> None:
+        self.model, self.requests, self.logprobs = model, requests, logprobs
+        self.created = now()
+
+    def best_of_several(self, index: int) -> bool:
+        """Whether nothing of it was told before its end."""
+        return self.requests[index].candidates > 1
+
+    @abstractmethod
+    def begin(self) -> list[ChoiceT]:
+        """What is told before anything is written, where it is told in pieces."""
+
+    @abstractmethod
+    def piece(self, index: int, text: str, tokens: Sequence[TokenProbability]) -> ChoiceT:
+        """What is told of a piece."""
+
+    @abstractmethod
+    def end(self, index: int, plot: Plot) -> ChoiceT:
+        """What is told when a plot has ended of which the pieces were told."""
+
+    @abstractmethod
+    def whole(self, index: int, plot: Plot) -> ChoiceT:
+        """What is told of a plot at once."""
+
+    @abstractmethod
+    def made(self, choices: list[ChoiceT], usage: Usage | None = None) -> Completion | Chat:
+        """The answer, or a piece of it, with these choices."""
+
+
+class _Completions(_Told[CompletionChoice]):
+    """As ``text_completion``."""
+
+    def __init__(self, model: ServedModel, requests: Sequence[PlotRequest], echo: bool, logprobs: bool) -> None:
+        super().__init__(model, requests, logprobs)
+        self.id, self.echo = fresh_id("cmpl"), echo
+        self.offsets = [len(self._echoed(request)) for request in requests]
+
+    def _echoed(self, request: PlotRequest) -> str:
+        return request.prompt.header + request.prompt.begun if self.echo else ""
+
+    def begin(self) -> list[CompletionChoice]:
+        return [
+            CompletionChoice(index=index, text=self._echoed(request))
+            for index, request in enumerate(self.requests if self.echo else ())
+        ]
+
+    def piece(self, index: int, text: str, tokens: Sequence[TokenProbability]) -> CompletionChoice:
+        logprobs = CompletionLogprobs.of(tokens, self.offsets[index]) if self.logprobs and tokens else None
+        self.offsets[index] += sum(len(token.text) for token in tokens)
+        return CompletionChoice(index=index, text=text, logprobs=logprobs)
+
+    def end(self, index: int, plot: Plot) -> CompletionChoice:
+        told = self.piece(index, "", ())
+        if self.best_of_several(index):
+            told = self.piece(index, plot.text[len(plot.begun) :], plot.probabilities)
+        return told.model_copy(update={"finish_reason": plot.finish_reason, "seed": plot.seed})
+
+    def whole(self, index: int, plot: Plot) -> CompletionChoice:
+        told = self.piece(index, self._echoed(self.requests[index]) + plot.text[len(plot.begun) :], plot.probabilities)
+        return told.model_copy(update={"finish_reason": plot.finish_reason, "seed": plot.seed})
+
+    def made(self, choices: list[CompletionChoice], usage: Usage | None = None) -> Completion:
+        return Completion(id=self.id, created=self.created, model=self.model.name, choices=choices, usage=usage)
+
+
+class _Chats(_Told[ChatChoice]):
+    """As ``chat.completion``."""
+
+    def __init__(self, model: ServedModel, requests: Sequence[PlotRequest], logprobs: bool) -> None:
+        super().__init__(model, requests, logprobs)
+        self.id, self.whole_answer = fresh_id("chatcmpl"), True
+
+    def begin(self) -> list[ChatChoice]:
+        self.whole_answer = False
+        return [
+            ChatChoice(index=index, delta=ChatMessage(role="assistant", content=request.prompt.begun))
+            for index, request in enumerate(self.requests)
+        ]
+
+    def piece(self, index: int, text: str, tokens: Sequence[TokenProbability]) -> ChatChoice:
+        return ChatChoice(index=index, delta=ChatMessage(content=text), logprobs=self._logprobs(tokens))
+
+    def end(self, index: int, plot: Plot) -> ChatChoice:
+        several = self.best_of_several(index)
+        told = (
+            self.piece(index, plot.text, plot.probabilities)
+            if several
+            else ChatChoice(index=index, delta=ChatMessage())
+        )
+        return told.model_copy(update={"finish_reason": plot.finish_reason, "seed": plot.seed})
+
+    def whole(self, index: int, plot: Plot) -> ChatChoice:
+        message = ChatMessage(role="assistant", content=plot.text)
+        logprobs = self._logprobs(plot.probabilities)
+        return ChatChoice(
+            index=index, message=message, logprobs=logprobs, finish_reason=plot.finish_reason, seed=plot.seed
+        )
+
+    def made(self, choices: list[ChatChoice], usage: Usage | None = None) -> Chat:
+        kind = "chat.completion" if self.whole_answer else "chat.completion.chunk"
+        return Chat(id=self.id, object=kind, created=self.created, model=self.model.name, choices=choices, usage=usage)
+
+    def _logprobs(self, tokens: Sequence[TokenProbability]) -> ChatLogprobs | None:
+        return ChatLogprobs.of(tokens) if self.logprobs and tokens else None
+
+
+def _prompts(prompt: str | list[str] | list[int] | list[list[int]]) -> Sequence[str | list[int]]:
+    if isinstance(prompt, str):
+        return [prompt]
+    ids = [each for each in prompt if isinstance(each, int)]
+    return [ids] if ids else [each for each in prompt if not isinstance(each, int)]
+
+
+def _served(http: Request) -> ServedModels:
+    models: ServedModels = http.app.state.models
+    return models

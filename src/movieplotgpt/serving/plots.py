@@ -1,0 +1,116 @@
+"""Routes of our own: plots by their titles, titles, and tokens as llama.cpp has them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi.responses import PlainTextResponse, StreamingResponse
+from starlette.requests import ClientDisconnect
+
+from movieplotgpt.config import build_settings
+from movieplotgpt.errors import PromptError
+from movieplotgpt.generation.plots import Plot
+from movieplotgpt.generation.settings import SamplingConfig
+from movieplotgpt.serving.answers import Content, PlotAnswer, Plots, Title, Tokens, event
+from movieplotgpt.serving.models import Answer, ServedModel, ServedModels
+from movieplotgpt.serving.openai import STREAM
+from movieplotgpt.serving.refusals import refusal
+from movieplotgpt.serving.requests import DetokenizeRequest, PlotsRequest, TokenizeRequest
+
+router = APIRouter(tags=["plots"])
+TITLE_TOKENS = 40
+
+
+@router.post("/v1/plots", response_model=Plots, responses=STREAM)
+async def plots(http: Request, body: PlotsRequest) -> Response | Plots:
+    """Write ``n`` plots for a title.
+
+    A stream's events are ``{"begin": {"changes": [...], "seeds": [...]}}``, then ``{"index": 0, "text": "..."}`` for each
+    piece, ``{"plot": {...}}`` for each plot when it is whole, and ``[DONE]``.
+    """
+    model = _served(http).named(body.model)
+    requests = model.generator.requests(body.title, begin=body.begin, hints=body.all_hints(), **body.sampling())
+    model.check_number(requests)
+    if body.copies:
+        _ = model.generator.copies  # that no index is here is said before anything is written
+    answer = Answer(http, model, requests)
+    if not body.stream:
+        written = await answer.plots()
+        told = [await _told(model, body, index, plot) for index, plot in enumerate(written)]
+        return Plots(model=model.name, plots=told)
+    begin = {"changes": list(requests[0].prompt.changes), "seeds": [request.seed for request in requests]}
+    return StreamingResponse(_events(answer, model, body, begin), media_type="text/event-stream")
+
+
+@router.get("/v1/titles")
+async def title(
+    http: Request,
+    model: Annotated[str | None, Query(max_length=200)] = None,
+    seed: Annotated[int | None, Query(ge=0)] = None,
+) -> Title:
+    """A title that the model invents."""
+    served = _served(http).named(model)
+    layout = served.generator.form.format
+    if not layout.header:
+        raise HTTPException(404, f"{served.name} was trained on text without titles, and invents none")
+    before, _, after = layout.header.partition(f"{{{layout.title_column}}}")
+    settings = {"max_tokens": TITLE_TOKENS, "stop": (after or "\n", "\n"), "guidance": 1.0, "seed": seed}
+    requests = served.generator.requests(
+        prompt=before, sampling=build_settings(SamplingConfig, settings, where="title")
+    )
+    [plot] = await Answer(http, served, requests).plots()
+    return Title(title=plot.text[len(plot.begun) :].strip(), seed=plot.seed)
+
+
+@router.get("/v1/models/{name}/card", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+def card(http: Request, name: str) -> Response:
+    """The model card, as Markdown."""
+    return PlainTextResponse(_served(http).named(name).card())
+
+
+@router.post("/tokenize")
+def tokenize(http: Request, body: TokenizeRequest) -> Tokens:
+    """A text's ids, as a prompt's."""
+    tokenizer = _served(http).named(body.model).generator.checkpoint.tokenizer
+    ids = [*([tokenizer.end_id] if body.add_special else []), *tokenizer.encode(body.content).tolist()]
+    return Tokens(tokens=[{"id": id_, "piece": tokenizer.decode([id_])} for id_ in ids] if body.with_pieces else ids)
+
+
+@router.post("/detokenize")
+def detokenize(http: Request, body: DetokenizeRequest) -> Content:
+    """The text of ids."""
+    model = _served(http).named(body.model)
+    tokenizer = model.generator.checkpoint.tokenizer
+    if wrong := [id_ for id_ in body.tokens if id_ >= tokenizer.vocab_size]:
+        raise PromptError(f"{wrong[0]} is no id of {model.name}, which has {tokenizer.vocab_size:,}")
+    return Content(content=tokenizer.decode(body.tokens))
+
+
+async def _events(answer: Answer, model: ServedModel, body: PlotsRequest, begin: dict[str, Any]) -> AsyncIterator[str]:
+    yield event({"begin": begin})
+    try:
+        async for each in answer:
+            if each.plot is None:
+                if each.piece:
+                    yield event({"index": each.index, "text": each.piece})
+            else:
+                told = await _told(model, body, each.index, each.plot)
+                yield event({"plot": told.model_dump(mode="json")})
+    except ClientDisconnect:
+        return
+    except Exception as error:
+        yield event(refusal(error)[1])
+    yield event("[DONE]")
+
+
+async def _told(model: ServedModel, body: PlotsRequest, index: int, plot: Plot) -> PlotAnswer:
+    report = await asyncio.to_thread(model.generator.copies.report, plot.text) if body.copies else None
+    return PlotAnswer.of(index, plot, report)
+
+
+def _served(http: Request) -> ServedModels:
+    models: ServedModels = http.app.state.models
+    return models

@@ -1,0 +1,75 @@
+"""Errors in OpenAI's shape, with the path of the field that is wrong; nobody sees a stack trace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from movieplotgpt.errors import MoviePlotGPTError, QueueFullError
+from movieplotgpt.serving.answers import Problem, Refusal
+from movieplotgpt.serving.models import UnknownModelError
+
+RETRY_AFTER = 2  # seconds
+DOCUMENTED: dict[int | str, dict[str, Any]] = {
+    400: {"model": Refusal, "description": "A field is wrong, or the request cannot be met."},
+    401: {"model": Refusal, "description": "The key is missing or wrong."},
+    404: {"model": Refusal, "description": "No such model."},
+    413: {"model": Refusal, "description": "The body is too long."},
+    429: {"model": Refusal, "description": "Too much waits already."},
+    500: {"model": Refusal, "description": "The server has failed."},
+}
+TYPES = {
+    401: ("authentication_error", "invalid_api_key"),
+    404: ("invalid_request_error", "not_found"),
+    413: ("invalid_request_error", "body_too_long"),
+    429: ("rate_limit_error", "queue_full"),
+    500: ("server_error", "server_error"),
+}
+
+
+def refusal(error: Exception) -> tuple[int, Refusal]:
+    """The status, and what is said."""
+    match error:
+        case UnknownModelError():
+            return 404, _said(404, str(error), param="model", code="model_not_found")
+        case QueueFullError():
+            return 429, _said(429, str(error))
+        case MoviePlotGPTError():
+            return 400, _said(400, str(error))
+        case RequestValidationError():
+            first = error.errors()[0]
+            path = ".".join(str(part) for part in first["loc"] if part != "body") or None
+            where = f"{path}: " if path else ""
+            return 400, _said(400, f"{where}{first['msg']}", param=path)
+        case HTTPException():
+            return error.status_code, _said(error.status_code, str(error.detail))
+    return 500, _said(500, "the server has failed; its log says how")
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error so."""
+
+    def answer(request: Request, error: Exception) -> Response:
+        status, said = refusal(error)
+        headers: Mapping[str, str] = getattr(error, "headers", None) or {}
+        if status == 429:
+            headers = {**headers, "Retry-After": str(RETRY_AFTER)}
+        return JSONResponse(said.model_dump(), status, headers)
+
+    def nobody(request: Request, error: Exception) -> Response:
+        return Response(status_code=499)  # the client has left
+
+    for kind in (MoviePlotGPTError, RequestValidationError, HTTPException, RecursionError, Exception):
+        app.add_exception_handler(kind, answer)
+    app.add_exception_handler(ClientDisconnect, nobody)
+
+
+def _said(status: int, message: str, *, param: str | None = None, code: str | None = None) -> Refusal:
+    kind, usual = TYPES.get(status, ("invalid_request_error", None))
+    return Refusal(error=Problem(message=message, type=kind, param=param, code=code or usual))

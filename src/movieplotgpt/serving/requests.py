@@ -1,0 +1,142 @@
+"""What a client may send: OpenAI's fields, those of llama.cpp and vLLM beside them, and the sampler's own.
+
+Every setting of the sampler is a field, so that a new one needs no line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import Field
+
+from movieplotgpt.config import Settings
+from movieplotgpt.generation.settings import LENGTHS, Length, SamplingConfig
+
+TokenId: TypeAlias = Annotated[int, Field(ge=0)]
+Text: TypeAlias = Annotated[str, Field(max_length=100_000)]
+LEFT_OUT: tuple[Any, ...] = (None, (), {})  # as if it had not been said
+
+
+class StreamOptions(Settings):
+    """What a stream tells besides its pieces."""
+
+    include_usage: bool = Field(False, description="Send the tokens counted in a last piece.")
+    include_obfuscation: bool = Field(False, description="Taken and not needed.")
+
+
+class Sampled(SamplingConfig):
+    """What all requests for text have in common."""
+
+    model: str | None = Field(None, max_length=200, description="Which model; none is the first one served.")
+    stream: bool = Field(False, description="Send pieces as they are written (server-sent events).")
+    stop: tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...] = Field(
+        (), max_length=4, description="At most four texts before which to stop."
+    )
+    user: str | None = Field(None, max_length=1000, description="Taken and not needed.")
+
+    def sampling(self, *, without: frozenset[str] = frozenset()) -> dict[str, Any]:
+        """The sampler's settings that were sent; null is as if it had not been."""
+        names = (self.model_fields_set & SamplingConfig.model_fields.keys()) - without
+        return {name: value for name in names if (value := getattr(self, name)) not in LEFT_OUT}
+
+
+class CompletionRequest(Sampled):
+    """``POST /v1/completions``: the begin of a document, in the form the model was trained on, is gone on with."""
+
+    prompt: Text | list[Text] | list[TokenId] | list[list[TokenId]] = Field(
+        "", description="A text, several, or the ids of one or several; each is answered n times."
+    )
+    echo: bool = Field(False, description="Put the prompt before the text.")
+    stream_options: StreamOptions | None = None
+    suffix: None = Field(None, description="Not known here.")
+
+
+class TextPart(Settings):
+    """A part of a message."""
+
+    type: Literal["text"]
+    text: Text
+
+
+class Message(Settings):
+    """Who said what."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: Text | list[TextPart] | None = None
+    name: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The content, parts joined."""
+        if isinstance(self.content, list):
+            return "".join(part.text for part in self.content)
+        return self.content or ""
+
+
+class ChatRequest(Sampled):
+    """``POST /v1/chat/completions``: the last message of a user is the title, the answer is a plot."""
+
+    messages: list[Message] = Field(min_length=1, max_length=1000)
+    max_completion_tokens: int | None = Field(None, ge=1, description="As max_tokens.")
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20, description="How many others are told of each token.")
+    stream_options: StreamOptions | None = None
+
+    def title(self) -> str:
+        """The last message of a user."""
+        said = [message.text for message in self.messages if message.role == "user"]
+        return said[-1].strip() if said else ""
+
+    def sampling(self, *, without: frozenset[str] = frozenset()) -> dict[str, Any]:
+        """As of all, in the names of a chat."""
+        settings = super().sampling(without=without | {"logprobs"})
+        if self.max_completion_tokens is not None:
+            settings["max_tokens"] = self.max_completion_tokens
+        if self.logprobs:
+            settings["logprobs"] = self.top_logprobs or 0
+        return settings
+
+
+class PlotsRequest(Sampled):
+    """``POST /v1/plots``: a title, and what is known of the film."""
+
+    title: Text = Field("", description="The film's title; none leaves it to the model.")
+    begin: Text = Field("", description="How the plot begins.")
+    decade: str | None = Field(None, max_length=200, description="Such as 1970s, for a model that knows decades.")
+    origin: str | None = Field(None, max_length=200, description="Such as American, for a model that knows origins.")
+    genre: str | None = Field(None, max_length=200, description="Such as comedy, for a model that knows genres.")
+    hints: Mapping[str, Annotated[str, Field(max_length=200)]] = Field({}, description="Other hints by their names.")
+    length: Length | None = Field(None, description=f"About {', '.join(map(str, LENGTHS.values()))} characters.")
+    cast: bool = Field(True, description="Whether names of actors may follow a name in parentheses.")
+    copies: bool = Field(False, description="Tell what was copied from the training text, where its index is here.")
+
+    def all_hints(self) -> dict[str, str]:
+        """By the names that document formats have."""
+        named = {"Decade": self.decade, "Origin": self.origin, "Genre": self.genre}
+        return {**self.hints, **{name: value for name, value in named.items() if value}}
+
+    def sampling(self, *, without: frozenset[str] = frozenset()) -> dict[str, Any]:
+        """As of all, and what the length and the cast ask for."""
+        settings = super().sampling(without=without)
+        if self.length:
+            settings.setdefault("target_characters", LENGTHS[self.length])
+        if not self.cast:
+            settings["banned"] = (*settings.get("banned", ()), "(")
+        return settings
+
+
+class TokenizeRequest(Settings):
+    """``POST /tokenize``: text to ids."""
+
+    content: Text = Field(description="Is cleaned as prompts are.")
+    model: str | None = Field(None, max_length=200)
+    add_special: bool = Field(False, description="Put the begin token before it.")
+    with_pieces: bool = Field(False, description="Tell each token's text, too.")
+
+
+class DetokenizeRequest(Settings):
+    """``POST /detokenize``: ids to text."""
+
+    tokens: list[TokenId] = Field(max_length=100_000)
+    model: str | None = Field(None, max_length=200)

@@ -1,0 +1,199 @@
+"""Continuous batching: requests join and leave what is being written at the border of a token."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from threading import Condition, Lock, Thread
+from typing import TypeAlias
+
+from movieplotgpt.errors import QueueFullError
+from movieplotgpt.generation.decoding import Batch
+from movieplotgpt.generation.generator import PlotGenerator
+from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
+from movieplotgpt.generation.writing import Writing
+from movieplotgpt.text.tokenizers import StreamDecoder
+
+PROMPTS_BETWEEN_STEPS = 4  # at most, so that what is being written is not held up by a crowd that comes
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is new of the ``index``-th text of a job: a piece with its tokens' probabilities, or the whole plot at its end."""
+
+    index: int
+    piece: str = ""
+    tokens: Sequence[TokenProbability] = ()
+    plot: Plot | None = None
+
+
+Tell: TypeAlias = Callable[[Told | Exception], None]
+
+
+@dataclass(eq=False)
+class Job:
+    """What one client asked for; ``tell`` hears of it in the scheduler's thread."""
+
+    requests: Sequence[PlotRequest]
+    tell: Tell
+    texts: list[_Text] = field(default_factory=list)
+    waiting: deque[_Text] = field(default_factory=deque)
+    cancelled: bool = False
+
+
+@dataclass(eq=False)
+class _Text:
+    """One candidate of one request of a job."""
+
+    job: Job
+    index: int
+    request: PlotRequest
+    writing: Writing
+    decoder: StreamDecoder  # of the tokens that were told
+    told: int = 0  # tokens
+
+
+class Scheduler:
+    """Writes many jobs side by side, in a thread of its own.
+
+    ``readings`` is how many are in the cache at once, of which a guided text takes two; ``waiting`` how many texts may
+    wait for a place. Each job in turn gets the next place that is free, so that one with many texts holds up no other.
+    ``turn`` is held during a step: models that share a processor take steps in turn.
+    """
+
+    def __init__(self, generator: PlotGenerator, *, readings: int, waiting: int, turn: Lock | None = None) -> None:
+        self.generator, self.readings, self.most_waiting = generator, readings, waiting
+        self._turn, self._changed = turn or Lock(), Condition()
+        self._jobs: deque[Job] = deque()  # those with texts that wait
+        self._texts: dict[Writing, _Text] = {}  # those in the batch
+        self._closing = False
+        self.texts = self.tokens = self.cancelled = 0  # since the begin
+        self._thread = Thread(target=self._run, name=f"scheduler of {generator.checkpoint.folder}", daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> int:
+        """Texts that are being written."""
+        return len(self._texts)
+
+    @property
+    def waiting(self) -> int:
+        """Texts that wait for a place."""
+        with self._changed:
+            return sum(len(job.waiting) for job in self._jobs)
+
+    def submit(self, requests: Sequence[PlotRequest], tell: Tell) -> Job:
+        """Write these; ``tell`` hears every piece, and every plot when it is whole, or the error that ended the job.
+
+        Raises:
+            QueueFullError: too many texts wait.
+            DataError: copies are to be avoided and no index of the training text is here.
+        """
+        job = Job(requests, tell)
+        for index, request in enumerate(requests):
+            for candidate in request.all_candidates():
+                decoder = self.generator.checkpoint.tokenizer.decoder()
+                job.texts.append(_Text(job, index, candidate, self.generator.writing(candidate), decoder))
+        job.waiting.extend(job.texts)
+        with self._changed:
+            ahead = sum(len(other.waiting) for other in self._jobs)
+            room = max(0, self.readings - len(self._texts))
+            if self._closing or ahead + len(job.texts) > self.most_waiting + room:
+                raise QueueFullError(
+                    f"{ahead} texts wait already, and at most {self.most_waiting} may; try again in a while"
+                )
+            self._jobs.append(job)
+            self._changed.notify()
+        return job
+
+    def cancel(self, job: Job) -> None:
+        """Write no more of a job; its places are free within a step."""
+        with self._changed:
+            if job.cancelled or all(text.writing.finish_reason for text in job.texts):
+                return
+            job.cancelled = True
+            self.cancelled += 1
+            job.waiting.clear()
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Take no more jobs, finish those that are here, and return."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        batch = self._new_batch()
+        while self._wait_for_work():
+            self._let_cancelled_go(batch)
+            try:
+                self._let_in(batch)
+                if not batch.texts:
+                    continue
+                with self._turn:
+                    taken = batch.step()
+            except Exception as error:  # of the model, or ours: who waits is told, and the next is served
+                for job in {text.job for text in self._texts.values()}:
+                    self._fail(job, error)
+                self._texts.clear()
+                batch = self._new_batch()
+                continue
+            self.tokens += len(taken)
+            for writing, piece in taken:
+                self._tell(self._texts[writing], piece)
+
+    def _new_batch(self) -> Batch:
+        vocab_size = self.generator.checkpoint.tokenizer.vocab_size
+        return Batch(self.generator.decoder(), vocab_size, self.readings)
+
+    def _wait_for_work(self) -> bool:
+        """Until there is some; False where none will come."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._jobs or self._texts or self._closing)
+            return bool(self._jobs or self._texts)
+
+    def _let_cancelled_go(self, batch: Batch) -> None:
+        for text in [text for text in self._texts.values() if text.job.cancelled]:
+            batch.leave(text.writing)
+            del self._texts[text.writing]
+
+    def _let_in(self, batch: Batch) -> None:
+        for _ in range(PROMPTS_BETWEEN_STEPS):
+            with self._changed:
+                while self._jobs and not self._jobs[0].waiting:
+                    self._jobs.popleft()
+                if not self._jobs or self._jobs[0].waiting[0].writing.readings > batch.free:
+                    return
+                text = self._jobs[0].waiting.popleft()
+                self._texts[text.writing] = text
+                self._jobs.rotate(-1)
+            with self._turn:
+                batch.join(text.writing)
+
+    def _tell(self, text: _Text, piece: str) -> None:
+        ended, job = text.writing.finish_reason is not None, text.job
+        if text.request.candidates == 1:
+            tokens = self._new_tokens(text)
+            if piece or tokens:
+                job.tell(Told(text.index, piece, tokens))
+        if not ended:
+            return
+        del self._texts[text.writing]
+        self.texts += 1
+        candidates = [other for other in job.texts if other.index == text.index]
+        if all(other.writing.finish_reason and other.writing not in self._texts for other in candidates):
+            plots = [self.generator.plot_of(other.request, other.writing) for other in candidates]
+            job.tell(Told(text.index, plot=self.generator.best(job.requests[text.index], plots)))
+
+    def _new_tokens(self, text: _Text) -> Sequence[TokenProbability]:
+        if text.request.config.logprobs is None:
+            return ()
+        before, text.told = text.told, text.writing.certain_tokens
+        return self.generator.probabilities(text.writing.chosen[before : text.told], text.decoder)
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        with self._changed:
+            job.waiting.clear()
+        job.tell(error)

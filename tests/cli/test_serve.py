@@ -1,0 +1,90 @@
+"""The server as a person starts and stops it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from movieplotgpt.cli import main
+from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
+
+Make = Callable[..., Checkpoint]
+
+
+@pytest.fixture
+def model(tiny_checkpoint: Make, tmp_path: Path) -> Path:
+    checkpoint = tiny_checkpoint()
+    checkpoint.model.model.embed_tokens.weight.data[0] *= 0.2  # it hardly ever ends by itself
+    save_checkpoint(tmp_path / "films", checkpoint)
+    return tmp_path / "films"
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
+
+
+def test_what_is_being_written_is_finished_when_the_server_is_ended(model: Path) -> None:
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    command = [sys.executable, "-m", "movieplotgpt", "serve", "--model", str(model), "--port", str(port)]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/health", timeout=5)
+                break
+            except OSError:
+                assert server.poll() is None and time.monotonic() < deadline
+                time.sleep(0.1)
+        asked = {"prompt": "The baker", "stream": True, "max_tokens": 1500, "seed": 1}
+        request = urllib.request.Request(
+            f"{address}/v1/completions", json.dumps(asked).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=120) as stream:
+            first = stream.readline()
+            server.send_signal(signal.SIGTERM)
+            lines = [first, *stream.readlines()]
+        assert lines[-2].strip() == b"data: [DONE]"
+        assert json.loads(lines[-4].removeprefix(b"data: "))["choices"][0]["finish_reason"] in ("length", "stop")
+        said = server.communicate(timeout=60)[1]
+        assert server.returncode in (0, -signal.SIGTERM)
+        assert f"serving films at {address}/; 64 texts at once, in " in said and "Traceback" not in said
+    finally:
+        server.kill()
+
+
+def test_what_is_wrong_is_said(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(*arguments: str) -> str:
+        assert main(["serve", *arguments]) == 1
+        return capsys.readouterr().err
+
+    assert "nothing" in said("--model", str(tmp_path / "nothing"))
+    monkeypatch.delenv("MY_KEY", raising=False)
+    assert "MY_KEY is empty or not set" in said("--model", str(model), "--api-key-env", "MY_KEY")
+    twin = shutil.copytree(model, tmp_path / "other" / "films")
+    assert "two models would be served as films" in said("--model", str(model), str(twin))
+    assert "--max-concurrency has to be at least 2" in said("--model", str(model), "--max-concurrency", "1")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"port {port} of 127.0.0.1 cannot be had (Address already in use)" in said(
+            "--model", str(model), "--port", str(port)
+        )
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert "pip install 'movieplotgpt[serve]'" in said("--model", str(model))

@@ -1,0 +1,219 @@
+"""What is served where, and what a person or a stranger can send wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from movieplotgpt.generation.generator import PlotGenerator
+from movieplotgpt.serving.app import HEADERS, MOST_BYTES, create_app
+from movieplotgpt.serving.models import ServedModels
+
+
+@pytest.fixture
+def web(models: ServedModels) -> Iterator[TestClient]:
+    with TestClient(create_app(models), raise_server_exceptions=False) as client:
+        yield client
+
+
+def events(text: str) -> list[dict[str, Any]]:
+    assert text.endswith("data: [DONE]\n\n")
+    return [json.loads(line.removeprefix("data: ")) for line in text.split("\n\n")[:-2]]
+
+
+def test_plots_of_a_title(web: TestClient, generators: dict[str, PlotGenerator]) -> None:
+    asked: dict[str, Any] = {"seed": 4, "max_tokens": 20, "n": 2, "logprobs": 1}
+    plots = generators["films"].plots("Mars, Texas", hints={"Decade": "1970s"}, begin="Tex", **asked)
+    told = web.post("/v1/plots", json={"title": "Mars, Texas", "decade": "1970s", "begin": "Tex", **asked}).json()
+    assert told["model"] == "films" and [plot["index"] for plot in told["plots"]] == [0, 1]
+    for got, plot in zip(told["plots"], plots, strict=True):
+        assert (got["text"], got["seed"], got["tokens"]) == (plot.text, plot.seed, plot.tokens)
+        assert (got["title"], got["hints"], got["begun"]) == ("Mars, Texas", {"Decade": "1970s"}, "Tex")
+        assert [token["text"] for token in got["probabilities"]] == [token.text for token in plot.probabilities]
+
+
+def test_streamed_plots(web: TestClient, generators: dict[str, PlotGenerator]) -> None:
+    asked: dict[str, Any] = {"seed": 4, "max_tokens": 20, "n": 2}
+    plots = generators["films"].plots("Café", begin="Tex", **asked)
+    with web.stream("POST", "/v1/plots", json={"title": "Café", "begin": "Tex", "stream": True, **asked}) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        first, *others = events(answer.read().decode())
+    assert first == {"begin": {"changes": ["é→e"], "seeds": [4, 5]}}
+    for index, plot in enumerate(plots):
+        pieces = "".join(told["text"] for told in others if told.get("index") == index)
+        assert "Tex" + pieces == plot.text
+    assert [told["plot"]["text"] for told in others if "plot" in told and told["plot"]["index"] == 1] == [plots[1].text]
+
+
+def test_length_and_cast(web: TestClient, generators: dict[str, PlotGenerator]) -> None:
+    told = web.post("/v1/plots", json={"title": "Ada", "seed": 1, "length": "short", "cast": False}).json()
+    assert told["plots"][0]["text"] == generators["films"].plot("Ada", seed=1, target_characters=400, banned=["("]).text
+
+
+def test_an_invented_title(web: TestClient) -> None:
+    told = web.get("/v1/titles", params={"seed": 4}).json()
+    assert told["seed"] == 4 and "\n" not in told["title"] and "' is:" not in told["title"]
+    assert web.get("/v1/titles", params={"seed": 4}).json() == told
+    assert "without titles" in web.get("/v1/titles", params={"model": "letters"}).json()["error"]["message"]
+
+
+def test_tokens_and_back(web: TestClient, generators: dict[str, PlotGenerator]) -> None:
+    tokenizer = generators["letters"].checkpoint.tokenizer
+    text = "the baker; 東京 <b>\x00"
+    ids = web.post("/tokenize", json={"content": text, "model": "letters", "add_special": True}).json()["tokens"]
+    assert ids == [tokenizer.end_id, *tokenizer.encode(text).tolist()]
+    assert web.post("/detokenize", json={"tokens": ids[1:], "model": "letters"}).json() == {"content": text}
+    pieces = web.post("/tokenize", json={"content": "baker", "with_pieces": True}).json()["tokens"]
+    assert "".join(piece["piece"] for piece in pieces) == "baker"
+    assert web.post("/detokenize", json={"tokens": [10**9]}).status_code == 400
+
+
+def test_what_the_server_does_can_be_watched(web: TestClient) -> None:
+    web.post("/v1/plots", json={"seed": 1, "max_tokens": 7})
+    assert web.get("/health").json() == {"status": "ok", "models": ["films", "letters"], "running": 0, "waiting": 0}
+    lines = web.get("/metrics").text.splitlines()
+    assert (
+        'movieplotgpt_tokens_total{model="films"} 7.0' in lines
+        and 'movieplotgpt_texts_total{model="films"} 1.0' in lines
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "said"),
+    [
+        ("/v1/plots", {"title": 3}, 400, "title: "),
+        ("/v1/plots", {"title": "x", "temprature": 1}, 400, "temprature: "),
+        ("/v1/plots", {"title": "x", "n": 0}, 400, "n: "),
+        ("/v1/plots", {"title": "x", "n": -5}, 400, "n: "),
+        ("/v1/plots", {"title": "x", "n": 1000}, 400, "1,000 texts are asked for"),
+        ("/v1/plots", {"title": "x", "n": 10, "best_of": 10}, 400, "100 texts are asked for"),
+        ("/v1/plots", {"title": "x", "hints": {"Weather": "wet"}}, 400, "'Weather'"),
+        ("/v1/plots", {"title": "x", "model": "letters"}, 400, "without titles"),
+        ("/v1/plots", {"title": "x", "copies": True}, 400, "no copy index"),
+        ("/v1/plots", {"title": "x", "avoid_copies": 60}, 400, "no copy index"),
+        ("/v1/plots", {"title": "x", "model": "/etc/passwd"}, 404, "'/etc/passwd'"),
+        ("/v1/completions", {"prompt": {"a": 1}}, 400, "prompt"),
+        ("/v1/completions", {"prompt": "x", "stop": ["a"] * 5}, 400, "stop: "),
+        ("/v1/completions", {"prompt": "x", "stop": [""]}, 400, "stop.0: "),
+        ("/v1/completions", {"prompt": "x", "logit_bias": {"1": 1e9}}, 400, "logit_bias.1: "),
+        ("/v1/completions", {"prompt": "x", "max_tokens": 0}, 400, "max_tokens: "),
+        ("/v1/completions", {"prompt": []}, 400, "0 texts are asked for"),
+        ("/v1/completions", {"prompt": "x", "suffix": "y"}, 400, "suffix: "),
+        ("/v1/chat/completions", {"messages": []}, 400, "messages: "),
+        ("/v1/chat/completions", {"messages": [{"role": "cat", "content": "x"}]}, 400, "messages.0.role: "),
+        ("/detokenize", {"tokens": [-1]}, 400, "tokens.0: "),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_path(web: TestClient, path: str, body: Any, status: int, said: str) -> None:
+    answer = web.post(path, json=body)
+    error = answer.json()["error"]
+    assert answer.status_code == status and said in error["message"]
+    assert set(error) == {"message", "type", "param", "code"} and error["type"] == "invalid_request_error"
+    if said.endswith(": "):
+        assert error["param"] == said[:-2] and error["message"].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"{", 400),
+        (b"\xff\xfe", 400),
+        (b'{"title": NaN, "temperature": NaN}', 400),
+        (b'{"temperature": NaN}', 400),
+        (b'{"temperature": 1e999}', 400),
+        (b'{"title": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", 400),
+        (b'{"logit_bias": ' + b'{"1":' * 100_000 + b"1" + b"}" * 100_000 + b"}", 400),
+        (b'{"title": "' + b"a" * MOST_BYTES + b'"}', 413),
+        (b"[1, 2]", 400),
+    ],
+    ids=["empty", "cut", "no utf-8", "nan", "nan alone", "infinite", "deep", "deep object", "long", "a list"],
+)
+def test_hostile_bodies(web: TestClient, body: bytes, status: int) -> None:
+    answer = web.post("/v1/plots", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == status and answer.json()["error"]["message"]
+    assert "Traceback" not in answer.text and "File " not in answer.text
+    assert web.get("/health").json()["status"] == "ok"
+
+
+def test_a_long_body_is_not_read_to_its_end(web: TestClient) -> None:
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        while sent < 50 * MOST_BYTES:
+            sent += 100_000
+            yield b" " * 100_000
+
+    assert web.post("/v1/plots", content=endless()).status_code == 413
+
+
+@pytest.mark.parametrize(
+    "title", ["\x00\x1b[31m", "<script>alert(1)</script>", "a" * 50_000, "🎬" * 500, "\u202e", "\ud800"]
+)
+def test_any_title_is_a_title(web: TestClient, title: str) -> None:
+    answer = web.post(
+        "/v1/plots",
+        content=json.dumps({"title": title, "seed": 0, "max_tokens": 3}),
+        headers={"content-type": "application/json"},
+    )
+    assert answer.status_code in (200, 400)
+    answer.content.decode()
+    json.loads(answer.text)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../app.py",
+        "/%2e%2e/app.py",
+        "/..%2fapp.py",
+        "/%2e%2e%2f%2e%2e%2f%2e%2e%2fetc/passwd",
+        "/page/../../app.py",
+        "/nothing",
+    ],
+)
+def test_no_file_but_the_pages_is_read(web: TestClient, path: str) -> None:
+    answer = web.get(path)
+    assert answer.status_code == 404 and "import" not in answer.text and "root:" not in answer.text
+    assert web.get(f"/v1/models/{path}").status_code == 404
+
+
+def test_the_card_is_the_models_own(web: TestClient, generators: dict[str, PlotGenerator], tmp_path: Path) -> None:
+    assert web.get("/v1/models/films/card").text == ""
+    object.__setattr__(generators["films"].checkpoint, "folder", tmp_path)
+    (tmp_path / "README.md").write_text("# Films\n", encoding="utf-8")
+    assert web.get("/v1/models/films/card").text == "# Films\n"
+
+
+def test_the_page_and_its_headers(web: TestClient, models: ServedModels) -> None:
+    page = web.get("/")
+    assert page.status_code == 200 and page.headers["content-type"].startswith("text/html")
+    for name, value in HEADERS.items():
+        assert page.headers[name] == value
+    assert "unsafe" not in HEADERS["Content-Security-Policy"]
+    with TestClient(create_app(models, page=False)) as bare:
+        assert bare.get("/").status_code == 404
+
+
+def test_a_key_is_asked_for_where_text_is_read_or_written(models: ServedModels) -> None:
+    with TestClient(create_app(models, api_key="s3cret")) as web:
+        for path in ("/v1/models", "/v1/models/films", "/v1/models/films/card", "/v1/titles"):
+            assert web.get(path).status_code == 401
+        for path in ("/v1/plots", "/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize"):
+            refused = web.post(path, json={})
+            assert refused.status_code == 401 and refused.headers["www-authenticate"] == "Bearer"
+        assert web.get("/health").status_code == 200
+        assert web.get("/v1/models", headers={"Authorization": "Bearer s3cret"}).status_code == 200
+        assert web.get("/v1/models", headers={"Authorization": "Bearer s3cre"}).status_code == 401
+
+
+def test_it_answers_to_its_own_names_only(models: ServedModels) -> None:
+    with TestClient(create_app(models, hosts=["localhost"]), base_url="http://localhost:8000") as web:
+        assert web.get("/health").status_code == 200
+        assert web.get("/health", headers={"host": "elsewhere.example"}).status_code == 400

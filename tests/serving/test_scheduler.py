@@ -1,0 +1,193 @@
+"""What is written side by side is what each writes alone, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from movieplotgpt.errors import CheckpointError, QueueFullError
+from movieplotgpt.generation.decoding import Batch
+from movieplotgpt.generation.generator import PlotGenerator
+from movieplotgpt.generation.plots import Plot
+from movieplotgpt.serving.scheduler import Job, Scheduler, Told
+
+LONG = 400  # tokens
+
+
+@pytest.fixture
+def generator(generators: dict[str, PlotGenerator]) -> PlotGenerator:
+    return generators["films"]
+
+
+@pytest.fixture
+def scheduled(generator: PlotGenerator) -> Iterator[Callable[..., Scheduler]]:
+    made: list[Scheduler] = []
+
+    def make(readings: int = 4, waiting: int = 100) -> Scheduler:
+        made.append(Scheduler(generator, readings=readings, waiting=waiting))
+        return made[-1]
+
+    yield make
+    for scheduler in made:
+        scheduler.close()
+
+
+class Client:
+    """Submits, and hears."""
+
+    def __init__(self, scheduler: Scheduler, title: str = "Ada", **asked: Any) -> None:
+        self.scheduler = scheduler
+        self.requests = scheduler.generator.requests(title, **asked)
+        self.heard: queue.Queue[Told | Exception] = queue.Queue()
+        self.job: Job = scheduler.submit(self.requests, self.heard.put)
+        self.all: list[Told] = []
+
+    def hear(self) -> Told:
+        told = self.heard.get(timeout=60)
+        if isinstance(told, Exception):
+            raise told
+        self.all.append(told)
+        return told
+
+    def plots(self) -> list[Plot]:
+        found: dict[int, Plot] = {told.index: told.plot for told in self.all if told.plot}
+        while len(found) < len(self.requests):
+            told = self.hear()
+            if told.plot:
+                found[told.index] = told.plot
+        return [found[index] for index in sorted(found)]
+
+
+def test_a_crowd_writes_what_each_writes_alone(generator: PlotGenerator, scheduled: Callable[..., Scheduler]) -> None:
+    scheduler = scheduled()
+    asked: list[dict[str, Any]] = [
+        {
+            "title": title,
+            "seed": seed,
+            "max_tokens": 10 + 7 * seed,
+            "guidance": guidance,
+            "temperature": 0.7 + seed / 10,
+        }
+        for seed in range(4)
+        for title, guidance in (("Ada", 1.0), ("Mars, Texas", 1.7), ("", None))
+    ]
+    found: dict[int, list[Plot]] = {}
+
+    def ask(number: int) -> None:
+        found[number] = Client(scheduler, **asked[number]).plots()
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(asked))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for number, settings in enumerate(asked):
+        assert found[number] == [generator.plot(**settings)]
+    assert (scheduler.running, scheduler.waiting, scheduler.texts) == (0, 0, len(asked))
+
+
+def test_several_of_one_request_and_the_best_of_several(
+    generator: PlotGenerator, scheduled: Callable[..., Scheduler]
+) -> None:
+    asked: dict[str, Any] = {"seed": 3, "n": 3, "max_tokens": 15}
+    client = Client(scheduled(), **asked)
+    assert client.plots() == generator.plots("Ada", **asked)
+    for index, plot in enumerate(client.plots()):
+        assert "".join(told.piece for told in client.all if told.index == index) == plot.text
+    best = Client(scheduled(), **asked, best_of=3)
+    assert best.plots() == generator.plots("Ada", **asked, best_of=3)
+    assert len(best.all) == 3, "of candidates nothing is told before the best is known"
+
+
+def test_the_probabilities_of_the_pieces_are_those_of_the_plot(scheduled: Callable[..., Scheduler]) -> None:
+    client = Client(scheduled(), seed=1, max_tokens=60, logprobs=2, stop=[". ", "q"])
+    [plot] = client.plots()
+    assert tuple(token for told in client.all for token in told.tokens) == plot.probabilities
+    assert len(plot.probabilities) == plot.tokens > 5
+
+
+def test_a_job_with_many_texts_holds_up_no_other(scheduled: Callable[..., Scheduler]) -> None:
+    scheduler = scheduled(readings=2)
+    many = Client(scheduler, n=30, seed=0, max_tokens=20)
+    few = Client(scheduler, n=1, seed=0, max_tokens=20)
+    few.plots()
+    ended = scheduler.texts
+    assert ended < 8, f"{ended} of the 31 texts had ended before the second client's one"
+    assert len(many.plots()) == 30
+
+
+def test_who_leaves_frees_a_place_within_a_step(
+    scheduled: Callable[..., Scheduler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+    step = Batch.step
+
+    def counted(self: Batch) -> Any:
+        steps.append(len(self.texts))
+        return step(self)
+
+    monkeypatch.setattr(Batch, "step", counted)
+    scheduler = scheduled(readings=4)
+    leaving, staying = Client(scheduler, seed=0, max_tokens=LONG), Client(scheduler, seed=1, max_tokens=LONG)
+    while {told.index for told in leaving.all} == set() or scheduler.running < 2:
+        leaving.hear()
+    before = len(steps)
+    scheduler.cancel(leaving.job)
+    staying.plots()
+    with_both = [number for number in steps[before:] if number == 2]
+    assert len(with_both) <= 1
+    assert (scheduler.cancelled, scheduler.running) == (1, 0)
+    scheduler.cancel(staying.job)  # it has ended: nobody has left
+    assert scheduler.cancelled == 1
+
+
+def test_who_leaves_the_queue_is_not_written(scheduled: Callable[..., Scheduler]) -> None:
+    scheduler = scheduled(readings=2)
+    first = Client(scheduler, seed=0, max_tokens=60)
+    second = Client(scheduler, seed=1, max_tokens=60)
+    scheduler.cancel(second.job)
+    first.plots()
+    third = Client(scheduler, seed=2, max_tokens=5)
+    third.plots()
+    assert second.heard.empty() and scheduler.texts == 2
+
+
+def test_too_many_are_refused_and_the_others_are_served(scheduled: Callable[..., Scheduler]) -> None:
+    scheduler = scheduled(readings=2, waiting=3)
+    first = Client(scheduler, seed=0, max_tokens=LONG)
+    first.hear()
+    waiting = Client(scheduler, seed=1, n=3, max_tokens=3)
+    with pytest.raises(QueueFullError, match="3 texts wait already"):
+        for _ in range(3):
+            Client(scheduler, seed=2, n=3, max_tokens=3)
+    scheduler.cancel(first.job)
+    assert len(waiting.plots()) == 3
+    assert len(Client(scheduler, seed=2, n=3, max_tokens=3).plots()) == 3
+
+
+def test_what_fails_is_told_and_the_next_is_served(
+    generator: PlotGenerator, scheduled: Callable[..., Scheduler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = scheduled()
+
+    def broken(self: Batch) -> list[Any]:
+        raise CheckpointError("the weights are damaged")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Batch, "step", broken)
+        with pytest.raises(CheckpointError, match="damaged"):
+            Client(scheduler, seed=0, max_tokens=5).plots()
+    assert Client(scheduler, seed=0, max_tokens=5).plots() == [generator.plot("Ada", seed=0, max_tokens=5)]
+
+
+def test_closing_finishes_what_is_here_and_takes_no_more(generator: PlotGenerator) -> None:
+    scheduler = Scheduler(generator, readings=2, waiting=10)
+    clients = [Client(scheduler, seed=seed, max_tokens=30) for seed in range(3)]
+    scheduler.close()
+    assert [client.plots() for client in clients] == [[generator.plot("Ada", seed=s, max_tokens=30)] for s in range(3)]
+    with pytest.raises(QueueFullError):
+        Client(scheduler, seed=0)

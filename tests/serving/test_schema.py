@@ -1,0 +1,26 @@
+"""The OpenAPI document is kept: schemathesis sends what it allows and what it forbids."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REFUSED_BY_A_MODEL = """
+[checks.positive_data_acceptance]
+expected-statuses = ["2xx", "400", "404", "429"]  # what a model does not know, the document does not say: a hint, an id
+"""
+
+
+@pytest.mark.slow
+def test_the_document_is_kept(serve: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "schemathesis.toml").write_text(REFUSED_BY_A_MODEL, encoding="utf-8")
+    address = serve(api_key="secret")
+    command = [str(Path(sys.executable).with_name("st")), "run", f"{address}/openapi.json"]
+    how = ["--header", "Authorization: Bearer secret", "--max-examples", "20", "--seed", "1", "--request-timeout", "60"]
+    done = subprocess.run([*command, *how, "--no-color"], cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert "Selected: 11/11" in done.stdout and "Tested: 11" in done.stdout
