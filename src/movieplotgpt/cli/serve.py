@@ -90,7 +90,7 @@ def _listening(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        why = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+        why = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror
         raise ConfigError(f"port {port} of {host} cannot be had ({why}); --port names another") from None
 
 
