@@ -15,7 +15,8 @@ import uvicorn
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.serving.app import create_app
-from movieplotgpt.serving.models import ServedModels
+from movieplotgpt.serving.models import ServedModel, ServedModels
+from movieplotgpt.serving.upstream import Upstream
 
 Make = Callable[..., Checkpoint]
 Serve = Callable[..., str]
@@ -39,18 +40,21 @@ def generators(tiny_checkpoint: Make) -> dict[str, PlotGenerator]:
 @pytest.fixture
 def models(generators: dict[str, PlotGenerator]) -> Iterator[ServedModels]:
     """Both of them, with few places."""
-    served = ServedModels(generators, readings=6, waiting=40)
+    served = ServedModels.scheduled(generators, readings=6, waiting=40)
     yield served
     served.close()
 
 
 @pytest.fixture
 def serve(generators: dict[str, PlotGenerator]) -> Iterator[Serve]:
-    """``serve(readings=, waiting=, **of create_app)`` starts a server and tells its address."""
+    """``serve(readings=, waiting=, upstream=, **of create_app)`` starts a server and tells its address."""
     with ExitStack() as stack:
 
-        def started(*, readings: int = 8, waiting: int = 200, **how: Any) -> str:
-            served = ServedModels(generators, readings=readings, waiting=waiting)
+        def started(*, readings: int = 8, waiting: int = 200, upstream: str | None = None, **how: Any) -> str:
+            served = ServedModels.scheduled(generators, readings=readings, waiting=waiting)
+            if upstream:
+                there = Upstream(PlotGenerator(generators["films"].checkpoint), upstream, waiting=waiting)
+                served = ServedModels([ServedModel("films", there.generator, there)])
             server = uvicorn.Server(uvicorn.Config(create_app(served, **how), port=0, log_level="error"))
             thread = threading.Thread(target=server.run, daemon=True)
             thread.start()

@@ -136,12 +136,12 @@ def test_who_leaves_frees_a_place_within_a_step(
     while {told.index for told in leaving.all} == set() or scheduler.running < 2:
         leaving.hear()
     before = len(steps)
-    scheduler.cancel(leaving.job)
+    leaving.job.cancel()
     staying.plots()
     with_both = [number for number in steps[before:] if number == 2]
     assert len(with_both) <= 1
     assert (scheduler.cancelled, scheduler.running) == (1, 0)
-    scheduler.cancel(staying.job)  # it has ended: nobody has left
+    staying.job.cancel()  # it has ended: nobody has left
     assert scheduler.cancelled == 1
 
 
@@ -149,7 +149,7 @@ def test_who_leaves_the_queue_is_not_written(scheduled: Callable[..., Scheduler]
     scheduler = scheduled(readings=2)
     first = Client(scheduler, seed=0, max_tokens=60)
     second = Client(scheduler, seed=1, max_tokens=60)
-    scheduler.cancel(second.job)
+    second.job.cancel()
     first.plots()
     third = Client(scheduler, seed=2, max_tokens=5)
     third.plots()
@@ -164,7 +164,7 @@ def test_too_many_are_refused_and_the_others_are_served(scheduled: Callable[...,
     with pytest.raises(QueueFullError, match="3 texts wait already"):
         for _ in range(3):
             Client(scheduler, seed=2, n=3, max_tokens=3)
-    scheduler.cancel(first.job)
+    first.job.cancel()
     assert len(waiting.plots()) == 3
     assert len(Client(scheduler, seed=2, n=3, max_tokens=3).plots()) == 3
 

@@ -15,6 +15,7 @@ from movieplotgpt.errors import CheckpointError, ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
     from movieplotgpt.generation.generator import PlotGenerator
+    from movieplotgpt.serving.models import ServedModels
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PLACES = 64  # readings at once
@@ -32,6 +33,9 @@ def serve(
     max_concurrency: int = PLACES,
     max_waiting: int = WAITING,
     page: bool = True,
+    upstream: str | None = None,
+    upstream_model: str | None = None,
+    upstream_key_env: str | None = None,
 ) -> None:
     """Serve models: OpenAI's API, plots by their titles, and a page to write with.
 
@@ -46,6 +50,10 @@ def serve(
         max_concurrency: Texts written at once (a guided one counts twice); the memory is said at the start.
         max_waiting: Texts that may wait; beyond, a request is answered with 429.
         page: Whether the page is served as well.
+        upstream: The address of another server's OpenAI API (http://host:8000/v1), which writes in place of this one:
+            vLLM, llama.cpp. The model given here has the form of the prompts and knows what was copied.
+        upstream_model: What the other server calls the model.
+        upstream_key_env: The environment variable that holds the other server's key.
     """
     try:
         import uvicorn
@@ -61,11 +69,16 @@ def serve(
         )
     key = _key(api_key_env)
     with _listening(host, port) as listening:
-        models = ServedModels(_generators(model, data, fast), readings=max_concurrency, waiting=max_waiting)
+        generators = _generators(model, data, fast)
+        if upstream:
+            models = _before(upstream, generators, upstream_model, upstream_key_env, max_waiting)
+        else:
+            models = ServedModels.scheduled(generators, readings=max_concurrency, waiting=max_waiting)
         app = create_app(models, api_key=key, page=page, hosts=list(LOOPBACK) if host in LOOPBACK else None)
         address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
         memory = f"{max_concurrency} texts at once, in {models.cache_bytes / 1e9:.1f} GB at most"
-        print(f"serving {', '.join(models)} at {address}; {memory}", file=sys.stderr, flush=True)
+        how = f"written by {upstream}" if upstream else memory
+        print(f"serving {', '.join(models)} at {address}; {how}", file=sys.stderr, flush=True)
         uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
 
 
@@ -83,6 +96,21 @@ def _generators(names: Sequence[str], data: Path | None, fast: bool) -> dict[str
         say_compiling(generators[served_as])
         generators[served_as].plot(max_tokens=1, seed=0)  # what is made at the first text is made now
     return generators
+
+
+def _before(
+    url: str, generators: dict[str, PlotGenerator], name: str | None, key_env: str | None, waiting: int
+) -> ServedModels:
+    from movieplotgpt.serving.models import ServedModel, ServedModels
+    from movieplotgpt.serving.upstream import Upstream
+
+    if len(generators) > 1:
+        raise ConfigError(f"one model stands before {url}; name one, not {len(generators)}")
+    key = _key(key_env)
+    return ServedModels(
+        ServedModel(served_as, generator, Upstream(generator, url, model=name, key=key, waiting=waiting))
+        for served_as, generator in generators.items()
+    )
 
 
 def _listening(host: str, port: int) -> socket.socket:

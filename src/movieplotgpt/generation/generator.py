@@ -46,6 +46,7 @@ class PlotGenerator:
     def __init__(self, checkpoint: Checkpoint, *, data: Path | None = None, fast: bool = False) -> None:
         self.checkpoint, self.data, self.fast = checkpoint, data, fast
         self.form = PromptForm(checkpoint)
+        self.usual_guidance = USUAL if knows_no_title(checkpoint) else 1.0
         self._made: tuple[tuple[object, ...], Decoder] | None = None
 
     @cached_property
@@ -170,7 +171,7 @@ class PlotGenerator:
         """
         config = self.form.folded_wishes(_settled(sampling, settings or {}))
         if config.guidance is None:
-            return config.model_copy(update={"guidance": USUAL if knows_no_title(self.checkpoint) else 1.0})
+            return config.model_copy(update={"guidance": self.usual_guidance})
         return config
 
     def best(self, request: PlotRequest, plots: Sequence[Plot]) -> Plot:

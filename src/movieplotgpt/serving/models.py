@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -16,6 +16,7 @@ from movieplotgpt.generation.plots import Plot, PlotRequest
 from movieplotgpt.model.sizes import kv_cache_bytes, parameters
 from movieplotgpt.serving.answers import Model, now
 from movieplotgpt.serving.scheduler import Scheduler, Told
+from movieplotgpt.serving.upstream import Upstream
 
 
 class UnknownModelError(MoviePlotGPTError):
@@ -28,7 +29,7 @@ class ServedModel:
 
     name: str
     generator: PlotGenerator
-    scheduler: Scheduler
+    scheduler: Scheduler | Upstream
     created: int = field(default_factory=now)
 
     def about(self) -> Model:
@@ -44,7 +45,7 @@ class ServedModel:
             tokenizer=checkpoint.tokenizer.kind,
             titles=bool(checkpoint.format.header),
             hints=list(checkpoint.format.hints),
-            guided=knows_no_title(checkpoint),
+            guided=knows_no_title(checkpoint) and isinstance(self.scheduler, Scheduler),
             copies=self._knows_copies(),
             bits_per_character=checkpoint.info.get("evaluation", {}).get("bits_per_character"),
         )
@@ -89,12 +90,17 @@ class ServedModel:
 class ServedModels(Mapping[str, ServedModel]):
     """All of them; the first is the one that is meant where none is named."""
 
-    def __init__(self, generators: Mapping[str, PlotGenerator], *, readings: int, waiting: int) -> None:
+    def __init__(self, models: Iterable[ServedModel]) -> None:
+        self._models = {model.name: model for model in models}
+
+    @classmethod
+    def scheduled(cls, generators: Mapping[str, PlotGenerator], *, readings: int, waiting: int) -> ServedModels:
+        """Models that write here: ``readings`` places each, and as many texts may wait as ``waiting`` says."""
         turn = Lock()
-        self._models = {
-            name: ServedModel(name, generator, Scheduler(generator, readings=readings, waiting=waiting, turn=turn))
+        return cls(
+            ServedModel(name, generator, Scheduler(generator, readings=readings, waiting=waiting, turn=turn))
             for name, generator in generators.items()
-        }
+        )
 
     def __getitem__(self, name: str) -> ServedModel:
         return self._models[name]
@@ -143,7 +149,7 @@ class Answer:
     """
 
     def __init__(self, http: Request, model: ServedModel, requests: Sequence[PlotRequest]) -> None:
-        self._scheduler, self._left = model.scheduler, len(requests)
+        self._left = len(requests)
         self._queue: asyncio.Queue[Told | Exception] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
         self._job = model.scheduler.submit(requests, self._hear)
@@ -155,10 +161,10 @@ class Answer:
         try:
             self._loop.call_soon_threadsafe(self._queue.put_nowait, told)
         except RuntimeError:  # the loop is closed: nobody listens any more
-            self._scheduler.cancel(self._job)
+            self._job.cancel()
 
     def _leave(self, gone: asyncio.Future[None]) -> None:
-        self._scheduler.cancel(self._job)
+        self._job.cancel()
         self._queue.put_nowait(ClientDisconnect())
 
     async def __aiter__(self) -> AsyncIterator[Told]:
@@ -171,7 +177,7 @@ class Answer:
                 yield told
         finally:
             self._gone.cancel()
-            self._scheduler.cancel(self._job)
+            self._job.cancel()
 
     async def plots(self) -> list[Plot]:
         """All of them, when they are whole."""

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from movieplotgpt.errors import MoviePlotGPTError, QueueFullError
 from movieplotgpt.serving.answers import Problem, Refusal
 from movieplotgpt.serving.models import UnknownModelError
+from movieplotgpt.serving.upstream import UpstreamError
 
 RETRY_AFTER = 2  # seconds
 DOCUMENTED: dict[int | str, dict[str, Any]] = {
@@ -23,6 +24,7 @@ DOCUMENTED: dict[int | str, dict[str, Any]] = {
     413: {"model": Refusal, "description": "The body is too long."},
     429: {"model": Refusal, "description": "Too much waits already."},
     500: {"model": Refusal, "description": "The server has failed."},
+    502: {"model": Refusal, "description": "The server that writes cannot be reached, or refuses."},
 }
 TYPES = {
     401: ("authentication_error", "invalid_api_key"),
@@ -30,6 +32,7 @@ TYPES = {
     413: ("invalid_request_error", "body_too_long"),
     429: ("rate_limit_error", "queue_full"),
     500: ("server_error", "server_error"),
+    502: ("server_error", "upstream_failed"),
 }
 
 
@@ -40,6 +43,8 @@ def refusal(error: Exception) -> tuple[int, Refusal]:
             return 404, _said(404, str(error), param="model", code="model_not_found")
         case QueueFullError():
             return 429, _said(429, str(error))
+        case UpstreamError():
+            return 502, _said(502, str(error))
         case MoviePlotGPTError():
             return 400, _said(400, str(error))
         case RequestValidationError():

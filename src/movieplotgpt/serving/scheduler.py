@@ -35,11 +35,16 @@ Tell: TypeAlias = Callable[[Told | Exception], None]
 class Job:
     """What one client asked for; ``tell`` hears of it in the scheduler's thread."""
 
+    scheduler: Scheduler
     requests: Sequence[PlotRequest]
     tell: Tell
     texts: list[_Text] = field(default_factory=list)
     waiting: deque[_Text] = field(default_factory=deque)
     cancelled: bool = False
+
+    def cancel(self) -> None:
+        """Write no more of it; its places are free within a step."""
+        self.scheduler.cancel(self)
 
 
 @dataclass(eq=False)
@@ -90,7 +95,7 @@ class Scheduler:
             QueueFullError: too many texts wait.
             DataError: copies are to be avoided and no index of the training text is here.
         """
-        job = Job(requests, tell)
+        job = Job(self, requests, tell)
         for index, request in enumerate(requests):
             for candidate in request.all_candidates():
                 decoder = self.generator.checkpoint.tokenizer.decoder()
@@ -108,7 +113,7 @@ class Scheduler:
         return job
 
     def cancel(self, job: Job) -> None:
-        """Write no more of a job; its places are free within a step."""
+        """As ``job.cancel()``."""
         with self._changed:
             if job.cancelled or all(text.writing.finish_reason for text in job.texts):
                 return

@@ -1,0 +1,187 @@
+"""Another server writes: any that speaks OpenAI's completions, so that the page and /v1/plots stand before a cluster.
+
+The model here gives the form of the prompts, and tells what was copied; its weights are not asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2 as httpx
+
+from movieplotgpt.errors import MoviePlotGPTError, PromptError, QueueFullError
+from movieplotgpt.generation.generator import PlotGenerator
+from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
+from movieplotgpt.generation.settings import SamplingConfig
+from movieplotgpt.generation.writing import MAX_TOKENS, TOKENS_A_CHARACTER
+from movieplotgpt.serving.scheduler import Tell, Told
+
+SENT = (  # what llama.cpp and vLLM know by these names
+    *("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty"),
+    *("min_tokens", "max_tokens", "stop", "logprobs", "logit_bias"),
+)
+OURS = {"guidance": 1.0}  # what only our own servers know, and what is taken for it
+SECONDS = httpx.Timeout(10.0, read=300.0)
+
+
+class UpstreamError(MoviePlotGPTError):
+    """The other server cannot be reached, or refuses."""
+
+
+@dataclass(eq=False)
+class _Job:
+    upstream: Upstream
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def cancel(self) -> None:
+        """Hang up: the other server notices that nobody listens."""
+        self.upstream.cancelled += any(not task.done() for task in self.tasks)
+        for task in self.tasks:
+            task.cancel()
+
+
+class Upstream:
+    """Stands where a ``Scheduler`` does: takes requests, tells what comes."""
+
+    def __init__(
+        self, generator: PlotGenerator, url: str, *, model: str | None = None, key: str | None = None, waiting: int
+    ) -> None:
+        self.generator, self.readings, self.most_waiting = generator, 0, waiting
+        self.running = self.waiting = self.texts = self.tokens = self.cancelled = 0
+        self._model = model
+        generator.usual_guidance = 1.0  # the other server has none
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._client = httpx.AsyncClient(base_url=url.rstrip("/") + "/", headers=headers, timeout=SECONDS)
+
+    def submit(self, requests: Sequence[PlotRequest], tell: Tell) -> _Job:
+        """Ask for these; ``tell`` hears every piece, and every plot when it is whole, or the error that ended the job.
+
+        Raises:
+            PromptError: a setting is asked for that other servers do not know.
+            QueueFullError: too many texts are under way.
+        """
+        bodies = [self._body(request) for request in requests]
+        if self.running + len(requests) > self.most_waiting:
+            raise QueueFullError(f"{self.running} texts are under way, and at most {self.most_waiting} may be")
+        job = _Job(self)
+        for index, (request, body) in enumerate(zip(requests, bodies, strict=True)):
+            job.tasks.append(asyncio.get_running_loop().create_task(self._write(index, request, body, tell)))
+        return job
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+    def _body(self, request: PlotRequest) -> dict[str, Any]:
+        config, plain = request.config, SamplingConfig()
+        unknown = [
+            name
+            for name in SamplingConfig.model_fields
+            if name not in (*SENT, *OURS, "seed", "n", "target_characters")
+            and getattr(config, name) != getattr(plain, name)
+        ]
+        unknown += [name for name, value in OURS.items() if (getattr(config, name) or value) != value]
+        if unknown:
+            raise PromptError(f"{', '.join(unknown)}: the server that writes here does not know it; leave it out")
+        kind = self.generator.checkpoint.tokenizer.kind
+        length = int(TOKENS_A_CHARACTER[kind] * (config.target_characters or 0) / 2)
+        sent = {name: value for name in SENT if (value := getattr(config, name)) not in (None, (), {})}
+        end = self.generator.form.format.end
+        return {
+            "prompt": request.prompt.header + request.prompt.begun,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            **sent,
+            **({"model": self._model} if self._model else {}),
+            "seed": request.seed,
+            "stop": [*config.stop, end],
+            "max_tokens": config.max_tokens or length or MAX_TOKENS[kind],
+        }
+
+    async def _write(self, index: int, request: PlotRequest, body: dict[str, Any], tell: Tell) -> None:
+        written, tokens, reason = "", 0, "length"
+        probabilities: list[TokenProbability] = []
+        self.running += 1
+        try:
+            async for event in self._events(body):
+                tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
+                choice: dict[str, Any] = next(iter(event.get("choices", ())), {})
+                piece, told = choice.get("text") or "", _probabilities(choice.get("logprobs"))
+                written, probabilities = written + piece, probabilities + told
+                reason = choice.get("finish_reason") or reason
+                if piece or told:
+                    tell(Told(index, piece, told))
+        except MoviePlotGPTError as error:
+            tell(error)
+            return
+        finally:
+            self.running -= 1
+        self.texts, self.tokens = self.texts + 1, self.tokens + tokens
+        prompt = request.prompt
+        plot = Plot(
+            title=prompt.title,
+            prompt=prompt.header + prompt.begun,
+            text=prompt.begun + written,
+            finish_reason="stop" if reason == "stop" else "length",
+            seed=request.seed,
+            tokens=tokens,
+            max_tokens=body["max_tokens"],
+            hints=prompt.hints,
+            changes=prompt.changes,
+            begun=prompt.begun,
+            probabilities=tuple(probabilities),
+        )
+        tell(Told(index, plot=plot))
+
+    async def _events(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """Those of a stream."""
+        try:
+            async with self._client.stream("POST", "completions", json=body) as answer:
+                if answer.status_code != 200:
+                    raise UpstreamError(f"{answer.url} answers {answer.status_code}: {_message(await answer.aread())}")
+                async for line in answer.aiter_lines():
+                    if not line.startswith("data: ") or line == "data: [DONE]":
+                        continue
+                    event = json.loads(line.removeprefix("data: "))
+                    if "error" in event:
+                        raise UpstreamError(
+                            f"{answer.url} has failed: {_message(line.removeprefix('data: ').encode())}"
+                        )
+                    yield event
+        except (httpx.HTTPError, ValueError) as error:
+            where = self._client.base_url
+            raise UpstreamError(
+                f"the server at {where} cannot be asked ({str(error) or type(error).__name__})"
+            ) from None
+
+
+def _message(body: bytes) -> str:
+    """What a refusal says, in OpenAI's shape or not."""
+    try:
+        error = json.loads(body)["error"]
+        return str(error["message"] if isinstance(error, dict) else error)[:500]
+    except (ValueError, KeyError, TypeError):
+        return body[:200].decode("utf-8", "replace")
+
+
+def _probabilities(logprobs: dict[str, Any] | None) -> list[TokenProbability]:
+    """Of a completion as OpenAI and vLLM lay it out, or as llama.cpp does."""
+    if not logprobs:
+        return []
+    if "content" in logprobs:
+        return [
+            TokenProbability(
+                each["token"],
+                each["logprob"],
+                tuple((other["token"], other["logprob"]) for other in each.get("top_logprobs", ())),
+            )
+            for each in logprobs["content"]
+        ]
+    others = logprobs.get("top_logprobs") or [{}] * len(logprobs["tokens"])
+    return [
+        TokenProbability(token, logprob, tuple((other or {}).items()))
+        for token, logprob, other in zip(logprobs["tokens"], logprobs["token_logprobs"], others, strict=True)
+    ]
