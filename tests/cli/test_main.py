@@ -87,6 +87,7 @@ def test_the_commands_are_those_of_the_documents() -> None:
             "generate",
             "copies",
             "write",
+            "serve",
             "train",
             "prepare",
             "evaluate",
