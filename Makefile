@@ -16,7 +16,7 @@ export TITLE SOURCE
 RUNTIME = $(VENV)/.runtime
 SERVE   = $(VENV)/.serve
 DEV     = $(VENV)/.dev
-PYTEST  = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
+PYTEST  = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

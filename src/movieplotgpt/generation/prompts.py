@@ -45,7 +45,7 @@ class PromptForm:
         folded, changes = self._folded(title)
         folded = one_line(folded)
         if folded and not self.format.header:
-            raise PromptError("this model was trained on text without titles; give it the begin of a text with --input")
+            raise PromptError("this model was trained on text without titles; give it the begin of a text instead")
         values = {}
         for name, text in (hints or {}).items():
             value, changed = self._folded(text)
