@@ -217,3 +217,25 @@ def test_it_answers_to_its_own_names_only(models: ServedModels) -> None:
     with TestClient(create_app(models, hosts=["localhost"]), base_url="http://localhost:8000") as web:
         assert web.get("/health").status_code == 200
         assert web.get("/health", headers={"host": "elsewhere.example"}).status_code == 400
+
+
+def test_null_is_as_if_it_had_not_been_said(web: TestClient) -> None:
+    """As OpenAI's clients send it, among what is taken and not needed."""
+    names = ("temperature", "top_p", "n", "stop", "logit_bias", "min_p", "stream", "best_of", "guidance", "metadata")
+    unsaid = dict.fromkeys(names)
+    asked: dict[str, Any] = {"seed": 1, "max_tokens": 9}
+    told = web.post("/v1/plots", json={"title": "Ada", **asked, **unsaid}).json()
+    assert told["plots"] == web.post("/v1/plots", json={"title": "Ada", **asked}).json()["plots"]
+    unneeded = {
+        "user": "u",
+        "metadata": {"a": "b"},
+        "store": False,
+        "service_tier": "auto",
+        "tools": [],
+        "tool_choice": "auto",
+    }
+    chat = {"messages": [{"role": "user", "content": "Ada"}], **asked, "response_format": {"type": "text"}}
+    answer = web.post("/v1/chat/completions", json={**chat, **unneeded, "stop": None, "parallel_tool_calls": True})
+    assert answer.json()["choices"][0]["message"]["content"] == told["plots"][0]["text"]
+    refused = web.post("/v1/chat/completions", json={**chat, "tools": [{"type": "function"}]})
+    assert refused.status_code == 400 and refused.json()["error"]["param"] == "tools"

@@ -6,8 +6,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from movieplotgpt.generation.writing import Writing
 
 REFUSED_BY_A_MODEL = """
 [checks.positive_data_acceptance]
@@ -16,7 +19,14 @@ expected-statuses = ["2xx", "400", "404", "429"]  # what a model does not know, 
 
 
 @pytest.mark.slow
-def test_the_document_is_kept(serve: Callable[..., str], tmp_path: Path) -> None:
+def test_the_document_is_kept(serve: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = Writing.__init__
+
+    def short(self: Writing, *arguments: Any, **settings: Any) -> None:
+        begun(self, *arguments, **settings)
+        self.max_tokens = min(self.max_tokens, 3)
+
+    monkeypatch.setattr(Writing, "__init__", short)
     (tmp_path / "schemathesis.toml").write_text(REFUSED_BY_A_MODEL, encoding="utf-8")
     address = serve(api_key="secret")
     command = [str(Path(sys.executable).with_name("st")), "run", f"{address}/openapi.json"]

@@ -8,21 +8,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from movieplotgpt.config import Settings
 from movieplotgpt.generation.settings import LENGTHS, Length, SamplingConfig
 
 TokenId: TypeAlias = Annotated[int, Field(ge=0)]
 Text: TypeAlias = Annotated[str, Field(max_length=100_000)]
-LEFT_OUT: tuple[Any, ...] = (None, (), {})  # as if it had not been said
+MOST_TOKENS = 100_000  # of one text: nobody keeps a place for ever
+UNNEEDED = "Taken and not needed."
 
 
 class StreamOptions(Settings):
     """What a stream tells besides its pieces."""
 
     include_usage: bool = Field(False, description="Send the tokens counted in a last piece.")
-    include_obfuscation: bool = Field(False, description="Taken and not needed.")
+    include_obfuscation: bool = Field(False, description=UNNEEDED)
 
 
 class Sampled(SamplingConfig):
@@ -30,15 +33,41 @@ class Sampled(SamplingConfig):
 
     model: str | None = Field(None, max_length=200, description="Which model; none is the first one served.")
     stream: bool = Field(False, description="Send pieces as they are written (server-sent events).")
+    max_tokens: int | None = Field(
+        None, ge=1, le=MOST_TOKENS, description="Tokens at most; none is about 2,000 characters."
+    )
+    min_tokens: int | None = Field(None, ge=1, le=MOST_TOKENS, description="The text does not end by itself before.")
+    target_characters: int | None = Field(None, ge=1, le=MOST_TOKENS, description="End near this length.")
     stop: tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...] = Field(
         (), max_length=4, description="At most four texts before which to stop."
     )
-    user: str | None = Field(None, max_length=1000, description="Taken and not needed.")
+    # what OpenAI's clients send besides: taken, and not needed
+    user: str | None = Field(None, max_length=1000, description=UNNEEDED)
+    metadata: Mapping[str, Any] | None = Field(None, description=UNNEEDED)
+    store: bool | None = Field(None, description=UNNEEDED)
+    service_tier: str | None = Field(None, description=UNNEEDED)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_unsaid(cls, values: Any) -> Any:
+        return (
+            {name: value for name, value in values.items() if value is not None} if isinstance(values, dict) else values
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """As pydantic has it, and null for whatever may be left out."""
+        described = handler.resolve_ref_schema(handler(schema))
+        for name, field in described["properties"].items():
+            if name not in described.get("required", ()) and {"type": "null"} not in field.get("anyOf", ()):
+                told = {key: field.pop(key) for key in ("title", "description", "default") if key in field}
+                described["properties"][name] = {"anyOf": [field, {"type": "null"}], **told}
+        return described
 
     def sampling(self, *, without: frozenset[str] = frozenset()) -> dict[str, Any]:
-        """The sampler's settings that were sent; null is as if it had not been."""
+        """The sampler's settings that were sent."""
         names = (self.model_fields_set & SamplingConfig.model_fields.keys()) - without
-        return {name: value for name in names if (value := getattr(self, name)) not in LEFT_OUT}
+        return {name: getattr(self, name) for name in names}
 
 
 class CompletionRequest(Sampled):
@@ -57,6 +86,12 @@ class TextPart(Settings):
 
     type: Literal["text"]
     text: Text
+
+
+class TextFormat(Settings):
+    """The form of an answer."""
+
+    type: Literal["text"]
 
 
 class Message(Settings):
@@ -78,10 +113,14 @@ class ChatRequest(Sampled):
     """``POST /v1/chat/completions``: the last message of a user is the title, the answer is a plot."""
 
     messages: list[Message] = Field(min_length=1, max_length=1000)
-    max_completion_tokens: int | None = Field(None, ge=1, description="As max_tokens.")
+    max_completion_tokens: int | None = Field(None, ge=1, le=MOST_TOKENS, description="As max_tokens.")
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20, description="How many others are told of each token.")
     stream_options: StreamOptions | None = None
+    tools: list[Any] | None = Field(None, max_length=0, description="None is known here.")
+    tool_choice: Literal["none", "auto"] | None = Field(None, description=UNNEEDED)
+    parallel_tool_calls: bool | None = Field(None, description=UNNEEDED)
+    response_format: TextFormat | None = Field(None, description="Text is all there is.")
 
     def title(self) -> str:
         """The last message of a user."""
