@@ -92,6 +92,10 @@ def test_what_the_server_does_can_be_watched(web: TestClient) -> None:
         ("/v1/plots", {"title": "x", "n": -5}, 400, "n: "),
         ("/v1/plots", {"title": "x", "n": 1000}, 400, "1,000 texts are asked for"),
         ("/v1/plots", {"title": "x", "n": 10, "best_of": 10}, 400, "100 texts are asked for"),
+        ("/v1/plots", {"title": "x", "n": 10**12}, 400, "1,000,000,000,000 texts are asked for"),
+        ("/v1/completions", {"prompt": ["x"] * 100_000}, 400, "100,000 texts are asked for"),
+        ("/v1/plots", {"title": "x", "banned": ["x"] * 100}, 400, "banned: "),
+        ("/v1/plots", {"title": "x", "must_mention": "x," * 100}, 400, "must_mention: "),
         ("/v1/plots", {"title": "x", "hints": {"Weather": "wet"}}, 400, "'Weather'"),
         ("/v1/plots", {"title": "x", "model": "letters"}, 400, "without titles"),
         ("/v1/plots", {"title": "x", "copies": True}, 400, "no copy index"),
@@ -214,8 +218,9 @@ def test_a_key_is_asked_for_where_text_is_read_or_written(models: ServedModels) 
 
 
 def test_it_answers_to_its_own_names_only(models: ServedModels) -> None:
-    with TestClient(create_app(models, hosts=["localhost"]), base_url="http://localhost:8000") as web:
+    with TestClient(create_app(models, hosts=["localhost", "[::1]"]), base_url="http://localhost:8000") as web:
         assert web.get("/health").status_code == 200
+        assert web.get("/health", headers={"host": "[::1]:8000"}).status_code == 200
         assert web.get("/health", headers={"host": "elsewhere.example"}).status_code == 400
 
 

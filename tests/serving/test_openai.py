@@ -8,6 +8,7 @@ from typing import Any
 
 import openai
 import pytest
+import torch
 
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.plots import Plot
@@ -79,8 +80,17 @@ def test_echo_and_logprobs(client: openai.OpenAI, films: PlotGenerator) -> None:
     [choice] = client.completions.create(model="films", prompt=HEADER, echo=True, **asked).choices
     assert choice.text == HEADER + plot.text
     logprobs = choice.logprobs
-    assert logprobs and logprobs.tokens == [token.text for token in plot.probabilities]
-    assert logprobs.token_logprobs == pytest.approx([token.logprob for token in plot.probabilities], abs=1e-5)
+    tokenizer, model = films.checkpoint.tokenizer, films.checkpoint.model
+    ids = tokenizer.encode(HEADER).tolist()
+    with torch.no_grad():
+        expected_TV = model(torch.tensor([[tokenizer.end_id, *ids]]))[0, :, : tokenizer.vocab_size].log_softmax(-1)
+    of_prompt = [float(expected_TV[place, id_]) for place, id_ in enumerate(ids)]
+    assert logprobs and logprobs.tokens == [
+        *map(tokenizer.decode, ([i] for i in ids)),
+        *(t.text for t in plot.probabilities),
+    ]
+    expected = [*of_prompt, *(token.logprob for token in plot.probabilities)]
+    assert logprobs.token_logprobs == pytest.approx(expected, abs=1e-4)
     assert logprobs.top_logprobs and len(logprobs.top_logprobs[0]) <= 3
     for token, offset in zip(logprobs.tokens, logprobs.text_offset or [], strict=True):
         assert choice.text[offset:].startswith(token)

@@ -184,6 +184,24 @@ def test_what_fails_is_told_and_the_next_is_served(
     assert Client(scheduler, seed=0, max_tokens=5).plots() == [generator.plot("Ada", seed=0, max_tokens=5)]
 
 
+def test_what_fails_behind_a_step_is_told_as_well(
+    generator: PlotGenerator, scheduled: Callable[..., Scheduler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = scheduled()
+
+    def broken(*_: Any) -> Plot:
+        raise OSError("the index is damaged")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(generator, "best", broken)
+        first = Client(scheduler, seed=0, max_tokens=5)
+        with pytest.raises(OSError, match="damaged"):
+            first.plots()
+        first.job.cancel()
+    assert scheduler.cancelled == 0, "nobody has left"
+    assert Client(scheduler, seed=0, max_tokens=5).plots() == [generator.plot("Ada", seed=0, max_tokens=5)]
+
+
 def test_closing_finishes_what_is_here_and_takes_no_more(generator: PlotGenerator) -> None:
     scheduler = Scheduler(generator, readings=2, waiting=10)
     clients = [Client(scheduler, seed=seed, max_tokens=30) for seed in range(3)]

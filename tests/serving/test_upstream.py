@@ -9,7 +9,9 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -88,11 +90,52 @@ def test_who_is_not_there_or_refuses_is_named(serve: Callable[..., str], generat
         assert answer.status_code == 502 and "answers 401: the key is missing" in answer.json()["error"]["message"]
 
 
+def event(text: str, reason: str | None = None) -> str:
+    return "data: " + json.dumps({"choices": [{"text": text, "finish_reason": reason}]}, ensure_ascii=False) + "\n\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        ('data: {"choices": null}\n\n', "has broken off"),
+        (
+            'data: {"choices": [{"text": "a", "logprobs": {"tokens": ["a"], "token_logprobs": []}}]}\n\n',
+            "no completion",
+        ),
+        ("data: {\n\n", "cannot be asked"),
+        (event("a"), "has broken off"),
+        ('data: {"error": {"message": "on fire"}}\n\n', "on fire"),
+        (event("a\u2028b\x85c").replace("data: ", "data:") + event("d", "stop") + "data: [DONE]\n\n", None),
+    ],
+    ids=["nothing", "odd", "cut", "broken off", "failed", "whole"],
+)
+def test_whatever_another_server_sends(generators: dict[str, PlotGenerator], sent: str, said: str | None) -> None:
+    class Odd(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(sent.encode())
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Odd) as other:
+        Thread(target=other.serve_forever, daemon=True).start()
+        with before(f"http://127.0.0.1:{other.server_port}/v1", generators["films"]) as web:
+            answer = web.post("/v1/plots", json={"title": "Ada"})
+            assert web.get("/health").json()["running"] == 0
+        other.shutdown()
+    if said:
+        assert answer.status_code == 502 and said in answer.json()["error"]["message"]
+    else:
+        assert answer.json()["plots"][0]["text"] == "a\u2028b\x85cd"
+
+
 def test_a_client_that_leaves_hangs_up(serve: Callable[..., str], generators: dict[str, PlotGenerator]) -> None:
     """Two servers, a real client: what it no longer reads is no longer written."""
     writes = serve()
     stands = serve(upstream=f"{writes}/v1")
-    body = json.dumps({"title": "Ada", "stream": True, "max_tokens": 50_000, "seed": 1}).encode()
+    body = json.dumps({"title": "Ada", "stream": True, "max_tokens": 20_000, "seed": 1}).encode()
     request = urllib.request.Request(f"{stands}/v1/plots", body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as stream:
         for _ in range(6):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PLACES = 64  # readings at once
 WAITING = 256  # texts
+PATIENCE = 60  # seconds for what is being written, when the server is ended
 
 
 def serve(
@@ -74,12 +75,14 @@ def serve(
             models = _before(upstream, generators, upstream_model, upstream_key_env, max_waiting)
         else:
             models = ServedModels.scheduled(generators, readings=max_concurrency, waiting=max_waiting)
-        app = create_app(models, api_key=key, page=page, hosts=list(LOOPBACK) if host in LOOPBACK else None)
+        app = create_app(models, api_key=key, page=page, hosts=[*LOOPBACK, "[::1]"] if host in LOOPBACK else None)
         address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
         memory = f"{max_concurrency} texts at once, in {models.cache_bytes / 1e9:.1f} GB at most"
         how = f"written by {upstream}" if upstream else memory
         print(f"serving {', '.join(models)} at {address}; {how}", file=sys.stderr, flush=True)
-        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
+        uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=PATIENCE)).run(
+            sockets=[listening]
+        )
 
 
 def _generators(names: Sequence[str], data: Path | None, fast: bool) -> dict[str, PlotGenerator]:

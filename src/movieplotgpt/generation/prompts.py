@@ -86,7 +86,7 @@ class PromptForm:
     def _known_hint(self, name: str) -> str:
         known = {hint.casefold(): hint for hint in self.format.hints}
         if not known:
-            raise PromptError(f"this model was trained without hints, so it has no {name}; leave it out")
+            raise PromptError(f"this model was trained without hints, so it has no {name!r}; leave it out")
         if name.casefold() not in known:
             raise PromptError(f"this model knows no hint {name!r}; it knows {', '.join(self.format.hints)}")
         return known[name.casefold()]

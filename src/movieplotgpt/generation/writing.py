@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Literal, TypeAlias
@@ -92,7 +92,10 @@ class Writing:
     @property
     def certain_tokens(self) -> int:
         """How many of the tokens make that text."""
-        return self.tokens if self.finish_reason else bisect_right([*self._lengths[1:], len(self._written)], self._told)
+        if self.finish_reason:
+            return self.tokens
+        whole = bisect_right([*self._lengths[1:], len(self._written)], self._told)
+        return min(whole, bisect_left(self._lengths, self._told))  # of half a character nothing is certain
 
     @property
     def title_gain(self) -> float | None:

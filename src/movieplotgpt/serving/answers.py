@@ -62,6 +62,12 @@ class CompletionLogprobs(BaseModel):
             offset += len(token.text)
         return made
 
+    def followed_by(self, others: CompletionLogprobs | None) -> CompletionLogprobs:
+        """These, and those behind them."""
+        if others is None:
+            return self
+        return CompletionLogprobs(**{name: [*mine, *getattr(others, name)] for name, mine in self})
+
 
 class CompletionChoice(BaseModel):
     """One text; ``seed`` writes it again, alone."""

@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 
+import torch
 from starlette.requests import ClientDisconnect, Request
 
 from movieplotgpt.errors import DataError, MoviePlotGPTError, PromptError
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.guidance import knows_no_title
-from movieplotgpt.generation.plots import Plot, PlotRequest
+from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
+from movieplotgpt.generation.sampling import Chosen, likeliest
 from movieplotgpt.model.sizes import kv_cache_bytes, parameters
 from movieplotgpt.serving.answers import Model, now
 from movieplotgpt.serving.scheduler import Scheduler, Told
@@ -68,13 +70,29 @@ class ServedModel:
             raise PromptError(f"the prompt has {tokens:,} tokens, and the context of {self.name} is {most:,}")
         return tokens
 
-    def check_number(self, requests: Sequence[PlotRequest]) -> None:
-        """Whether as many texts as these can ever be taken.
+    def prompt_probabilities(self, request: PlotRequest, others: int) -> tuple[TokenProbability, ...]:
+        """Each token of the prompt, behind the begin token, with ``others`` likeliest ones in its place."""
+        checkpoint, prompt = self.generator.checkpoint, request.prompt
+        tokenizer = checkpoint.tokenizer
+        ids = [*tokenizer.encode(prompt.header).tolist(), *tokenizer.encode(prompt.begun).tolist()]
+        with torch.no_grad():
+            logits_TV = checkpoint.model(
+                torch.tensor([[tokenizer.end_id, *ids]], device=self.generator.decoder().device)
+            )[0]
+        logprobs_TV = logits_TV[:, : tokenizer.vocab_size].cpu().double().log_softmax(-1)
+        chosen = [
+            Chosen(id_, logprob=float(logprobs_V[id_]), others=likeliest(logprobs_V, others))
+            for id_, logprobs_V in zip(ids, logprobs_TV, strict=False)
+        ]
+        return self.generator.probabilities(chosen)
+
+    def check_number(self, texts: int) -> None:
+        """Whether as many can ever be taken.
 
         Raises:
             PromptError: they cannot.
         """
-        texts, most = sum(request.candidates for request in requests), self.scheduler.most_waiting
+        most = self.scheduler.most_waiting
         if not 0 < texts <= most:
             raise PromptError(
                 f"{texts:,} texts are asked for (n times best_of, for each prompt); at least 1 and at most {most:,}"

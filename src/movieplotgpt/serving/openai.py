@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Generic, TypeVar
@@ -55,8 +56,12 @@ def model(http: Request, name: str) -> Model:
 async def completions(http: Request, body: CompletionRequest) -> Response | Completion | Chat:
     """Go on with a text."""
     model = _served(http).named(body.model)
+    model.check_number(body.texts(len(_prompts(body.prompt))))
     requests = completion_requests(model, body)
     told = _Completions(model, requests, body.echo, body.logprobs is not None)
+    if body.echo and body.logprobs is not None:
+        for number, request in enumerate(requests):
+            told.echoed[number] = await asyncio.to_thread(model.prompt_probabilities, request, body.logprobs)
     return await _answer(http, model, requests, told, body.stream, body.stream_options)
 
 
@@ -64,6 +69,7 @@ async def completions(http: Request, body: CompletionRequest) -> Response | Comp
 async def chat(http: Request, body: ChatRequest) -> Response | Completion | Chat:
     """A plot for the title that a user said last; where a model knows no titles, the text goes on."""
     model, title = _served(http).named(body.model), body.title()
+    model.check_number(body.texts())
     how: dict[str, Any] = {"titles": title} if model.generator.form.format.header else {"prompt": title}
     requests = model.generator.requests(**how, **body.sampling())
     told = _Chats(model, requests, bool(body.logprobs))
@@ -98,7 +104,6 @@ async def _answer(
     stream: bool,
     options: StreamOptions | None,
 ) -> Response | Completion | Chat:
-    model.check_number(requests)
     prompts = [model.prompt_tokens(request) for request in requests[:: requests[0].config.n]]
     answer = Answer(http, model, requests)
     if stream:
@@ -167,6 +172,7 @@ class _Completions(_Told[CompletionChoice]):
     def __init__(self, model: ServedModel, requests: Sequence[PlotRequest], echo: bool, logprobs: bool) -> None:
         super().__init__(model, requests, logprobs)
         self.id, self.echo = fresh_id("cmpl"), echo
+        self.echoed: dict[int, Sequence[TokenProbability]] = {}  # the prompt's, where they are told
         self.offsets = [len(self._echoed(request)) for request in requests]
 
     def _echoed(self, request: PlotRequest) -> str:
@@ -174,7 +180,7 @@ class _Completions(_Told[CompletionChoice]):
 
     def begin(self) -> list[CompletionChoice]:
         return [
-            CompletionChoice(index=index, text=self._echoed(request))
+            CompletionChoice(index=index, text=self._echoed(request), logprobs=self._of_prompt(index))
             for index, request in enumerate(self.requests if self.echo else ())
         ]
 
@@ -191,7 +197,12 @@ class _Completions(_Told[CompletionChoice]):
 
     def whole(self, index: int, plot: Plot) -> CompletionChoice:
         told = self.piece(index, self._echoed(self.requests[index]) + plot.text[len(plot.begun) :], plot.probabilities)
+        if of_prompt := self._of_prompt(index):
+            told.logprobs = of_prompt.followed_by(told.logprobs)
         return told.model_copy(update={"finish_reason": plot.finish_reason, "seed": plot.seed})
+
+    def _of_prompt(self, index: int) -> CompletionLogprobs | None:
+        return CompletionLogprobs.of(self.echoed[index], 0) if self.echoed.get(index) else None
 
     def made(self, choices: list[CompletionChoice], usage: Usage | None = None) -> Completion:
         return Completion(id=self.id, created=self.created, model=self.model.name, choices=choices, usage=usage)

@@ -32,8 +32,8 @@ async def plots(http: Request, body: PlotsRequest) -> Response | Plots:
     piece, ``{"plot": {...}}`` for each plot when it is whole, and ``[DONE]``.
     """
     model = _served(http).named(body.model)
+    model.check_number(body.texts())
     requests = model.generator.requests(body.title, begin=body.begin, hints=body.all_hints(), **body.sampling())
-    model.check_number(requests)
     if body.copies:
         _ = model.generator.copies  # that no index is here is said before anything is written
     answer = Answer(http, model, requests)

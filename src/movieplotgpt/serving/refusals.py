@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from movieplotgpt.errors import MoviePlotGPTError, QueueFullError
+from movieplotgpt.errors import ConfigError, DataError, MoviePlotGPTError, PromptError, QueueFullError
 from movieplotgpt.serving.answers import Problem, Refusal
 from movieplotgpt.serving.models import UnknownModelError
 from movieplotgpt.serving.upstream import UpstreamError
@@ -45,7 +45,7 @@ def refusal(error: Exception) -> tuple[int, Refusal]:
             return 429, _said(429, str(error))
         case UpstreamError():
             return 502, _said(502, str(error))
-        case MoviePlotGPTError():
+        case PromptError() | ConfigError() | DataError():
             return 400, _said(400, str(error))
         case RequestValidationError():
             first = error.errors()[0]

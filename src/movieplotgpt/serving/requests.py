@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -17,7 +17,9 @@ from movieplotgpt.generation.settings import LENGTHS, Length, SamplingConfig
 
 TokenId: TypeAlias = Annotated[int, Field(ge=0)]
 Text: TypeAlias = Annotated[str, Field(max_length=100_000)]
-MOST_TOKENS = 100_000  # of one text: nobody keeps a place for ever
+MOST_TOKENS = 20_000  # of one text: nobody keeps a place for ever
+MOST_WISHES, LONGEST_WISH = 16, 200  # each is looked for behind every token
+Word: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
 UNNEEDED = "Taken and not needed."
 
 
@@ -41,11 +43,21 @@ class Sampled(SamplingConfig):
     stop: tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...] = Field(
         (), max_length=4, description="At most four texts before which to stop."
     )
+    banned: tuple[Word, ...] = Field((), max_length=64, description="Texts that are never written.")
     # what OpenAI's clients send besides: taken, and not needed
     user: str | None = Field(None, max_length=1000, description=UNNEEDED)
     metadata: Mapping[str, Any] | None = Field(None, description=UNNEEDED)
     store: bool | None = Field(None, description=UNNEEDED)
     service_tier: str | None = Field(None, description=UNNEEDED)
+    prompt_cache_key: str | None = Field(None, description=UNNEEDED)
+    safety_identifier: str | None = Field(None, description=UNNEEDED)
+
+    @field_validator("must_mention")
+    @classmethod
+    def _few_and_short(cls, wishes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(wishes) > MOST_WISHES or any(len(wish) > LONGEST_WISH for wish in wishes):
+            raise ValueError(f"at most {MOST_WISHES} words of {LONGEST_WISH} characters can be asked for")
+        return wishes
 
     @model_validator(mode="before")
     @classmethod
@@ -63,6 +75,10 @@ class Sampled(SamplingConfig):
                 told = {key: field.pop(key) for key in ("title", "description", "default") if key in field}
                 described["properties"][name] = {"anyOf": [field, {"type": "null"}], **told}
         return described
+
+    def texts(self, prompts: int = 1) -> int:
+        """How many are to be written, candidates among them."""
+        return prompts * self.n * (self.best_of or 1)
 
     def sampling(self, *, without: frozenset[str] = frozenset()) -> dict[str, Any]:
         """The sampler's settings that were sent."""
@@ -100,6 +116,12 @@ class Message(Settings):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: Text | list[TextPart] | None = None
     name: str | None = None
+    refusal: str | None = Field(None, description=UNNEEDED)
+    tool_calls: list[Any] | None = Field(None, description=UNNEEDED)
+    tool_call_id: str | None = Field(None, description=UNNEEDED)
+    function_call: Any = Field(None, description=UNNEEDED)
+    annotations: list[Any] | None = Field(None, description=UNNEEDED)
+    audio: Any = Field(None, description=UNNEEDED)
 
     @property
     def text(self) -> str:
@@ -120,6 +142,9 @@ class ChatRequest(Sampled):
     tools: list[Any] | None = Field(None, max_length=0, description="None is known here.")
     tool_choice: Literal["none", "auto"] | None = Field(None, description=UNNEEDED)
     parallel_tool_calls: bool | None = Field(None, description=UNNEEDED)
+    reasoning_effort: str | None = Field(None, description=UNNEEDED)
+    verbosity: str | None = Field(None, description=UNNEEDED)
+    modalities: list[Literal["text"]] | None = Field(None, description="Text is all there is.")
     response_format: TextFormat | None = Field(None, description="Text is all there is.")
 
     def title(self) -> str:

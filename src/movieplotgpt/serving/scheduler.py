@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ class Job:
     texts: list[_Text] = field(default_factory=list)
     waiting: deque[_Text] = field(default_factory=deque)
     cancelled: bool = False
+    ended: bool = False
 
     def cancel(self) -> None:
         """Write no more of it; its places are free within a step."""
@@ -57,6 +59,7 @@ class _Text:
     writing: Writing
     decoder: StreamDecoder  # of the tokens that were told
     told: int = 0  # tokens
+    done: bool = False
 
 
 class Scheduler:
@@ -68,6 +71,7 @@ class Scheduler:
     """
 
     def __init__(self, generator: PlotGenerator, *, readings: int, waiting: int, turn: Lock | None = None) -> None:
+        assert readings >= 2, "a guided text takes two places"
         self.generator, self.readings, self.most_waiting = generator, readings, waiting
         self._turn, self._changed = turn or Lock(), Condition()
         self._jobs: deque[Job] = deque()  # those with texts that wait
@@ -96,18 +100,21 @@ class Scheduler:
             DataError: copies are to be avoided and no index of the training text is here.
         """
         job = Job(self, requests, tell)
+        with self._changed:
+            ahead = sum(len(other.waiting) for other in self._jobs)
+            free = max(0, self.readings - sum(writing.readings for writing in self._texts))
+            if self._closing:
+                raise QueueFullError("the server is being ended, and takes no more")
+            if ahead + sum(request.candidates for request in requests) > self.most_waiting + free:
+                raise QueueFullError(
+                    f"{ahead} texts wait already, and at most {self.most_waiting} may; try again in a while"
+                )
         for index, request in enumerate(requests):
             for candidate in request.all_candidates():
                 decoder = self.generator.checkpoint.tokenizer.decoder()
                 job.texts.append(_Text(job, index, candidate, self.generator.writing(candidate), decoder))
         job.waiting.extend(job.texts)
         with self._changed:
-            ahead = sum(len(other.waiting) for other in self._jobs)
-            room = max(0, self.readings - len(self._texts))
-            if self._closing or ahead + len(job.texts) > self.most_waiting + room:
-                raise QueueFullError(
-                    f"{ahead} texts wait already, and at most {self.most_waiting} may; try again in a while"
-                )
             self._jobs.append(job)
             self._changed.notify()
         return job
@@ -115,7 +122,7 @@ class Scheduler:
     def cancel(self, job: Job) -> None:
         """As ``job.cancel()``."""
         with self._changed:
-            if job.cancelled or all(text.writing.finish_reason for text in job.texts):
+            if job.cancelled or job.ended:
                 return
             job.cancelled = True
             self.cancelled += 1
@@ -130,21 +137,23 @@ class Scheduler:
         self._thread.join()
 
     def _run(self) -> None:
-        batch = self._new_batch()
+        batch: Batch | None = None
         while self._wait_for_work():
-            self._let_cancelled_go(batch)
             try:
-                self._let_in(batch)
-                if not batch.texts:
-                    continue
-                with self._turn:
-                    taken = batch.step()
-            except Exception as error:  # of the model, or ours: who waits is told, and the next is served
-                for job in {text.job for text in self._texts.values()}:
-                    self._fail(job, error)
-                self._texts.clear()
-                batch = self._new_batch()
-                continue
+                batch = batch or self._new_batch()
+                self._go_on(batch)
+            except Exception as error:  # of the model, or ours: who waits is told, and who comes next is served
+                logging.getLogger(__name__).exception("what was being written has failed")
+                batch = None
+                self._fail_all(error)
+
+    def _go_on(self, batch: Batch) -> None:
+        """One step, with those who leave and those who come before it."""
+        self._let_cancelled_go(batch)
+        self._let_in(batch)
+        if batch.texts:
+            with self._turn:
+                taken = batch.step()
             self.tokens += len(taken)
             for writing, piece in taken:
                 self._tell(self._texts[writing], piece)
@@ -185,12 +194,15 @@ class Scheduler:
                 job.tell(Told(text.index, piece, tokens))
         if not ended:
             return
+        text.done = True
+        candidates = [other for other in job.texts if other.index == text.index]
+        if all(other.done for other in candidates):
+            plots = [self.generator.plot_of(other.request, other.writing) for other in candidates]
+            best = self.generator.best(job.requests[text.index], plots)
+            job.ended = all(other.done for other in job.texts)
+            job.tell(Told(text.index, plot=best))
         del self._texts[text.writing]
         self.texts += 1
-        candidates = [other for other in job.texts if other.index == text.index]
-        if all(other.writing.finish_reason and other.writing not in self._texts for other in candidates):
-            plots = [self.generator.plot_of(other.request, other.writing) for other in candidates]
-            job.tell(Told(text.index, plot=self.generator.best(job.requests[text.index], plots)))
 
     def _new_tokens(self, text: _Text) -> Sequence[TokenProbability]:
         if text.request.config.logprobs is None:
@@ -198,7 +210,11 @@ class Scheduler:
         before, text.told = text.told, text.writing.certain_tokens
         return self.generator.probabilities(text.writing.chosen[before : text.told], text.decoder)
 
-    def _fail(self, job: Job, error: Exception) -> None:
+    def _fail_all(self, error: Exception) -> None:
         with self._changed:
-            job.waiting.clear()
-        job.tell(error)
+            failed = {*self._jobs, *(text.job for text in self._texts.values())}
+            self._jobs.clear()
+            self._texts.clear()
+        for job in failed:
+            job.ended = True
+            job.tell(error)

@@ -25,7 +25,7 @@ SENT = (  # what llama.cpp and vLLM know by these names
     *("min_tokens", "max_tokens", "stop", "logprobs", "logit_bias"),
 )
 OURS = {"guidance": 1.0}  # what only our own servers know, and what is taken for it
-SECONDS = httpx.Timeout(10.0, read=300.0)
+SECONDS = httpx.Timeout(10.0, read=300.0, pool=None)
 
 
 class UpstreamError(MoviePlotGPTError):
@@ -55,7 +55,9 @@ class Upstream:
         self._model = model
         generator.usual_guidance = 1.0  # the other server has none
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx.AsyncClient(base_url=url.rstrip("/") + "/", headers=headers, timeout=SECONDS)
+        self._client = httpx.AsyncClient(
+            base_url=url.rstrip("/") + "/", headers=headers, timeout=SECONDS, limits=httpx.Limits(max_connections=None)
+        )
 
     def submit(self, requests: Sequence[PlotRequest], tell: Tell) -> _Job:
         """Ask for these; ``tell`` hears every piece, and every plot when it is whole, or the error that ended the job.
@@ -69,8 +71,14 @@ class Upstream:
             raise QueueFullError(f"{self.running} texts are under way, and at most {self.most_waiting} may be")
         job = _Job(self)
         for index, (request, body) in enumerate(zip(requests, bodies, strict=True)):
-            job.tasks.append(asyncio.get_running_loop().create_task(self._write(index, request, body, tell)))
+            task = asyncio.get_running_loop().create_task(self._write(index, request, body, tell))
+            task.add_done_callback(self._one_less)
+            job.tasks.append(task)
+        self.running += len(requests)
         return job
+
+    def _one_less(self, task: asyncio.Task[None]) -> None:
+        self.running -= 1
 
     def close(self) -> None:
         """Nothing is kept."""
@@ -97,28 +105,30 @@ class Upstream:
             **sent,
             **({"model": self._model} if self._model else {}),
             "seed": request.seed,
-            "stop": [*config.stop, end],
+            "stop": [*config.stop, end][:4],  # OpenAI's limit; the end token ends it as well
             "max_tokens": config.max_tokens or length or MAX_TOKENS[kind],
         }
 
     async def _write(self, index: int, request: PlotRequest, body: dict[str, Any], tell: Tell) -> None:
-        written, tokens, reason = "", 0, "length"
+        written, tokens, reason = "", 0, None
         probabilities: list[TokenProbability] = []
-        self.running += 1
         try:
             async for event in self._events(body):
                 tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
-                choice: dict[str, Any] = next(iter(event.get("choices", ())), {})
+                choice: dict[str, Any] = next(iter(event.get("choices") or ()), {})
                 piece, told = choice.get("text") or "", _probabilities(choice.get("logprobs"))
                 written, probabilities = written + piece, probabilities + told
                 reason = choice.get("finish_reason") or reason
                 if piece or told:
                     tell(Told(index, piece, told))
-        except MoviePlotGPTError as error:
-            tell(error)
+            if reason is None:
+                raise UpstreamError(f"the server at {self._client.base_url} has broken off")
+        except Exception as error:  # whatever another server sends, the client hears of it
+            known = isinstance(error, MoviePlotGPTError)
+            tell(
+                error if known else UpstreamError(f"the server at {self._client.base_url} sends what is no completion")
+            )
             return
-        finally:
-            self.running -= 1
         self.texts, self.tokens = self.texts + 1, self.tokens + tokens
         prompt = request.prompt
         plot = Plot(
@@ -142,20 +152,28 @@ class Upstream:
             async with self._client.stream("POST", "completions", json=body) as answer:
                 if answer.status_code != 200:
                     raise UpstreamError(f"{answer.url} answers {answer.status_code}: {_message(await answer.aread())}")
-                async for line in answer.aiter_lines():
-                    if not line.startswith("data: ") or line == "data: [DONE]":
-                        continue
-                    event = json.loads(line.removeprefix("data: "))
+                async for data in _data(answer.aiter_bytes()):
+                    if data == b"[DONE]":
+                        return
+                    event = json.loads(data)
                     if "error" in event:
-                        raise UpstreamError(
-                            f"{answer.url} has failed: {_message(line.removeprefix('data: ').encode())}"
-                        )
+                        raise UpstreamError(f"{answer.url} has failed: {_message(data)}")
                     yield event
         except (httpx.HTTPError, ValueError) as error:
             where = self._client.base_url
             raise UpstreamError(
                 f"the server at {where} cannot be asked ({str(error) or type(error).__name__})"
             ) from None
+
+
+async def _data(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The data of server-sent events; lines end in a line feed and nothing else that Unicode knows for an end."""
+    held = b""
+    async for piece in pieces:
+        *lines, held = (held + piece).split(b"\n")
+        for line in lines:
+            if line.startswith(b"data:"):
+                yield line.removeprefix(b"data:").strip()
 
 
 def _message(body: bytes) -> str:

@@ -11,13 +11,21 @@ export class Problem extends Error {
   }
 }
 
-export function keepKey(key) {
-  sessionStorage.setItem(KEY, key);
+let key = stored(() => sessionStorage.getItem(KEY));
+
+export function keepKey(value) {
+  key = value;
+  stored(() => sessionStorage.setItem(KEY, value));
+}
+
+/** What the browser's storage says; nothing, where it may not be used. */
+function stored(action) {
+  try { return action(); } catch { return null; }
 }
 
 /** GET, or POST where there is a body. Throws a Problem, or AbortError when the signal did it. */
 export async function ask(path, body, signal) {
-  const headers = {}, key = sessionStorage.getItem(KEY);
+  const headers = {};
   if (key) headers.Authorization = `Bearer ${key}`;
   if (body) headers["Content-Type"] = "application/json";
   const options = { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), signal };

@@ -80,9 +80,13 @@ async function write(asked, after) {
   find("#said").replaceChildren();
   find("#stop").hidden = false;
   complain("");
-  const ended = await Promise.all(groups.map((group) => stream(group, run, group.includes(fresh[0]) ? reader() : () => {})));
-  if (writing !== run) return;
-  idle();
+  let ended = [];
+  try {
+    ended = await Promise.all(groups.map((group) => stream(group, run, group.includes(fresh[0]) ? reader() : () => {})));
+  } finally {
+    if (writing === run) idle();
+    else ended = [false]; // something else is being written by now
+  }
   if (ended.every(Boolean)) say(fresh.length > 1 ? `${fresh.length} plots are written.` : "The plot is written.");
 }
 
@@ -346,7 +350,7 @@ function listen() {
   });
   for (const button of document.querySelectorAll("[data-card]"))
     button.addEventListener("click", kindly(() => showCard(field(button.dataset.card).value)));
-  addEventListener("hashchange", follow);
+  addEventListener("hashchange", kindly(follow));
 }
 
 find("#hints").append(...hintFields());
