@@ -89,6 +89,8 @@ def test_what_the_server_does_can_be_watched(web: TestClient) -> None:
         ("/v1/plots", {"title": 3}, 400, "title: "),
         ("/v1/plots", {"title": "x", "temprature": 1}, 400, "temprature: "),
         ("/v1/plots", {"title": "x", "n": 0}, 400, "n: "),
+        ("/v1/plots", {"title": "x", "min_p": False}, 400, "min_p: "),
+        ("/v1/plots", {"title": "x", "temperature": "1"}, 400, "temperature: "),
         ("/v1/plots", {"title": "x", "n": -5}, 400, "n: "),
         ("/v1/plots", {"title": "x", "n": 1000}, 400, "1,000 texts are asked for"),
         ("/v1/plots", {"title": "x", "n": 10, "best_of": 10}, 400, "100 texts are asked for"),

@@ -5,10 +5,11 @@ Every setting of the sampler is a field, so that a new one needs no line here.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
-from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validator
+from pydantic import Field, GetJsonSchemaHandler, ValidationInfo, field_validator, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -51,6 +52,14 @@ class Sampled(SamplingConfig):
     service_tier: str | None = Field(None, description=UNNEEDED)
     prompt_cache_key: str | None = Field(None, description=UNNEEDED)
     safety_identifier: str | None = Field(None, description=UNNEEDED)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _number_is_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        kinds = {*get_args(kind := cls.model_fields[info.field_name or ""].annotation), kind}
+        if isinstance(value, bool | str) and kinds & {int, float} and bool not in kinds:
+            raise ValueError(f"{json.dumps(value)} is no number")
+        return value
 
     @field_validator("must_mention")
     @classmethod
