@@ -289,7 +289,7 @@ def test_a_model_that_does_not_know_a_hint_says_so(
 ) -> None:
     save_checkpoint(Path("some"), tiny_checkpoint(hints=("Decade",), context_length=128))
     for flag, value, name in (("--decade", "1970s", "Decade"), ("--origin", "X", "Origin"), ("--genre", "x", "Genre")):
-        sentence = f"movieplotgpt: this model was trained without hints, so it has no {name}; leave it out\n"
+        sentence = f"movieplotgpt: this model was trained without hints, so it has no {name!r}; leave it out\n"
         assert run("--title", "Ada", flag, value, door) == (1, "", sentence)
     sentence = "movieplotgpt: this model knows no hint 'Genre'; it knows Decade\n"
     assert run("--title", "Ada", "--genre", "drama", "--model", "some", door) == (1, "", sentence)

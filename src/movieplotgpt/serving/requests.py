@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import Field, GetJsonSchemaHandler, ValidationInfo, field_validator, model_validator
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
 
 from movieplotgpt.config import Settings
 from movieplotgpt.generation.settings import LENGTHS, Length, SamplingConfig
@@ -76,7 +75,7 @@ class Sampled(SamplingConfig):
         return {name: value for name, value in values.items() if value is not None or name not in cls.model_fields}
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """As pydantic has it, and null for whatever may be left out."""
         described = handler.resolve_ref_schema(handler(schema))
         for name, field in described["properties"].items():
