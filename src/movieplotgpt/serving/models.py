@@ -203,6 +203,12 @@ class Answer:
         return [found[index] for index in sorted(found)]
 
 
+def served(http: Request) -> ServedModels:
+    """Those of the application that a request came to."""
+    models: ServedModels = http.app.state.models
+    return models
+
+
 async def _gone(http: Request) -> None:
     """Returns when the client has left."""
     while (await http.receive())["type"] != "http.disconnect":

@@ -9,7 +9,6 @@ from typing import Any, Generic, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
-from starlette.requests import ClientDisconnect
 
 from movieplotgpt.errors import PromptError
 from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
@@ -29,8 +28,8 @@ from movieplotgpt.serving.answers import (
     fresh_id,
     now,
 )
-from movieplotgpt.serving.models import Answer, ServedModel, ServedModels
-from movieplotgpt.serving.refusals import refusal
+from movieplotgpt.serving.models import Answer, ServedModel, served
+from movieplotgpt.serving.refusals import framed
 from movieplotgpt.serving.requests import ChatRequest, CompletionRequest, StreamOptions
 
 ChoiceT = TypeVar("ChoiceT", CompletionChoice, ChatChoice)
@@ -43,19 +42,19 @@ STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream"
 @router.get("/models")
 def models(http: Request) -> Models:
     """The models that are served."""
-    return Models(data=[model.about() for model in _served(http).values()])
+    return Models(data=[model.about() for model in served(http).values()])
 
 
 @router.get("/models/{name}")
 def model(http: Request, name: str) -> Model:
     """One of them."""
-    return _served(http).named(name).about()
+    return served(http).named(name).about()
 
 
 @router.post("/completions", response_model=Completion, response_model_exclude_none=True, responses=STREAM)
 async def completions(http: Request, body: CompletionRequest) -> Response | Completion | Chat:
     """Go on with a text."""
-    model = _served(http).named(body.model)
+    model = served(http).named(body.model)
     model.check_number(body.texts(len(_prompts(body.prompt))))
     requests = completion_requests(model, body)
     told = _Completions(model, requests, body.echo, body.logprobs is not None)
@@ -68,7 +67,7 @@ async def completions(http: Request, body: CompletionRequest) -> Response | Comp
 @router.post("/chat/completions", response_model=Chat, response_model_exclude_none=True, responses=STREAM)
 async def chat(http: Request, body: ChatRequest) -> Response | Completion | Chat:
     """A plot for the title that a user said last; where a model knows no titles, the text goes on."""
-    model, title = _served(http).named(body.model), body.title()
+    model, title = served(http).named(body.model), body.title()
     model.check_number(body.texts())
     how: dict[str, Any] = {"titles": title} if model.generator.form.format.header else {"prompt": title}
     requests = model.generator.requests(**how, **body.sampling())
@@ -108,7 +107,7 @@ async def _answer(
     answer = Answer(http, model, requests)
     if stream:
         usage = bool(options and options.include_usage)
-        return StreamingResponse(_events(answer, told, prompts, usage), media_type="text/event-stream")
+        return StreamingResponse(framed(_events(answer, told, prompts, usage)), media_type="text/event-stream")
     plots = await answer.plots()
     choices = [told.whole(index, plot) for index, plot in enumerate(plots)]
     return told.made(choices, Usage.of(sum(prompts), sum(plot.tokens for plot in plots)))
@@ -116,22 +115,16 @@ async def _answer(
 
 async def _events(answer: Answer, told: _Told[ChoiceT], prompts: Sequence[int], with_usage: bool) -> AsyncIterator[str]:
     tokens = 0
-    try:
-        for piece in told.begin():
-            yield event(told.made([piece]))
-        async for each in answer:
-            if each.plot is None:
-                yield event(told.made([told.piece(each.index, each.piece, each.tokens)]))
-                continue
-            tokens += each.plot.tokens
-            yield event(told.made([told.end(each.index, each.plot)]))
-        if with_usage:
-            yield event(told.made([], Usage.of(sum(prompts), tokens)))
-    except ClientDisconnect:
-        return
-    except Exception as error:
-        yield event(refusal(error)[1])
-    yield event("[DONE]")
+    for piece in told.begin():
+        yield event(told.made([piece]))
+    async for each in answer:
+        if each.plot is None:
+            yield event(told.made([told.piece(each.index, each.piece, each.tokens)]))
+            continue
+        tokens += each.plot.tokens
+        yield event(told.made([told.end(each.index, each.plot)]))
+    if with_usage:
+        yield event(told.made([], Usage.of(sum(prompts), tokens)))
 
 
 class _Told(ABC, Generic[ChoiceT]):
@@ -254,8 +247,3 @@ def _prompts(prompt: str | list[str] | list[int] | list[list[int]]) -> Sequence[
         return [prompt]
     ids = [each for each in prompt if isinstance(each, int)]
     return [ids] if ids else [each for each in prompt if not isinstance(each, int)]
-
-
-def _served(http: Request) -> ServedModels:
-    models: ServedModels = http.app.state.models
-    return models

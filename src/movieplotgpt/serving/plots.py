@@ -8,16 +8,15 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
-from starlette.requests import ClientDisconnect
 
 from movieplotgpt.config import build_settings
 from movieplotgpt.errors import PromptError
 from movieplotgpt.generation.plots import Plot
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.serving.answers import Content, PlotAnswer, Plots, Title, Tokens, event
-from movieplotgpt.serving.models import Answer, ServedModel, ServedModels
+from movieplotgpt.serving.models import Answer, ServedModel, served
 from movieplotgpt.serving.openai import STREAM
-from movieplotgpt.serving.refusals import refusal
+from movieplotgpt.serving.refusals import framed
 from movieplotgpt.serving.requests import DetokenizeRequest, PlotsRequest, TokenizeRequest
 
 router = APIRouter(tags=["plots"])
@@ -31,7 +30,7 @@ async def plots(http: Request, body: PlotsRequest) -> Response | Plots:
     A stream's events are ``{"begin": {"changes": [...], "seeds": [...]}}``, then ``{"index": 0, "text": "..."}`` for each
     piece, ``{"plot": {...}}`` for each plot when it is whole, and ``[DONE]``.
     """
-    model = _served(http).named(body.model)
+    model = served(http).named(body.model)
     model.check_number(body.texts())
     requests = model.generator.requests(body.title, begin=body.begin, hints=body.all_hints(), **body.sampling())
     if body.copies:
@@ -42,7 +41,7 @@ async def plots(http: Request, body: PlotsRequest) -> Response | Plots:
         told = [await _told(model, body, index, plot) for index, plot in enumerate(written)]
         return Plots(model=model.name, plots=told)
     begin = {"changes": list(requests[0].prompt.changes), "seeds": [request.seed for request in requests]}
-    return StreamingResponse(_events(answer, model, body, begin), media_type="text/event-stream")
+    return StreamingResponse(framed(_events(answer, model, body, begin)), media_type="text/event-stream")
 
 
 @router.get("/v1/titles")
@@ -52,29 +51,29 @@ async def title(
     seed: Annotated[int | None, Query(ge=0)] = None,
 ) -> Title:
     """A title that the model invents."""
-    served = _served(http).named(model)
-    layout = served.generator.form.format
+    inventor = served(http).named(model)
+    layout = inventor.generator.form.format
     if not layout.header:
-        raise HTTPException(404, f"{served.name} was trained on text without titles, and invents none")
+        raise HTTPException(404, f"{inventor.name} was trained on text without titles, and invents none")
     before, _, after = layout.header.partition(f"{{{layout.title_column}}}")
     settings = {"max_tokens": TITLE_TOKENS, "stop": (after or "\n", "\n"), "guidance": 1.0, "seed": seed}
-    requests = served.generator.requests(
+    requests = inventor.generator.requests(
         prompt=before, sampling=build_settings(SamplingConfig, settings, where="title")
     )
-    [plot] = await Answer(http, served, requests).plots()
+    [plot] = await Answer(http, inventor, requests).plots()
     return Title(title=plot.text[len(plot.begun) :].strip(), seed=plot.seed)
 
 
 @router.get("/v1/models/{name}/card", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 def card(http: Request, name: str) -> Response:
     """The model card, as Markdown."""
-    return PlainTextResponse(_served(http).named(name).card())
+    return PlainTextResponse(served(http).named(name).card())
 
 
 @router.post("/tokenize")
 def tokenize(http: Request, body: TokenizeRequest) -> Tokens:
     """A text's ids, as a prompt's."""
-    tokenizer = _served(http).named(body.model).generator.checkpoint.tokenizer
+    tokenizer = served(http).named(body.model).generator.checkpoint.tokenizer
     ids = [*([tokenizer.end_id] if body.add_special else []), *tokenizer.encode(body.content).tolist()]
     return Tokens(tokens=[{"id": id_, "piece": tokenizer.decode([id_])} for id_ in ids] if body.with_pieces else ids)
 
@@ -82,7 +81,7 @@ def tokenize(http: Request, body: TokenizeRequest) -> Tokens:
 @router.post("/detokenize")
 def detokenize(http: Request, body: DetokenizeRequest) -> Content:
     """The text of ids."""
-    model = _served(http).named(body.model)
+    model = served(http).named(body.model)
     tokenizer = model.generator.checkpoint.tokenizer
     if wrong := [id_ for id_ in body.tokens if id_ >= tokenizer.vocab_size]:
         raise PromptError(f"{wrong[0]} is no id of {model.name}, which has {tokenizer.vocab_size:,}")
@@ -91,26 +90,14 @@ def detokenize(http: Request, body: DetokenizeRequest) -> Content:
 
 async def _events(answer: Answer, model: ServedModel, body: PlotsRequest, begin: dict[str, Any]) -> AsyncIterator[str]:
     yield event({"begin": begin})
-    try:
-        async for each in answer:
-            if each.plot is None:
-                if each.piece:
-                    yield event({"index": each.index, "text": each.piece})
-            else:
-                told = await _told(model, body, each.index, each.plot)
-                yield event({"plot": told.model_dump(mode="json")})
-    except ClientDisconnect:
-        return
-    except Exception as error:
-        yield event(refusal(error)[1])
-    yield event("[DONE]")
+    async for each in answer:
+        if each.plot is not None:
+            told = await _told(model, body, each.index, each.plot)
+            yield event({"plot": told.model_dump(mode="json")})
+        elif each.piece:
+            yield event({"index": each.index, "text": each.piece})
 
 
 async def _told(model: ServedModel, body: PlotsRequest, index: int, plot: Plot) -> PlotAnswer:
     report = await asyncio.to_thread(model.generator.copies.report, plot.text) if body.copies else None
     return PlotAnswer.of(index, plot, report)
-
-
-def _served(http: Request) -> ServedModels:
-    models: ServedModels = http.app.state.models
-    return models

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from movieplotgpt.errors import ConfigError, DataError, MoviePlotGPTError, PromptError, QueueFullError
-from movieplotgpt.serving.answers import Problem, Refusal
+from movieplotgpt.serving.answers import Problem, Refusal, event
 from movieplotgpt.serving.models import UnknownModelError
 from movieplotgpt.serving.upstream import UpstreamError
 
@@ -55,6 +55,18 @@ def refusal(error: Exception) -> tuple[int, Refusal]:
         case HTTPException():
             return error.status_code, _said(error.status_code, str(error.detail))
     return 500, _said(500, "the server has failed; its log says how")
+
+
+async def framed(events: AsyncIterator[str]) -> AsyncIterator[str]:
+    """Server-sent events with what goes wrong on the way, and their end; nothing more for a client that has left."""
+    try:
+        async for each in events:
+            yield each
+    except ClientDisconnect:
+        return
+    except Exception as error:
+        yield event(refusal(error)[1])
+    yield event("[DONE]")
 
 
 def install(app: FastAPI) -> None:

@@ -88,9 +88,9 @@ class Sampled(SamplingConfig):
         """How many are to be written, candidates among them."""
         return prompts * self.n * (self.best_of or 1)
 
-    def sampling(self, *, without: frozenset[str] = frozenset()) -> dict[str, Any]:
+    def sampling(self) -> dict[str, Any]:
         """The sampler's settings that were sent."""
-        names = (self.model_fields_set & SamplingConfig.model_fields.keys()) - without
+        names = self.model_fields_set & SamplingConfig.model_fields.keys()
         return {name: getattr(self, name) for name in names}
 
 
@@ -160,12 +160,12 @@ class ChatRequest(Sampled):
         said = [message.text for message in self.messages if message.role == "user"]
         return said[-1].strip() if said else ""
 
-    def sampling(self, *, without: frozenset[str] = frozenset()) -> dict[str, Any]:
+    def sampling(self) -> dict[str, Any]:
         """As of all, in the names of a chat."""
-        settings = super().sampling(without=without | {"logprobs"})
+        settings = super().sampling()
         if self.max_completion_tokens is not None:
             settings["max_tokens"] = self.max_completion_tokens
-        if self.logprobs:
+        if settings.pop("logprobs", False):
             settings["logprobs"] = self.top_logprobs or 0
         return settings
 
@@ -188,9 +188,9 @@ class PlotsRequest(Sampled):
         named = {"Decade": self.decade, "Origin": self.origin, "Genre": self.genre}
         return {**self.hints, **{name: value for name, value in named.items() if value}}
 
-    def sampling(self, *, without: frozenset[str] = frozenset()) -> dict[str, Any]:
+    def sampling(self) -> dict[str, Any]:
         """As of all, and what the length and the cast ask for."""
-        settings = super().sampling(without=without)
+        settings = super().sampling()
         if self.length:
             settings.setdefault("target_characters", LENGTHS[self.length])
         if not self.cast:

@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from movieplotgpt.serving.answers import Health
-from movieplotgpt.serving.models import ServedModels
+from movieplotgpt.serving.models import ServedModels, served
 
 router = APIRouter(tags=["state"])
 
@@ -18,7 +18,7 @@ router = APIRouter(tags=["state"])
 @router.get("/health")
 def health(http: Request) -> Health:
     """That it is well."""
-    models: ServedModels = http.app.state.models
+    models = served(http)
     schedulers = [model.scheduler for model in models.values()]
     return Health(
         models=list(models),
@@ -31,7 +31,7 @@ def health(http: Request) -> Health:
 def metrics(http: Request) -> Response:
     """Counts, for Prometheus."""
     registry = CollectorRegistry()
-    registry.register(_Counts(http.app.state.models))
+    registry.register(_Counts(served(http)))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
