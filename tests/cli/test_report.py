@@ -77,7 +77,10 @@ def test_several_figures_follow_one_flag(results: Path) -> None:
         (["--figure", "films="], "is not of the form NAME=RUN"),
         (["--figure", "gone=films"], "there is no evaluation"),
         (["--figure", "films=data"], "data has no metrics.jsonl; name the folder of a run"),
-        (["--results", "data"], "runs holds no evaluation; write one with `movieplotgpt evaluate ... --out`"),
+        (
+            ["--results", "data"],
+            "data holds neither an evaluation nor a study; make one with `movieplotgpt evaluate MODEL --out",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_line_and_exit_1(

@@ -19,6 +19,7 @@ def test_a_model_that_was_overfitted_on_purpose_is_found_out(overfitted: tuple[P
     model, data = overfitted
     found = memorisation(load_checkpoint(model), PreparedCorpus.load(data), documents=10)
     assert found.read.share > 0.8 and found.unread.share == 0
+    assert found.read.characters > 80 and found.unread.characters < 20
     assert found.read_bits < 0.5 < 1.5 < found.unread_bits
     assert found.read.interval[0] > 0.4 and found.read.documents <= 10
 
@@ -34,7 +35,7 @@ def test_a_model_that_knows_nothing_has_nothing_by_heart(
         documents=4,
         progress=lambda stage, *done: told.update({stage: done}),
     )
-    assert found.read.share == found.unread.share == 0
+    assert found.read.share == found.unread.share == 0 and found.read.characters < 5
     assert found.read_bits == pytest.approx(found.unread_bits, rel=0.1)
     assert all(done == total for done, total in told.values()) and len(told) == 4
 

@@ -12,6 +12,7 @@ from movieplotgpt.evaluation.samples import Example, SampleReport, SampleScores
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.report.page import Figure, StudyPart, page_html
 from movieplotgpt.report.tables import sections
+from movieplotgpt.study.results import StudyResults, StudyRow
 
 NUMBERS = SampleScores.model_fields.keys() - {"name", "texts"}
 VOID = {"meta", "img", "br"}
@@ -80,6 +81,17 @@ def evaluation(model: str, *examples: Example) -> Evaluation:
     )
 
 
+def a_study() -> StudyResults:
+    values: dict[str, Any] = {
+        **{"size": "tiny", "tokenizer": "char", "budget": "flops", "amount": 1e13, "seed": 1, "parameters": 900_000},
+        **{"tokens": 1, "characters": 1, "epochs": 0.5, "flops": 1e13, "minutes": 3, "bits_per_character": 1.987},
+        **{"interval": None, "curve": ()},
+    }
+    named: dict[str, Any] = {"name": "films", "source": "plots.csv", "split": "test", "machine": "cpu", "settings": {}}
+    hashes = dict.fromkeys(("corpus_hash", "split_hash"), "c" * 64)
+    return StudyResults(**named, **hashes, rows=(StudyRow(**values),), laws=())
+
+
 def test_every_cell_of_the_tables_is_on_the_page() -> None:
     both = [evaluation("films-bpe"), evaluation("films-char")]
     html = page_html(both)
@@ -93,11 +105,12 @@ def test_every_cell_of_the_tables_is_on_the_page() -> None:
 
 def test_it_asks_for_nothing_and_runs_nothing() -> None:
     figure = Figure("films-bpe", b'<svg xmlns="http://www.w3.org/2000/svg"/>')
-    study = StudyPart("sizes", ["take small"], [figure])
+    study = StudyPart(a_study(), [figure])
     outline = Outline(page_html([evaluation("films-bpe")], [figure], [study]))
     assert "script" not in outline.tags and "link" not in outline.tags
     assert all(address.startswith(("#", "data:image/svg+xml;base64,")) for address in outline.addresses)
-    assert "take small" in outline.text and outline.tags.count("img") == 2
+    assert "at 1e+13 flops take tiny with char: 1.987" in outline.text and "At 1e+13 flops each" in outline.text
+    assert outline.tags.count("img") == 2
 
 
 def test_what_a_model_writes_is_shown_as_text_beside_the_others() -> None:

@@ -165,7 +165,7 @@ def test_an_evaluation_that_lacks_a_number_is_damaged(tmp_path: Path) -> None:
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"there is no evaluation .*gone\.json; write it with `movieplotgpt evaluate"):
         read_evaluation(tmp_path / "gone.json")
-    with pytest.raises(DataError, match=r"runs holds no evaluation; write one with `movieplotgpt evaluate"):
+    with pytest.raises(DataError, match=r"neither an evaluation nor a study; make one with `movieplotgpt evaluate"):
         write_results(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -243,8 +243,8 @@ def test_what_a_title_does_and_what_is_told_apart_have_tables() -> None:
     heart = Memorisation(
         read_bits=0.8,
         unread_bits=1.4,
-        read=Extracted(share=0.25, interval=(0.18, 0.34), documents=100),
-        unread=Extracted(share=0.0, interval=(0.0, 0.04), documents=100),
+        read=Extracted(share=0.25, characters=41.5, interval=(0.18, 0.34), documents=100),
+        unread=Extracted(share=0.0, characters=2.5, interval=(0.0, 0.04), documents=100),
         seed=0,
         seconds=9.0,
     )

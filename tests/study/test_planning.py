@@ -54,7 +54,7 @@ def test_a_text_that_will_be_memorised_is_said(films_toml: Path, corpus: Prepare
 
 
 def test_a_study_says_what_to_expect(films_toml: Path, corpus: PreparedCorpus) -> None:
-    text = TextLaw(floor=0.8, a=45, alpha=0.3, b=900, beta=0.4, largest_error=0.01, points=9)
+    text = TextLaw(floor=0.8, interval=(0.7, 0.9), a=45, alpha=0.3, b=900, beta=0.4, largest_error=0.01, points=9)
     study = StudyResults(
         name="films",
         source="plots.csv",

@@ -40,11 +40,15 @@ def test_a_text_is_studied_by_its_name_alone(
     assert main(["compare", str(text), "--minutes", "1"]) == 0
     out, err = capsys.readouterr()
     assert "# films\n" in out and "- at 1.8e+10 flops take tiny with " in out and "2 of 2" in err
-    assert len(load_results(Path("studies/films/study.json")).rows) == 2
-    kept = Path("studies/films/study.toml").read_bytes()
+    assert len(load_results(Path("results/studies/films/study.json")).rows) == 2
+    assert main(["report"]) == 0
+    assert "## Study: films\n" in Path("results/RESULTS.md").read_text(encoding="utf-8")
+    assert "At 1.8e+10 flops each" in Path("results/results.html").read_text(encoding="utf-8")
+    capsys.readouterr()
+    kept = Path("results/studies/films/study.toml").read_bytes()
     assert main(["compare", str(text), "--minutes", "9"]) == 0
     assert "2 of 2 runs are there already" in capsys.readouterr().err
-    assert Path("studies/films/study.toml").read_bytes() == kept
+    assert Path("results/studies/films/study.toml").read_bytes() == kept
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def compare(
         minutes: For a text: how long all runs together may take, about (default: 20).
         title_column: For a table: the column with titles.
         text_column: For a table: the column with texts.
-        out: The study's folder (default: studies/ and the name of the TOML or text).
+        out: The study's folder (default: results/studies/ and the name of the TOML or text, where `report` finds it).
         jobs: Runs at once; the processor's threads are shared among them.
     """
     import sys
@@ -43,7 +43,7 @@ def compare(
     if jobs < 1:
         raise ConfigError(f"--jobs is {jobs}; it has to be at least 1")
     name = study.stem
-    out = out or Path("studies") / name
+    out = out or Path("results") / "studies" / name
     if study.suffix == ".toml":
         if minutes is not None or title_column or text_column:
             raise ConfigError(f"--minutes and the columns are for a text or table; {study} says them itself")

@@ -12,7 +12,8 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup, escape
 
 from movieplotgpt.evaluation.record import Evaluation
-from movieplotgpt.report.tables import sections
+from movieplotgpt.report.tables import Table, sections, study_tables
+from movieplotgpt.study.results import StudyResults, advice, circumstances, laws
 
 TEMPLATE = "page.html"
 _CODE = re.compile(r"`([^`]*)`")
@@ -34,11 +35,25 @@ class Figure:
 
 @dataclass(frozen=True)
 class StudyPart:
-    """A study: what it advises, and its figures."""
+    """A study and its figures."""
 
-    name: str
-    advice: Sequence[str]
+    results: StudyResults
     figures: Sequence[Figure]
+
+    @property
+    def sentences(self) -> list[str]:
+        """What it advises, and the laws it found."""
+        return [*advice(self.results), *laws(self.results)]
+
+    @property
+    def tables(self) -> list[Table]:
+        """One for each budget."""
+        return study_tables(self.results)
+
+    @property
+    def circumstances(self) -> str:
+        """What was scored, and where."""
+        return circumstances(self.results)
 
 
 def page_html(

@@ -11,7 +11,7 @@ from movieplotgpt.evaluation.record import Evaluation, read_evaluation
 from movieplotgpt.report.page import StudyPart, page_html, read_figures
 from movieplotgpt.report.tables import Section, Table, sections
 from movieplotgpt.study.results import RESULTS as STUDY
-from movieplotgpt.study.results import advice, load_results
+from movieplotgpt.study.results import load_results
 from movieplotgpt.training.monitors import draw_loss
 from movieplotgpt.training.run import RunFolder
 
@@ -37,13 +37,16 @@ def write_results(results: Path) -> list[Path]:
         StorageError: the disk refuses.
     """
     evaluations = [read_evaluation(path) for path in sorted((results / RUNS).glob("*.json"))]
-    if not evaluations:
-        raise DataError(f"{results / RUNS} holds no evaluation; write one with `movieplotgpt evaluate ... --out`")
-    figures = read_figures(results / FIGURES)
     studies = [
-        StudyPart(path.parent.name, advice(load_results(path)), read_figures(path.parent / FIGURES))
+        StudyPart(load_results(path), read_figures(path.parent / FIGURES))
         for path in sorted((results / STUDIES).glob(f"*/{STUDY}"))
     ]
+    if not (evaluations or studies):
+        raise DataError(
+            f"{results} holds neither an evaluation nor a study; make one with `movieplotgpt evaluate MODEL --out "
+            f"{results / RUNS / 'MODEL.json'}` or `movieplotgpt compare`"
+        )
+    figures = read_figures(results / FIGURES)
     text = results_markdown(evaluations, [figure.name for figure in figures], studies)
     atomic.write_text(results / RESULTS, text)
     atomic.write_text(results / PAGE, page_html(evaluations, figures, studies))
@@ -94,7 +97,10 @@ def _section_markdown(section: Section) -> str:
 
 
 def _study_markdown(study: StudyPart) -> str:
-    figures = [f"![{figure.name}]({STUDIES}/{study.name}/{FIGURES}/{figure.name}.svg)" for figure in study.figures]
-    sentences = [f"- {sentence}" for sentence in study.advice]
-    link = f"All of it: [{STUDIES}/{study.name}]({STUDIES}/{study.name}/STUDY.md)."
-    return "\n".join([f"## Study: {study.name}", "", *sentences, "", link, "", *figures]) + "\n"
+    name = study.results.name
+    figures = [f"![{figure.name}]({STUDIES}/{name}/{FIGURES}/{figure.name}.svg)" for figure in study.figures]
+    sentences = [f"- {sentence}" for sentence in study.sentences]
+    tables = [line for table in study.tables for line in table_markdown(table)]
+    settings = f"Settings, curves and all: [{STUDIES}/{name}]({STUDIES}/{name}/{STUDY})."
+    told = f"{study.circumstances}. {settings}"
+    return "\n".join([f"## Study: {name}", "", told, "", *sentences, "", *tables, *figures]) + "\n"

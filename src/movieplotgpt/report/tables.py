@@ -12,6 +12,9 @@ import numpy as np
 from movieplotgpt.evaluation.intervals import Interval, bits_per_character, bootstrap_interval, show_interval
 from movieplotgpt.evaluation.record import Evaluation
 from movieplotgpt.evaluation.samples import SampleReport, SampleScores
+from movieplotgpt.study.results import WORDS as STUDY_WORDS
+from movieplotgpt.study.results import StudyResults
+from movieplotgpt.study.results import tables as by_budget
 
 SCORECARD = (
     "samples",
@@ -33,7 +36,7 @@ SCORECARD = (
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as they are shown; a note stands above. The first column and intervals are text, the rest numbers."""
+    """Cells as they are shown; a note stands above. What a study names, the first column and intervals are text."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -41,7 +44,7 @@ class Table:
 
     def is_text(self, column: str) -> bool:
         """Whether the column is set to the left."""
-        return column == self.columns[0] or column == "interval"
+        return column in (self.columns[0], "interval", *STUDY_WORDS)
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,11 @@ def sections(evaluations: Sequence[Evaluation]) -> list[Section]:
     """One for each text, best model first."""
     ordered = sorted(evaluations, key=lambda e: (*_scored(e), e.likelihood.bits_per_character, e.model))
     return [_section(list(same)) for _, same in groupby(ordered, key=_scored)]
+
+
+def study_tables(results: StudyResults) -> list[Table]:
+    """One for each budget, best size and tokenizer first."""
+    return [Table(columns, tuple(rows), f"At {budget} each") for budget, columns, rows in by_budget(results)]
 
 
 def show_shares(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:

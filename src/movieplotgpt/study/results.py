@@ -25,6 +25,9 @@ from movieplotgpt.training.run import RunConfig
 from movieplotgpt.training.windows import TrainingWindows
 
 RESULTS = "study.json"
+WORDS = ("size", "tokenizer", "bits per character, by seed", "interval of the first")  # columns that are no numbers
+COLUMNS = (*WORDS[:2], "parameters", *WORDS[2:], "epochs", "minutes")
+BY_HEART = ("bits per character of text it has read", "of that word for word", "characters word for word, of 100")
 
 
 class StudyRow(BaseModel):
@@ -32,7 +35,7 @@ class StudyRow(BaseModel):
 
     ``characters`` is how many of the training text it read, repeats counted; ``curve`` has FLOPs and bits per character
     on the validation split. ``read_bits`` are on training documents, ``by_heart`` the share of them that the model goes on
-    with word for word; None where the study does not ask.
+    with word for word, ``copied`` the characters for which it does, of the hundred asked for; None where the study does not ask.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -52,6 +55,7 @@ class StudyRow(BaseModel):
     interval: Interval | None
     read_bits: float | None = None
     by_heart: float | None = None
+    copied: float | None = None
     curve: tuple[tuple[float, float], ...]
 
 
@@ -143,18 +147,21 @@ def study_csv(results: StudyResults) -> str:
 
 def study_markdown(results: StudyResults) -> str:
     """The advice, a table for each budget, and the laws."""
-    lines = [
-        f"# {results.name}",
-        "",
-        f"`movieplotgpt compare`: {results.source}, bits per character on the {results.split} split "
-        f"(`{results.split_hash[:16]}`); {results.machine}.",
-        "",
-        *(f"- {sentence}" for sentence in advice(results)),
-    ]
-    for budget, rows in _by_budget(results.rows):
-        lines += ["", f"## At {budget} each", "", *_table(rows)]
-    laws = [line for law in results.laws for line in _law_lines(law)]
-    return "\n".join([*lines, *(["", "## Laws", ""] if laws else []), *laws]) + "\n"
+    lines = [f"# {results.name}", "", f"`movieplotgpt compare`: {circumstances(results)}.", ""]
+    lines += [f"- {sentence}" for sentence in advice(results)]
+    for budget, columns, rows in tables(results):
+        marks = ["---" if column in WORDS else "---:" for column in columns]
+        lines += ["", f"## At {budget} each", "", *(f"| {' | '.join(cells)} |" for cells in (columns, marks, *rows))]
+    found = laws(results)
+    return "\n".join([*lines, *(["", "## Laws", ""] if found else []), *(f"- {law}" for law in found)]) + "\n"
+
+
+def circumstances(results: StudyResults) -> str:
+    """What was scored, and where."""
+    return (
+        f"{results.source}, bits per character on the {results.split} split (`{results.split_hash[:16]}`); "
+        f"{results.machine}"
+    )
 
 
 def advice(results: StudyResults) -> list[str]:
@@ -194,37 +201,46 @@ def _cells(rows: Sequence[StudyRow]) -> dict[tuple[str, str], list[float]]:
     return cells
 
 
-def _table(rows: Sequence[StudyRow]) -> list[str]:
-    asked = any(row.read_bits is not None for row in rows)
-    lines = [
-        "| size | tokenizer | parameters | bits per character, by seed | interval of the first | epochs | minutes |"
-        + (" on text it has read | of that word for word |" if asked else ""),
-        f"| --- | --- | ---: | --- | --- | ---: | ---: |{' ---: |' * 2 * asked}",
-    ]
-    for (size, tokenizer), bits in sorted(_cells(rows).items(), key=lambda item: mean(item[1])):
-        first = next(row for row in rows if (row.size, row.tokenizer) == (size, tokenizer))
-        lines.append(
-            f"| {size} | {tokenizer} | {first.parameters / 1e6:.1f} M | {', '.join(f'{each:.3f}' for each in bits)} | "
-            f"{show_interval(first.interval)} | {first.epochs:.2f} | {first.minutes:.1f} |"
-            + (f" {_shown(first.read_bits, '.3f')} | {_shown(first.by_heart, '.1%')} |" if asked else "")
-        )
-    return lines
+def tables(results: StudyResults) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
+    """For each budget its name, the columns, and a row for each size and tokenizer, best first."""
+    asked = any(row.read_bits is not None for row in results.rows)
+    found = []
+    for budget, rows in _by_budget(results.rows):
+        lines = []
+        for (size, tokenizer), bits in sorted(_cells(rows).items(), key=lambda item: mean(item[1])):
+            first = next(row for row in rows if (row.size, row.tokenizer) == (size, tokenizer))
+            by_heart = (_shown(first.read_bits, ".3f"), _shown(first.by_heart, ".1%"), _shown(first.copied, ".0f"))
+            lines.append(
+                (
+                    *(size, tokenizer, f"{first.parameters / 1e6:.1f} M", ", ".join(f"{each:.3f}" for each in bits)),
+                    *(show_interval(first.interval), f"{first.epochs:.2f}", f"{first.minutes:.1f}"),
+                    *(by_heart if asked else ()),
+                )
+            )
+        found.append((budget, (*COLUMNS, *(BY_HEART if asked else ())), lines))
+    return found
 
 
 def _shown(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
+def laws(results: StudyResults) -> list[str]:
+    """What was fitted, a sentence each."""
+    return [line for law in results.laws for line in _law_lines(law)]
+
+
 def _law_lines(law: Law) -> list[str]:
     lines = [
-        f"- {law.tokenizer}, {budget}: {size.floor:.3f} + {size.scale:.3g} / parameters^{size.exponent:.2f} (95 % of the "
+        f"{law.tokenizer}, {budget}: {size.floor:.3f} + {size.scale:.3g} / parameters^{size.exponent:.2f} (95 % of the "
         f"first number: {show_interval(size.interval)}; no run is off by more than {size.largest_error:.3f})"
         for budget, size in law.sizes.items()
     ]
     if text := law.text:
         lines.append(
-            f"- {law.tokenizer}, all {text.points} runs: {text.floor:.3f} + {text.a:.3g} / parameters^{text.alpha:.2f} + "
-            f"{text.b:.3g} / characters^{text.beta:.2f} (no run is off by more than {text.largest_error:.3f})"
+            f"{law.tokenizer}, all {text.points} runs: {text.floor:.3f} + {text.a:.3g} / parameters^{text.alpha:.2f} + "
+            f"{text.b:.3g} / characters^{text.beta:.2f} (95 % of the first number: {show_interval(text.interval)}; no run is "
+            f"off by more than {text.largest_error:.3f})"
         )
     return lines
 
@@ -254,6 +270,7 @@ def _row(study: Study, cell: Cell) -> StudyRow:
         interval=found.likelihood.interval,
         read_bits=found.memorisation.read_bits if found.memorisation else None,
         by_heart=found.memorisation.read.share if found.memorisation else None,
+        copied=found.memorisation.read.characters if found.memorisation else None,
         curve=tuple((step * per_step * per_token, bits) for step, bits in training["curve"]),
     )
 

@@ -15,7 +15,7 @@ from movieplotgpt.evaluation.intervals import Interval
 F64: TypeAlias = npt.NDArray[np.float64]
 
 _EXPONENTS = np.linspace(0.05, 1.5, 59)
-_RESAMPLES = 400
+_RESAMPLES, _REFITS = 400, 100
 
 
 class SizeLaw(BaseModel):
@@ -41,12 +41,14 @@ class SizeLaw(BaseModel):
 class TextLaw(BaseModel):
     """Bits per character = ``floor`` + a / parameters ** alpha + b / characters ** beta, for one tokenizer.
 
-    Source: the parametric fit of Hoffmann et al. (arXiv 2203.15556), on characters in place of tokens.
+    ``interval`` holds the 95 % interval of ``floor``. Source: the parametric fit of Hoffmann et al. (arXiv 2203.15556), on
+    characters in place of tokens.
     """
 
     model_config = ConfigDict(frozen=True)
 
     floor: float
+    interval: Interval
     a: float
     alpha: float
     b: float
@@ -86,8 +88,8 @@ def fit_sizes(parameters: Sequence[float], bits: Sequence[float], seed: int = 0)
     )
 
 
-def fit_text(parameters: Sequence[float], characters: Sequence[float], bits: Sequence[float]) -> TextLaw:
-    """Least squares from several beginnings.
+def fit_text(parameters: Sequence[float], characters: Sequence[float], bits: Sequence[float], seed: int = 0) -> TextLaw:
+    """Least squares from several beginnings; the interval as in `fit_sizes`.
 
     Raises:
         DataError: there are fewer than six points or three sizes, or no size was trained for three lengths: else more
@@ -111,16 +113,20 @@ def fit_text(parameters: Sequence[float], characters: Sequence[float], bits: Seq
         floor, log_a, alpha, log_b, beta = p
         return np.asarray(floor + np.exp(log_a) * (n / middle_n) ** -alpha + np.exp(log_b) * (d / middle_d) ** -beta)
 
-    lower, upper = [0, -9, 0.02, -9, 0.02], [y.min(), 3, 2, 3, 2]
-    fits: list[Any] = [
-        least_squares(lambda p: predicted(p) - y, [y.min() * share, -2, exponent, -2, exponent], bounds=(lower, upper))
-        for share in (0.5, 0.8)
-        for exponent in (0.2, 0.5)
-    ]
-    best = min(fits, key=lambda fit: fit.cost)
+    def fitted(bits: F64, start: Sequence[float]) -> Any:
+        lower, upper = [0, -9, 0.02, -9, 0.02], [y.min(), 3, 2, 3, 2]
+        return least_squares(lambda p: predicted(p) - bits, start, bounds=(lower, upper))
+
+    fits = [fitted(y, [y.min() * share, -2, start, -2, start]) for share in (0.5, 0.8) for start in (0.2, 0.5)]
+    best = min(fits, key=lambda fit: float(fit.cost))
     floor, log_a, alpha, log_b, beta = best.x.tolist()
+    spread = np.sqrt(2 * best.cost / max(1, len(y) - len(best.x)))
+    noise = np.random.default_rng(seed).normal(0, spread, (_REFITS, len(y)))
+    floors = [fitted(predicted(best.x) + each, best.x).x[0] for each in noise]
+    low, high = np.quantile(floors, [0.025, 0.975]).tolist()
     return TextLaw(
         floor=floor,
+        interval=(low, high),
         a=float(np.exp(log_a) * middle_n**alpha),
         alpha=alpha,
         b=float(np.exp(log_b) * middle_d**beta),

@@ -1,0 +1,90 @@
+"""What a study found, in words and tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from movieplotgpt.study.results import Law, StudyResults, StudyRow, advice, laws, study_csv, study_markdown, tables
+from movieplotgpt.study.scaling import SizeLaw, TextLaw
+
+
+def row(size: str, tokenizer: str, bits: float, **changes: Any) -> StudyRow:
+    values: dict[str, Any] = {
+        **{"size": size, "tokenizer": tokenizer, "budget": "flops", "amount": 1e13, "seed": 1, "parameters": 2_400_000},
+        **{
+            "tokens": 500_000,
+            "characters": 2e6,
+            "epochs": 0.5,
+            "flops": 1e13,
+            "minutes": 3.25,
+            "bits_per_character": bits,
+        },
+        **{"interval": (bits - 0.02, bits + 0.02), "curve": ((5e12, bits + 0.3), (1e13, bits))},
+    }
+    return StudyRow(**{**values, **changes})
+
+
+def study(*rows: StudyRow, found: tuple[Law, ...] = ()) -> StudyResults:
+    return StudyResults(
+        name="films",
+        source="plots.csv",
+        corpus_hash="c" * 64,
+        split_hash="5" * 64,
+        split="test",
+        settings={},
+        machine="cpu, threads 2, torch 2.13.0",
+        rows=rows,
+        laws=found,
+    )
+
+
+def test_the_best_is_advised_and_how_sure_that_is() -> None:
+    seeds = [row("mini", "bpe-4096", bits, seed=k) for k, bits in enumerate((1.9, 1.91, 1.92), start=1)]
+    (sentence,) = advice(study(*seeds, row("tiny", "bpe-4096", 1.66), row("tiny", "char", 1.97)))
+    assert sentence == (
+        "at 1e+13 flops take tiny with bpe-4096: 1.660 bits per character; next mini with bpe-4096, 0.250 more (seeds of "
+        "one run differ by up to 0.020)"
+    )
+    (alone,) = advice(study(row("tiny", "char", 1.97)))
+    assert "one seed each" in alone
+
+
+def test_every_budget_has_a_table_with_the_best_first() -> None:
+    rows = [row("mini", "char", 2.07), row("mini", "char", 2.09, seed=2), row("tiny", "char", 1.97)]
+    epochs = {"budget": "epochs", "amount": 2.0, "read_bits": 1.25, "by_heart": 0.5, "copied": 61.4}
+    (first, columns, lines), (second, _, asked) = tables(study(*rows, row("tiny", "char", 1.5, **epochs)))
+    assert (first, second) == ("2 epochs", "1e+13 flops")
+    assert lines == [
+        (*("tiny", "char", "2.4 M", "1.500", "1.480 to 1.520", "0.50", "3.2"), *("1.250", "50.0%", "61"))
+    ] and len(columns) == len(lines[0])
+    assert [line[3] for line in asked] == ["1.970", "2.070, 2.090"] and asked[0][-3:] == ("-", "-", "-")
+    assert len(tables(study(*rows))[0][1]) == len(columns) - 3  # nobody asked what was learnt by heart
+
+
+def test_markdown_and_csv_hold_every_run_and_law() -> None:
+    found = (
+        Law(
+            tokenizer="char",
+            sizes={"2 epochs": SizeLaw(floor=0.9, scale=60, exponent=0.3, interval=(0.8, 1.0), largest_error=0.01)},
+            text=TextLaw(
+                floor=0.8, interval=(0.7, 0.9), a=45, alpha=0.3, b=900, beta=0.4, largest_error=0.02, points=9
+            ),
+        ),
+    )
+    results = study(row("mini", "char", 2.07), row("tiny", "char", 1.97), found=found)
+    text = study_markdown(results)
+    assert text.startswith("# films\n\n`movieplotgpt compare`: plots.csv, bits per character on the test split")
+    assert "\n## At 1e+13 flops each\n\n| size | tokenizer | parameters |" in text
+    assert "| tiny | char | 2.4 M | 1.970 | 1.950 to 1.990 | 0.50 | 3.2 |\n| mini |" in text
+    of_sizes, of_text = laws(results)
+    assert of_sizes.startswith(
+        "char, 2 epochs: 0.900 + 60 / parameters^0.30 (95 % of the first number: 0.800 to 1.000;"
+    )
+    assert (
+        "+ 900 / characters^0.40 (95 % of the first number: 0.700 to 0.900; no run is off by more than 0.020)"
+        in of_text
+    )
+    assert f"## Laws\n\n- {of_sizes}\n- {of_text}\n" in text
+    header, *lines = study_csv(results).splitlines()
+    assert header.startswith("size,tokenizer,budget,amount,seed,parameters") and header.endswith("low,high")
+    assert [line.split(",")[:2] for line in lines] == [["mini", "char"], ["tiny", "char"]]
