@@ -7,10 +7,19 @@ from typing import Any
 from movieplotgpt.study.results import Law, StudyResults, StudyRow, advice, laws, study_csv, study_markdown, tables
 from movieplotgpt.study.scaling import SizeLaw, TextLaw
 
+SIZES = {"tiny": 900_000, "mini": 2_400_000, "small": 5_100_000}
+
 
 def row(size: str, tokenizer: str, bits: float, **changes: Any) -> StudyRow:
     values: dict[str, Any] = {
-        **{"size": size, "tokenizer": tokenizer, "budget": "flops", "amount": 1e13, "seed": 1, "parameters": 2_400_000},
+        **{
+            "size": size,
+            "tokenizer": tokenizer,
+            "budget": "flops",
+            "amount": 1e13,
+            "seed": 1,
+            "parameters": SIZES[size],
+        },
         **{
             "tokens": 500_000,
             "characters": 2e6,
@@ -43,10 +52,14 @@ def test_the_best_is_advised_and_how_sure_that_is() -> None:
     (sentence,) = advice(study(*seeds, row("tiny", "bpe-4096", 1.66), row("tiny", "char", 1.97)))
     assert sentence == (
         "at 1e+13 flops take tiny with bpe-4096: 1.660 bits per character; next mini with bpe-4096, 0.250 more (seeds of "
-        "one run differ by up to 0.020)"
+        "one run differ by up to 0.020); it is the smallest size tried, so a smaller one may be better still"
     )
     (alone,) = advice(study(row("tiny", "char", 1.97)))
-    assert "one seed each" in alone
+    assert alone.endswith("(one seed each: what seeds alone make is not known here)")
+    (between,) = advice(study(row("tiny", "char", 1.98), row("mini", "char", 1.97), row("small", "char", 2.0)))
+    assert between.endswith("not known here)")
+    (largest,) = advice(study(row("tiny", "char", 1.98), row("mini", "char", 1.97)))
+    assert largest.endswith("it is the largest size tried, so a larger one may be better still")
 
 
 def test_every_budget_has_a_table_with_the_best_first() -> None:
@@ -55,7 +68,7 @@ def test_every_budget_has_a_table_with_the_best_first() -> None:
     (first, columns, lines), (second, _, asked) = tables(study(*rows, row("tiny", "char", 1.5, **epochs)))
     assert (first, second) == ("2 epochs", "1e+13 flops")
     assert lines == [
-        (*("tiny", "char", "2.4 M", "1.500", "1.480 to 1.520", "0.50", "3.2"), *("1.250", "50.0%", "61"))
+        (*("tiny", "char", "0.9 M", "1.500", "1.480 to 1.520", "0.50", "3.2"), *("1.250", "50.0%", "61"))
     ] and len(columns) == len(lines[0])
     assert [line[3] for line in asked] == ["1.970", "2.070, 2.090"] and asked[0][-3:] == ("-", "-", "-")
     assert len(tables(study(*rows))[0][1]) == len(columns) - 3  # nobody asked what was learnt by heart
@@ -75,7 +88,7 @@ def test_markdown_and_csv_hold_every_run_and_law() -> None:
     text = study_markdown(results)
     assert text.startswith("# films\n\n`movieplotgpt compare`: plots.csv, bits per character on the test split")
     assert "\n## At 1e+13 flops each\n\n| size | tokenizer | parameters |" in text
-    assert "| tiny | char | 2.4 M | 1.970 | 1.950 to 1.990 | 0.50 | 3.2 |\n| mini |" in text
+    assert "| tiny | char | 0.9 M | 1.970 | 1.950 to 1.990 | 0.50 | 3.2 |\n| mini |" in text
     of_sizes, of_text = laws(results)
     assert of_sizes.startswith(
         "char, 2 epochs: 0.900 + 60 / parameters^0.30 (95 % of the first number: 0.800 to 1.000;"

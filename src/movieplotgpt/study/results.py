@@ -179,6 +179,10 @@ def advice(results: StudyResults) -> list[str]:
             sentence += f" (seeds of one run differ by up to {max(spreads):.3f})"
         else:
             sentence += " (one seed each: what seeds alone make is not known here)"
+        ladder = sorted({row.size: row.parameters for row in rows}.items(), key=lambda item: item[1])
+        if len(ladder) > 1 and size in (ladder[0][0], ladder[-1][0]):
+            end, other = ("smallest", "smaller") if size == ladder[0][0] else ("largest", "larger")
+            sentence += f"; it is the {end} size tried, so a {other} one may be better still"
         sentences.append(sentence)
     return sentences
 
