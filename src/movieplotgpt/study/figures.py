@@ -14,6 +14,7 @@ from movieplotgpt.study.results import StudyResults, StudyRow, show_budget
 
 COMPUTE, PARAMETERS, TOKENIZERS = "loss-against-compute", "bits-against-parameters", "tokenizers"
 MEMORISATION = "memorisation"
+_SAME = 1.03  # runs of one cost differ by less: steps are whole
 
 
 def drawn(results: StudyResults) -> list[str]:
@@ -42,11 +43,11 @@ def draw_study(results: StudyResults, folder: Path) -> list[Path]:
     }
     paths = []
     for name in drawn(results):
-        figure = Figure(figsize=(7, 4.5), layout="constrained")
+        figure = Figure(figsize=(8, 4.5), layout="constrained")
         axes = figure.add_subplot(ylabel="bits per character")
         drawings[name](axes, results)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
+        axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
         for suffix in ("svg", "png"):
             paths.append(folder / f"{name}.{suffix}")
             picture = io.BytesIO()
@@ -60,7 +61,7 @@ def draw_study(results: StudyResults, folder: Path) -> list[Path]:
 
 def _compute(axes: Any, results: StudyResults) -> None:
     """Every run's curve on the validation split, and the best of all at each cost: colours tell tokenizers, marks sizes."""
-    colours = {name: f"C{i}" for i, name in enumerate(dict.fromkeys(row.tokenizer for row in results.rows))}
+    colours = {name: f"C{i}" for i, name in enumerate(_tokenizer_names(results))}
     marks = dict(zip(dict.fromkeys(row.size for row in results.rows), "os^Dv*", strict=False))
     for row in results.rows:
         drawn_as = {"color": colours[row.tokenizer], "marker": marks[row.size]}
@@ -69,11 +70,8 @@ def _compute(axes: Any, results: StudyResults) -> None:
         axes.plot([], [], color=colour, label=name)
     for name, mark in marks.items():
         axes.plot([], [], "k", marker=mark, linestyle="none", label=name)
-    best, frontier = float("inf"), []
-    for flops, bits in sorted(point for row in results.rows for point in row.curve):
-        if bits < best:
-            best = bits
-            frontier.append((flops, bits))
+    points = sorted(point for row in results.rows for point in row.curve)
+    frontier = [(flops, bits) for flops, bits in points if bits <= min(y for x, y in points if x <= _SAME * flops)]
     axes.plot(*zip(*frontier, strict=True), "k--", linewidth=1.5, label="best of all")
     axes.set(xscale="log", xlabel="floating-point operations in training")
 
@@ -93,12 +91,13 @@ def _parameters(axes: Any, results: StudyResults) -> None:
 
 
 def _tokenizers(axes: Any, results: StudyResults) -> None:
-    """A line for each size and budget over the tokenizers."""
-    names = list(dict.fromkeys(row.tokenizer for row in results.rows))
+    """A line over the tokenizers for each size and budget that has more than one."""
+    names = _tokenizer_names(results)
     groups: dict[str, list[StudyRow]] = {}
     for row in results.rows:
         groups.setdefault(f"{row.size}, {show_budget(row)}", []).append(row)
-    for label, rows in groups.items():
+    several = {label: rows for label, rows in groups.items() if len({row.tokenizer for row in rows}) > 1}
+    for label, rows in (several or groups).items():
         axes.plot(*zip(*_means(rows, lambda row: names.index(row.tokenizer)), strict=True), "o-", label=label)
     axes.set_xticks(range(len(names)), names)
     axes.set(xlabel="tokenizer")
@@ -116,6 +115,11 @@ def _memorisation(axes: Any, results: StudyResults) -> None:
         (line,) = axes.plot(epochs, [row.bits_per_character for row in ordered], "o-", label=f"{label}, not read")
         axes.plot(epochs, [row.read_bits for row in ordered], "o--", color=line.get_color(), label=f"{label}, read")
     axes.set(xscale="log", xlabel="epochs")
+
+
+def _tokenizer_names(results: StudyResults) -> list[str]:
+    """Characters and bytes first, then byte pairs by their number."""
+    return sorted({row.tokenizer for row in results.rows}, key=lambda name: (int(name.partition("-")[2] or 0), name))
 
 
 def _means(rows: Sequence[StudyRow], place: Callable[[StudyRow], float]) -> list[tuple[float, float]]:
