@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Sequence
 from functools import partial
 from itertools import takewhile
 from statistics import mean
@@ -12,7 +14,8 @@ from pydantic import BaseModel, ConfigDict
 from movieplotgpt.errors import DataError
 from movieplotgpt.evaluation.held_out import HeldOut, Progress, read_held_out
 from movieplotgpt.evaluation.intervals import Interval, bits_per_character, share_interval
-from movieplotgpt.generation.generator import PlotGenerator
+from movieplotgpt.generation.generator import TEXTS_AT_ONCE, PlotGenerator
+from movieplotgpt.generation.plots import Plot
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.text.splits import Split
 from movieplotgpt.text.token_files import PreparedCorpus
@@ -89,16 +92,33 @@ def _extract(checkpoint: Checkpoint, held_out: HeldOut, name: str, progress: Pro
     pairs = [(title, body) for title, body in zip(held_out.titles, bodies, strict=True) if len(body) > BEGUN + ASKED]
     if not pairs:
         raise DataError(f"no document of these is longer than the {BEGUN + ASKED} characters that are asked for")
-    right = []
-    for done, (title, body) in enumerate(pairs, start=1):
-        begun = body[:BEGUN].rpartition(" ")[0] or body[:BEGUN]  # between words, where tokens end too
-        prompt = checkpoint.format.sentence(title) + begun
-        tokens = len(checkpoint.tokenizer.encode(body[len(begun) : len(begun) + ASKED]))
-        written = generator.plot(prompt=prompt, temperature=0, max_tokens=tokens + _SLACK).text
-        follows = zip(written[len(begun) :], body[len(begun) : len(begun) + ASKED], strict=False)
-        right.append(sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], follows)))
+    right: list[int] = []
+    for at in range(0, len(pairs), TEXTS_AT_ONCE):
+        some = pairs[at : at + TEXTS_AT_ONCE]
+        right += [_follows(plot, body) for plot, (_, body) in zip(_go_on(generator, some), some, strict=True)]
         if progress:
-            progress(f"{name}, by heart", done, len(pairs))
+            progress(f"{name}, by heart", len(right), len(pairs))
     share = right.count(ASKED) / len(pairs)
     interval = share_interval(share, len(pairs))
     return Extracted(share=share, characters=mean(right), interval=interval, documents=len(pairs))
+
+
+def _go_on(generator: PlotGenerator, pairs: Sequence[tuple[str, str]]) -> list[Plot]:
+    """The likeliest continuation of each begin, guided by nothing but the text itself."""
+    tokenizer, document_format = generator.checkpoint.tokenizer, generator.checkpoint.format
+    requests = []
+    for title, body in pairs:
+        begun = body[:BEGUN].rpartition(" ")[0] or body[:BEGUN]  # between words, where tokens end too
+        tokens = len(tokenizer.encode(body[len(begun) : len(begun) + ASKED])) + _SLACK
+        prompt = document_format.sentence(title) + begun
+        requests += generator.requests(prompt=prompt, temperature=0, guidance=1, max_tokens=tokens)
+    writings = [generator.writing(request) for request in requests]
+    deque(generator.write(writings), maxlen=0)
+    return list(map(generator.plot_of, requests, writings))
+
+
+def _follows(plot: Plot, body: str) -> int:
+    """Of the characters asked for, how many stand in the body before the first that differs."""
+    begun = len(plot.begun)
+    pairs = zip(plot.text[begun:], body[begun : begun + ASKED], strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
