@@ -14,7 +14,7 @@ from movieplotgpt.cli.progress import progress_bar
 from movieplotgpt.cli.sampling import SamplingFlags, given, sampling_from
 from movieplotgpt.cli.surprise import show_surprise
 from movieplotgpt.errors import PromptError
-from movieplotgpt.generation.settings import LENGTHS, Length
+from movieplotgpt.generation.settings import Length, with_wishes
 
 if TYPE_CHECKING:
     from movieplotgpt.generation.generator import PlotGenerator
@@ -73,11 +73,7 @@ def generate(
     prompt = _prompt(title, input_, input_file)
     if show_probs and (json or out):
         raise PromptError("--show-probs colours a terminal; for a file take --json --logprobs 5 --out FILE")
-    settings = given(sampling)
-    if length is not None:
-        settings.setdefault("target_characters", LENGTHS[length])
-    if not cast:
-        settings["banned"] = (*settings.get("banned", ()), "(")
+    settings = with_wishes(given(sampling), length, cast=cast)
     if show_probs:
         settings.setdefault("logprobs", 0)
     hints = {"Decade": decade, "Origin": origin, "Genre": genre}

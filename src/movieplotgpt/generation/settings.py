@@ -86,3 +86,13 @@ class SamplingConfig(Settings):
             return wishes
         each = [wishes] if isinstance(wishes, str) else wishes
         return tuple(wish.strip() for text in each for wish in text.split(",") if wish.strip())
+
+
+def with_wishes(settings: Mapping[str, Any], length: Length | None, *, cast: bool) -> dict[str, Any]:
+    """The settings for a length said in a word, and without the names of actors where ``cast`` is false."""
+    wished = dict(settings)
+    if length is not None:
+        wished.setdefault("target_characters", LENGTHS[length])
+    if not cast:
+        wished["banned"] = (*wished.get("banned", ()), "(")
+    return wished

@@ -13,7 +13,7 @@ from pydantic import Field, GetJsonSchemaHandler, ValidationInfo, field_validato
 from pydantic.json_schema import JsonSchemaValue
 
 from movieplotgpt.config import Settings
-from movieplotgpt.generation.settings import LENGTHS, Length, SamplingConfig
+from movieplotgpt.generation.settings import LENGTHS, Length, SamplingConfig, with_wishes
 
 TokenId: TypeAlias = Annotated[int, Field(ge=0)]
 Text: TypeAlias = Annotated[str, Field(max_length=100_000)]
@@ -190,12 +190,7 @@ class PlotsRequest(Sampled):
 
     def sampling(self) -> dict[str, Any]:
         """As of all, and what the length and the cast ask for."""
-        settings = super().sampling()
-        if self.length:
-            settings.setdefault("target_characters", LENGTHS[self.length])
-        if not self.cast:
-            settings["banned"] = (*settings.get("banned", ()), "(")
-        return settings
+        return with_wishes(super().sampling(), self.length, cast=self.cast)
 
 
 class TokenizeRequest(Settings):
