@@ -15,9 +15,10 @@ from torch import Tensor
 from movieplotgpt.errors import CheckpointError
 from movieplotgpt.model import fast_decoder
 from movieplotgpt.model.decoder import Decoder
-from movieplotgpt.model.fast_decoder import DecodingStep, FastDecoder, compiled, product, quantize
+from movieplotgpt.model.fast_decoder import DecodingStep, FastDecoder, compiled, product
 from movieplotgpt.model.gpt import GPT
 from movieplotgpt.model.kv_cache import KVCache
+from movieplotgpt.model.quantization import quantize
 
 Make: TypeAlias = Callable[..., GPT]
 SomeIds: TypeAlias = Callable[..., Tensor]

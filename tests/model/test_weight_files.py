@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from movieplotgpt.errors import CheckpointError
-from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, write_model_files
-from movieplotgpt.model.weight_files import INDEX, WHOLE, load_weights, weight_files, weights_sha256
+from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, write_model_files
+from movieplotgpt.model.weight_files import BYTES, INDEX, WHOLE, load_weights, weight_files, weights_sha256
 
 Make = Callable[..., Checkpoint]
 LIMIT = 60_000
@@ -93,3 +94,47 @@ def test_weights_that_no_index_names_are_missing(divided: Path) -> None:
     (divided / INDEX).write_text(json.dumps(index), encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"does not fit .*config\.json: Missing key"):
         load_checkpoint(divided)
+
+
+def test_bytes_are_a_quarter_of_float32_and_nearly_the_same_model(tmp_path: Path, checkpoint: Checkpoint) -> None:
+    save_checkpoint(tmp_path / "bytes", checkpoint, dtype=torch.int8)
+    (file,) = weight_files(tmp_path / "bytes")
+    assert file.name == BYTES and not (tmp_path / "bytes" / WHOLE).exists()
+    loaded = load_checkpoint(tmp_path / "bytes").model.state_dict()
+    for name, weight in checkpoint.model.state_dict().items():
+        if weight.ndim == 2:
+            step = weight.abs().amax(1, keepdim=True) / 127
+            assert (loaded[name] - weight).abs().le(step / 2 + 1e-9).all()
+            assert len(loaded[name][0].unique()) <= 255
+        else:
+            assert torch.equal(loaded[name], weight)
+    stored = load_file(file)
+    matrices = {name: value for name, value in stored.items() if value.ndim == 2}
+    assert {value.dtype for value in matrices.values()} == {torch.int8}
+    assert stored.keys() - matrices.keys() >= {name + ".scale" for name in matrices}
+    again = load_checkpoint(tmp_path / "bytes")
+    save_checkpoint(tmp_path / "again", again, dtype=torch.int8)  # rounded weights stay what they are
+    assert all(
+        torch.equal(loaded[name], value)
+        for name, value in load_checkpoint(tmp_path / "again").model.state_dict().items()
+    )
+
+
+def test_transformers_finds_no_weights_in_bytes(tmp_path: Path, checkpoint: Checkpoint) -> None:
+    transformers = pytest.importorskip("transformers")
+    save_checkpoint(tmp_path / "bytes", checkpoint, dtype=torch.int8)
+    with pytest.raises(OSError, match=r"no file named model\.safetensors"):
+        transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "bytes")
+
+
+@pytest.mark.parametrize("damage", ["no scales", "too few"])
+def test_bytes_without_their_scales_are_damaged(tmp_path: Path, checkpoint: Checkpoint, damage: str) -> None:
+    save_checkpoint(tmp_path / "bytes", checkpoint, dtype=torch.int8)
+    path = tmp_path / "bytes" / BYTES
+    stored = load_file(path)
+    name = "model.embed_tokens.weight"
+    scale = stored.pop(f"{name}.scale")
+    save_file({**stored, **({f"{name}.scale": scale[:-1].clone()} if damage == "too few" else {})}, path)
+    said = rf"{BYTES} is damaged \({name} has no scale for each row\); copy or download the model again"
+    with pytest.raises(CheckpointError, match=said):
+        load_checkpoint(tmp_path / "bytes")

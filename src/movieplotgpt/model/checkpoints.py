@@ -18,7 +18,7 @@ from movieplotgpt.atomic import replacing_folder
 from movieplotgpt.config import build_settings
 from movieplotgpt.errors import CheckpointError, ConfigError
 from movieplotgpt.model.gpt import GPT, ModelConfig
-from movieplotgpt.model.weight_files import NO_LIMIT, load_weights, save_weights, weight_files
+from movieplotgpt.model.weight_files import NO_LIMIT, load_weights, save_bytes, save_weights, weight_files
 from movieplotgpt.text.cleaning import CleaningSettings
 from movieplotgpt.text.formatting import DocumentFormat
 from movieplotgpt.text.tokenizers import Tokenizer
@@ -78,13 +78,19 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, dtype: torch.dtype 
 def write_model_files(
     folder: Path, checkpoint: Checkpoint, *, dtype: torch.dtype | None = None, largest_file: int = NO_LIMIT
 ) -> None:
-    """Write the files of a model folder into an existing folder; weights of more bytes than ``largest_file`` in several."""
-    model = checkpoint.model
-    dtype = dtype or model.model.embed_tokens.weight.dtype
+    """Write the files of a model folder into an existing folder; weights of more bytes than ``largest_file`` in several.
+
+    With torch.int8 matrices become bytes, and the folder one that only this library reads.
+    """
+    model, as_bytes = checkpoint.model, dtype == torch.int8
+    dtype = torch.float32 if as_bytes else dtype or model.model.embed_tokens.weight.dtype
     weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in model.state_dict().items()}
     if model.config.tie_embeddings:
         del weights["lm_head.weight"]
-    save_weights(weights, folder, largest_file=largest_file)
+    if as_bytes:
+        save_bytes(weights, folder)
+    else:
+        save_weights(weights, folder, largest_file=largest_file)
     end_id = checkpoint.tokenizer.end_id
     _write_json(folder / "config.json", huggingface_config(model.config, end_id, dtype))
     _write_json(

@@ -28,8 +28,8 @@ from movieplotgpt.model.compiled_code import compiled_code_folder, compiler_foun
 from movieplotgpt.model.decoder import Decoder
 from movieplotgpt.model.gpt import GPT, ModelConfig
 from movieplotgpt.model.kv_cache import KVCache
+from movieplotgpt.model.quantization import LARGEST, quantize
 
-LARGEST = 127  # of a signed byte, zero in the middle
 MOST_TEXTS = 4096
 _IN_A_LAYER = 11  # tensors
 
@@ -87,12 +87,6 @@ _Step = Callable[[list[Tensor]], list[Tensor]]
 def compiled(config: ModelConfig) -> bool:
     """Whether the decoder of this shape is compiled already."""
     return all(_library(config, batch).is_file() for batch in (1, 2))
-
-
-def quantize(weight_NM: Tensor) -> tuple[Tensor, Tensor]:
-    """Signed bytes and, of each row, what they are to be multiplied with: (N, M), (N,)."""
-    scale_N = weight_NM.abs().amax(1).clamp_min(1e-9) / LARGEST
-    return (weight_NM / scale_N[:, None]).round().to(torch.int8), scale_N
 
 
 def product(x_BM: Tensor, bytes_NM: Tensor, scale_N: Tensor) -> Tensor:

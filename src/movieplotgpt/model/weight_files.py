@@ -1,4 +1,7 @@
-"""The weights of a model folder: one safetensors file, or several and an index of them, as Hugging Face lays them out."""
+"""The weights of a model folder: one safetensors file, or several and an index of them, as Hugging Face lays them out.
+
+Or one file of bytes, half as large as bfloat16, which this library alone reads; other tools find no weights there.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from movieplotgpt.errors import CheckpointError
+from movieplotgpt.model.quantization import from_bytes, to_bytes
 
-WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+WHOLE, INDEX, BYTES = "model.safetensors", "model.safetensors.index.json", "model.int8.safetensors"
 NO_LIMIT = 1 << 62
 
 
@@ -49,7 +53,19 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
             raise CheckpointError(f"{folder} has no {path.name}; copy or download the model again") from None
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path} is damaged ({error}); copy or download the model again") from None
-    return weights
+    try:
+        return from_bytes(weights)
+    except ValueError as error:
+        raise CheckpointError(f"{folder / BYTES} is damaged ({error}); copy or download the model again") from None
+
+
+def save_bytes(weights: dict[str, Tensor], folder: Path) -> None:
+    """Write ``weights`` in one file, the matrices as signed bytes with a scale for each row.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    save_tensors(to_bytes(weights), folder / BYTES)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -60,7 +76,8 @@ def weight_files(folder: Path) -> list[Path]:
     """
     index = folder / INDEX
     if not index.is_file():
-        return [folder / WHOLE]
+        one = (folder / name for name in (WHOLE, BYTES))
+        return [next((path for path in one if path.is_file()), folder / WHOLE)]
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         if not all(re.fullmatch(r"[\w.-]+\.safetensors", name) for name in names):
