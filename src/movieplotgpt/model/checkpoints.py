@@ -20,6 +20,7 @@ from movieplotgpt.config import build_settings
 from movieplotgpt.errors import CheckpointError, ConfigError
 from movieplotgpt.model.compiled_code import cache_folder
 from movieplotgpt.model.gpt import GPT, ModelConfig
+from movieplotgpt.model.sizes import parameters
 from movieplotgpt.model.weight_files import NO_LIMIT, load_weights, save_weights, weight_files
 from movieplotgpt.text.cleaning import CleaningSettings
 from movieplotgpt.text.formatting import DocumentFormat
@@ -147,8 +148,7 @@ def load_checkpoint(name: str | Path, *, device: str | torch.device = "cpu") -> 
             f"{folder} has checkpoint format {about.get('format_version')}, this version reads {FORMAT_VERSION}; "
             "install the movieplotgpt that wrote it, or export it again"
         )
-    model = GPT(model_config_from(_read_json(folder, "config.json"), folder))
-    _load_weights(model, folder)
+    model = _model(model_config_from(_read_json(folder, "config.json"), folder), folder)
     try:
         document_format = DocumentFormat.model_validate(about.pop("document_format"))
         cleaning = CleaningSettings.model_validate(about.pop("cleaning"))
@@ -233,16 +233,26 @@ def model_config_from(values: dict[str, Any], folder: Path) -> ModelConfig:
         raise CheckpointError(f"{error}; copy or download the model again") from None
 
 
-def _load_weights(model: GPT, folder: Path) -> None:
+def _model(config: ModelConfig, folder: Path) -> GPT:
     weights = load_weights(folder)
-    if model.config.tie_embeddings and "model.embed_tokens.weight" in weights:
+    names = ", ".join(path.name for path in weight_files(folder))
+    here = sum(value.numel() for value in weights.values())
+    if (
+        parameters(config) > 2 * here
+    ):  # less is said by the tensor that does not fit; this much is not even made room for
+        raise CheckpointError(
+            f"{folder / 'config.json'} describes a far larger network than the {here:,} weights of {names}; copy or "
+            "download the model again"
+        )
+    model = GPT(config)
+    if config.tie_embeddings and "model.embed_tokens.weight" in weights:
         weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
     try:
         model.load_state_dict({name: value.float() for name, value in weights.items()})
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        names = ", ".join(path.name for path in weight_files(folder))
         raise CheckpointError(f"{folder / names} does not fit {folder / 'config.json'}: {reason}") from None
+    return model
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:
