@@ -168,6 +168,12 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, str]], columns: Iterable[s
     return path
 
 
+@pytest.fixture(autouse=True)
+def _no_downloaded_models(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What whoever runs the tests has downloaded is out of sight."""
+    monkeypatch.setenv("MOVIEPLOTGPT_CACHE", str(tmp_path_factory.getbasetemp() / "no-cache"))
+
+
 @pytest.fixture
 def films() -> list[dict[str, str]]:
     """The 60 rows of ``plots_csv``: 56 ordinary ones, then those of ``peculiar_films``."""

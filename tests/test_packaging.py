@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import json
 import re
+import runpy
+import subprocess
 import sys
 import tomllib
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +20,7 @@ from packaging.utils import canonicalize_name
 
 import movieplotgpt
 
+CARRIED = ("office-bpe", "plots-bpe")  # models in a wheel
 NAMES = {"sklearn": "scikit-learn"}  # packages that are imported by another name
 FOR_ONE_PLATFORM = re.compile(r"nvidia-|cuda-|triton|intel-|pytorch-triton|colorama")  # never locked
 
@@ -101,6 +106,53 @@ def test_every_extra_an_error_names_exists(repository: Path, project: dict) -> N
     for path in (repository / "src").rglob("*.py"):
         named |= set(re.findall(r'MissingExtraError\([^)]*,\s*"([a-z]+)"\)', path.read_text(encoding="utf-8")))
     assert named <= set(project["optional-dependencies"])
+
+
+@pytest.mark.slow
+def test_a_wheel_carries_two_models_and_their_manifest(repository: Path, tmp_path: Path) -> None:
+    pytest.importorskip("hatchling")
+    build = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
+    command = [sys.executable, "-c", build, str(tmp_path)]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / done.stdout.split()[-1]
+    with zipfile.ZipFile(path) as wheel:
+        files = {file.filename: file.file_size for file in wheel.infolist()}
+    manifest = json.loads((repository / "weights" / "manifest.json").read_text(encoding="utf-8"))
+    expected = {
+        f"movieplotgpt/weights/{name}/{file}": facts["size"]
+        for name in CARRIED
+        for file, facts in manifest["models"][name]["files"].items()
+    }
+    carried = {name: size for name, size in files.items() if "/weights/" in name}
+    assert carried.pop("movieplotgpt/weights/manifest.json") > 0
+    assert carried == expected
+    code = {path.relative_to(repository / "src").as_posix() for path in (repository / "src").rglob("*.py")}
+    assert code == {name for name in files if name.endswith(".py")}
+    assert path.stat().st_size < 40_000_000
+
+
+def test_an_editable_install_carries_no_weights(repository: Path) -> None:
+    pytest.importorskip("hatchling")
+    hook = runpy.run_path(str(repository / "hatch_build.py"))["CarriedWeights"]
+    for version, many in (("standard", 1 + 7 * len(CARRIED)), ("editable", 0)):
+        carried: dict[str, dict[str, str]] = {"force_include": {}}
+        made = hook(str(repository), {"models": CARRIED}, None, None, "dist", "wheel")
+        made.initialize(version, carried)
+        assert len(carried["force_include"]) == many
+
+
+def test_a_package_that_carries_weights_finds_them_and_a_checkout_its_own(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from movieplotgpt.model import checkpoints
+
+    monkeypatch.delenv(checkpoints.WEIGHTS_FOLDER, raising=False)
+    assert checkpoints.weights_folder() == repository / "weights"
+    installed = tmp_path / "site-packages" / "movieplotgpt"
+    (installed / "weights").mkdir(parents=True)
+    monkeypatch.setattr(checkpoints, "__file__", str(installed / "model" / "checkpoints.py"))
+    assert checkpoints.weights_folder() == installed / "weights"
 
 
 def test_one_version_everywhere(repository: Path) -> None:

@@ -8,6 +8,7 @@ MoviePlotGPTError            caught by the command line: one line, exit 1
 ├── PromptError              a request for text cannot be met
 ├── QueueFullError           a server has more to write than it takes
 ├── DownloadError            the network, or what came over it
+│   └── WrongFileError       what came is not what was promised; nothing of it is kept
 ├── StorageError             the disk: no space, no permission
 └── MissingExtraError        an optional dependency is not installed
 
@@ -48,6 +49,10 @@ class QueueFullError(MoviePlotGPTError):
 
 class DownloadError(MoviePlotGPTError):
     """A download failed or does not match its checksum."""
+
+
+class WrongFileError(DownloadError):
+    """A file that came is not the one whose size and SHA-256 are known; it was deleted."""
 
 
 class StorageError(MoviePlotGPTError):

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from movieplotgpt.cli import main
-from movieplotgpt.model.checkpoints import WEIGHTS_FOLDER, Checkpoint, load_checkpoint, save_checkpoint
+from movieplotgpt.model.checkpoints import (
+    DOWNLOADED_FOLDER,
+    WEIGHTS_FOLDER,
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 CARDS = """
 [cards.films]
@@ -70,6 +76,20 @@ def test_list_has_a_line_for_each_model(weights: Path, capsys: pytest.CaptureFix
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     facts = "0.0 M 0.1 MB not measured Writes an invented film.".split()
     assert lines == [["films", *facts], ["more-films", *facts]]
+
+
+def test_list_says_what_is_not_here_and_how_to_get_it(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["weights", "publish", "run", "films"])
+    (weights / "films").rename(tmp_path / "films")
+    capsys.readouterr()
+    assert main(["weights", "list"]) == 0
+    said = "Writes an invented film. (not here: movieplotgpt weights download films)\n"
+    assert capsys.readouterr().out.endswith(said)
+    monkeypatch.setenv(DOWNLOADED_FOLDER, str(tmp_path))
+    assert main(["weights", "list"]) == 0
+    assert capsys.readouterr().out.endswith("Writes an invented film.\n")
 
 
 def test_list_as_json_is_the_manifest(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -282,6 +282,22 @@ def test_a_published_folder_that_is_gone_is_named(weights: Path, run: Path) -> N
     assert all(f"films-bpe/{name} is missing" in str(error.value) for name in entry.files)
 
 
+def test_a_package_that_carries_some_models_has_to_have_those_whole(
+    weights: Path, run: Path, evaluated: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    for name in ("films-bpe", "films-char"):
+        publish(run, name, weights)
+    evaluated(weights / "films-bpe")  # which prepares the corpus
+    publish_copies(tmp_path / "data", "films", weights)
+    (weights / "cards.toml").unlink()
+    (weights / "copies" / "films.npz").unlink()
+    (weights / "films-char").rename(tmp_path / "elsewhere")
+    assert verify(weights) == ["films-bpe"]
+    (weights / "films-bpe" / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"films-bpe/config\.json is missing; get or publish it again"):
+        verify(weights)
+
+
 def test_nothing_published_is_nothing_wrong(weights: Path) -> None:
     assert verify(weights) == []
     assert read_manifest(weights) == WeightsManifest()

@@ -7,7 +7,26 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-app = App(name="weights", help="Publish models, list them, check every file.")
+app = App(name="weights", help="Fetch published models, list them, check every file; publish your own.")
+
+
+@app.command
+def download(source: str, *, revision: str | None = None, to: Path | None = None) -> None:
+    """Fetch a model once; from then on it is used without a network. A broken download goes on where it stopped.
+
+    Example: movieplotgpt weights download plots-large; then `movieplotgpt generate --model plots-large`.
+
+    Args:
+        source: A published name, hf:owner/repo, or the https address of a folder with a manifest (and #NAME).
+        revision: Of hf:owner/repo: a branch, tag or commit.
+        to: The folder to put the model's folder into (default: the user's cache).
+    """
+    from movieplotgpt.cli.progress import progress_bar
+    from movieplotgpt.sharing.downloading import download
+
+    with progress_bar(source.rpartition("/")[2]) as show:
+        model = download(source, revision=revision, to=to, progress=show)
+    print(f"{model.folder}: {model.size / 1e6:.1f} MB, every file checked; use it as --model {model.name}")
 
 
 @app.command
@@ -49,7 +68,7 @@ def index(data: Path, name: str, *, weights: Path | None = None) -> None:
 
 @app.command
 def verify(*, weights: Path | None = None) -> None:
-    """Compare every published file with the manifest.
+    """Compare every file of the published models that are here with the manifest.
 
     Args:
         weights: Another weights folder.
@@ -69,13 +88,16 @@ def show(*, weights: Path | None = None, json: Annotated[bool, Parameter(negativ
         weights: Another weights folder.
         json: Print the manifest.
     """
-    from movieplotgpt.model.checkpoints import weights_folder
+    from movieplotgpt.model.checkpoints import downloaded_folder, weights_folder
     from movieplotgpt.sharing import publishing
 
     manifest = publishing.read_manifest(weights or weights_folder())
     if json:
         print(manifest.model_dump_json(indent=2))
         return
+    shelves = (weights or weights_folder(), downloaded_folder())
     for name, entry in manifest.models.items():
         bits = f"{entry.bits_per_character:.3f} bits per character" if entry.bits_per_character else "not measured"
-        print(f"{name:<14} {entry.parameters / 1e6:6.1f} M  {entry.size / 1e6:6.1f} MB  {bits:<26} {entry.summary}")
+        here = any((shelf / name / "config.json").is_file() for shelf in shelves)
+        summary = entry.summary if here else f"{entry.summary} (not here: movieplotgpt weights download {name})"
+        print(f"{name:<14} {entry.parameters / 1e6:6.1f} M  {entry.size / 1e6:6.1f} MB  {bits:<26} {summary}")

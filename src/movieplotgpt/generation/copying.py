@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from movieplotgpt.errors import DataError
-from movieplotgpt.model.checkpoints import Checkpoint, weights_folder
+from movieplotgpt.model.checkpoints import Checkpoint, downloaded_folder, weights_folder
 from movieplotgpt.text.copies import COPIES, CopyIndex, corpus_of_index
 from movieplotgpt.text.token_files import PreparedCorpus
 
@@ -27,14 +28,22 @@ def copy_index(checkpoint: Checkpoint, data: Path | None = None) -> CopyIndex:
                 "prepare that one, or leave the folder out"
             )
         return CopyIndex.of_corpus(corpus)
-    own = [checkpoint.folder / COPIES] if checkpoint.folder else []
-    for path in (*own, *sorted((weights_folder() / PUBLISHED).glob("*.npz"))):
+    for path in _indexes(checkpoint):
         if wanted and _is_of(path, wanted):
             return CopyIndex.load(path)
     raise DataError(
         "no copy index of the text this model was trained on is here; name the corpus that `movieplotgpt prepare` made "
-        "of it (--data)"
+        "of it (--data), or fetch a published model's with `movieplotgpt weights download`"
     )
+
+
+def _indexes(checkpoint: Checkpoint) -> Iterator[Path]:
+    """The model's own, then those beside the model, the published ones, and the downloaded ones."""
+    if checkpoint.folder:
+        yield checkpoint.folder / COPIES
+        yield from sorted((checkpoint.folder.parent / PUBLISHED).glob("*.npz"))
+    for shelf in (weights_folder, downloaded_folder):
+        yield from sorted((shelf() / PUBLISHED).glob("*.npz"))
 
 
 def _is_of(path: Path, corpus_hash: str) -> bool:

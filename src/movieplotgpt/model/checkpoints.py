@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from pydantic import ValidationError
 from movieplotgpt.atomic import replacing_folder
 from movieplotgpt.config import build_settings
 from movieplotgpt.errors import CheckpointError, ConfigError
+from movieplotgpt.model.compiled_code import cache_folder
 from movieplotgpt.model.gpt import GPT, ModelConfig
+from movieplotgpt.model.sizes import parameters
 from movieplotgpt.model.weight_files import NO_LIMIT, load_weights, save_bytes, save_weights, weight_files
 from movieplotgpt.text.cleaning import CleaningSettings
 from movieplotgpt.text.formatting import DocumentFormat
@@ -25,6 +28,8 @@ from movieplotgpt.text.tokenizers import Tokenizer
 
 FORMAT_VERSION = 1
 WEIGHTS_FOLDER = "MOVIEPLOTGPT_WEIGHTS"  # environment variable: where published models lie
+DOWNLOADED_FOLDER = "MOVIEPLOTGPT_CACHE"  # environment variable: where downloaded models lie
+HUB = "hf:"  # how the name of a model on the Hugging Face hub begins
 
 
 @dataclass(frozen=True)
@@ -40,29 +45,59 @@ class Checkpoint:
 
 
 def weights_folder() -> Path:
-    """Where published models lie: the variable's folder, else ``weights/`` of the repository the package stands in."""
+    """Where published models lie: the variable's folder, else an installed package's own, else the repository's."""
     named = os.environ.get(WEIGHTS_FOLDER)
-    return Path(named) if named else Path(__file__).parents[3] / "weights"
+    carried = Path(__file__).parents[1] / "weights"
+    return Path(named) if named else carried if carried.is_dir() else Path(__file__).parents[3] / "weights"
+
+
+def downloaded_folder() -> Path:
+    """Where `movieplotgpt weights download` puts models: the variable's folder, else one in the user's cache.
+
+    Raises:
+        OSError: no home folder is known.
+    """
+    named = os.environ.get(DOWNLOADED_FOLDER)
+    return Path(named) if named else cache_folder("weights")
 
 
 def resolve(name: str | Path) -> Path:
     """Where a model's NAME or path points; a run's folder means its best checkpoint, or else its last.
 
+    A path goes before a published model, and that before a downloaded one.
+
     Raises:
         CheckpointError: there is no such model; names those there are.
     """
     try:
-        for folder in (Path(name), weights_folder() / name):
+        for folder in _places(str(name)):
             for candidate in (folder, folder / "best", folder / "last"):
                 if (candidate / "config.json").is_file():
                     return candidate
         if Path(name).is_dir():
             raise CheckpointError(f"{Path(name)} is not a checkpoint: it has no config.json")
+        if str(name) in _published() or str(name).startswith(HUB):
+            raise CheckpointError(f"{name} is not here yet; fetch it once: movieplotgpt weights download {name}")
+        shelves = (weights_folder(), downloaded_folder())
+        known = sorted({path.parent.name for shelf in shelves for path in shelf.glob("*/config.json")})
     except OSError as error:
         raise CheckpointError(f"{name} cannot be read ({error.strerror}); give another name or folder") from None
-    known = sorted(path.parent.name for path in weights_folder().glob("*/config.json"))
     there_are = f"published models here: {', '.join(known)}" if known else "no published models are here"
     raise CheckpointError(f"there is no model {str(name)!r}; {there_are}, or give a folder")
+
+
+def _places(name: str) -> Iterator[Path]:
+    yield Path(name)
+    yield weights_folder() / name
+    yield downloaded_folder() / (f"hf/{name.removeprefix(HUB)}" if name.startswith(HUB) else name)
+
+
+def _published() -> list[str]:
+    """The names in the manifest of published models, whether they are here or not."""
+    try:
+        return list(json.loads((weights_folder() / "manifest.json").read_text(encoding="utf-8"))["models"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return []  # a damaged manifest is for `movieplotgpt weights verify` to tell
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, dtype: torch.dtype | None = None) -> None:
@@ -119,8 +154,7 @@ def load_checkpoint(name: str | Path, *, device: str | torch.device = "cpu") -> 
             f"{folder} has checkpoint format {about.get('format_version')}, this version reads {FORMAT_VERSION}; "
             "install the movieplotgpt that wrote it, or export it again"
         )
-    model = GPT(model_config_from(_read_json(folder, "config.json"), folder))
-    _load_weights(model, folder)
+    model = _model(model_config_from(_read_json(folder, "config.json"), folder), folder)
     try:
         document_format = DocumentFormat.model_validate(about.pop("document_format"))
         cleaning = CleaningSettings.model_validate(about.pop("cleaning"))
@@ -205,16 +239,26 @@ def model_config_from(values: dict[str, Any], folder: Path) -> ModelConfig:
         raise CheckpointError(f"{error}; copy or download the model again") from None
 
 
-def _load_weights(model: GPT, folder: Path) -> None:
+def _model(config: ModelConfig, folder: Path) -> GPT:
     weights = load_weights(folder)
-    if model.config.tie_embeddings and "model.embed_tokens.weight" in weights:
+    names = ", ".join(path.name for path in weight_files(folder))
+    here = sum(value.numel() for value in weights.values())
+    if (
+        parameters(config) > 2 * here
+    ):  # less is said by the tensor that does not fit; this much is not even made room for
+        raise CheckpointError(
+            f"{folder / 'config.json'} describes a far larger network than the {here:,} weights of {names}; copy or "
+            "download the model again"
+        )
+    model = GPT(config)
+    if config.tie_embeddings and "model.embed_tokens.weight" in weights:
         weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
     try:
         model.load_state_dict({name: value.float() for name, value in weights.items()})
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        names = ", ".join(path.name for path in weight_files(folder))
         raise CheckpointError(f"{folder / names} does not fit {folder / 'config.json'}: {reason}") from None
+    return model
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

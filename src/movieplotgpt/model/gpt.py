@@ -21,6 +21,9 @@ from torch.nn import functional as F
 from movieplotgpt.config import Settings
 from movieplotgpt.model.attention import causal_attention
 
+LARGEST_TABLE = (
+    1 << 24
+)  # rotary angles: 131,072 tokens with heads of 128; nothing but a setting says how many there are
 ONE_PRODUCT_ON = ("cuda",)  # devices on which matrices that read the same are joined in training
 
 
@@ -29,7 +32,7 @@ class ModelConfig(Settings):
 
     vocab_size: int = Field(ge=2, description="Rows of the embedding; ids of the tokenizer plus padding.")
     context_length: int = Field(512, ge=8, description="Tokens the model reads at once.")
-    n_layer: int = Field(6, ge=1)
+    n_layer: int = Field(6, ge=1, le=1000)
     n_embd: int = Field(384, ge=8)
     n_head: int = Field(3, ge=1)
     n_kv_head: int = Field(3, ge=1, description="Key-value heads; fewer than n_head groups the queries.")
@@ -45,6 +48,11 @@ class ModelConfig(Settings):
             raise ValueError(f"n_head {self.n_head} must be a multiple of n_kv_head {self.n_kv_head}")
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} must be even (rotary positions turn pairs)")
+        if self.context_length * self.head_dim > LARGEST_TABLE:
+            longest = LARGEST_TABLE // self.head_dim
+            raise ValueError(
+                f"context_length {self.context_length} must be {longest} at most with head_dim {self.head_dim}"
+            )
         return self
 
 

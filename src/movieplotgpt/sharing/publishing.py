@@ -82,7 +82,7 @@ def publish(source: str | Path, name: str, weights: Path, *, evaluation: Path | 
         DataError: the evaluation cannot be read.
         StorageError: the disk refuses; what was published before is untouched.
     """
-    _check_name(name)
+    check_name(name)
     card = card_for(name, weights / CARDS)
     manifest = read_manifest(weights)
     source_sha256 = weights_sha256(resolve(source))
@@ -116,7 +116,7 @@ def publish_copies(data: Path, name: str, weights: Path) -> IndexEntry:
         DataError: there is no prepared corpus, or its index is damaged.
         StorageError: the disk refuses; what was published before is untouched.
     """
-    _check_name(name)
+    check_name(name)
     manifest = read_manifest(weights)
     index = CopyIndex.of_corpus(PreparedCorpus.load(data))
     path = _index_path(weights, name)
@@ -132,7 +132,8 @@ def _index_path(weights: Path, name: str) -> Path:
     return weights / COPIES_FOLDER / f"{name}.npz"
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Make sure that ``name`` can be a folder's; ConfigError if not."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) or name == COPIES_FOLDER:
         raise ConfigError(f"{name!r} cannot name a model; use small letters, digits and hyphens, as in plots-bpe")
 
@@ -140,12 +141,15 @@ def _check_name(name: str) -> None:
 def verify(weights: Path) -> list[str]:
     """Names of the published models, every file of theirs being what the manifest says.
 
+    A folder without cards, as an installed package has it, holds some of them only: those have to be whole.
+
     Raises:
         CheckpointError: a file is missing, differs or is not in the manifest; names all that are wrong.
     """
     manifest = read_manifest(weights)
-    models = manifest.models
-    wrong = [problem for name, entry in models.items() for problem in _problems(weights / name, entry)]
+    publishing = (weights / CARDS).is_file()
+    models = {name: entry for name, entry in manifest.models.items() if publishing or (weights / name).exists()}
+    wrong = [problem for name, entry in models.items() for problem in problems_of(weights / name, entry)]
     known = {_index_path(weights, name) for name in manifest.copies}
     wrong += [
         f"{path.relative_to(weights)} is not in the manifest"
@@ -155,12 +159,11 @@ def verify(weights: Path) -> list[str]:
     for name, index in manifest.copies.items():
         path = _index_path(weights, name)
         if not path.exists():
-            wrong.append(f"{path.relative_to(weights)} is missing")
+            wrong += [f"{path.relative_to(weights)} is missing"] if publishing else []
         elif file_sha256(path) != index.sha256:
             wrong.append(f"{path.relative_to(weights)} differs")
-    wrong += [
-        f"{folder.name} is not in the manifest" for folder in _model_folders(weights) if folder.name not in models
-    ]
+    folders = sorted(path.parent.name for path in weights.glob("[!.]*/config.json"))
+    wrong += [f"{folder} is not in the manifest" for folder in folders if folder not in models]
     if wrong:
         raise CheckpointError(f"{weights} does not fit its {MANIFEST}: {'; '.join(wrong)}; get or publish it again")
     return list(models)
@@ -276,7 +279,8 @@ def _write_manifest(weights: Path, manifest: WeightsManifest) -> None:
     atomic.write_text(weights / README, weights_readme(manifest))
 
 
-def _problems(folder: Path, entry: ModelEntry) -> list[str]:
+def problems_of(folder: Path, entry: ModelEntry) -> list[str]:
+    """What of a published model is missing, differs or is too much."""
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     problems = [f"{folder.name}/{name} is not in the manifest" for name in sorted(there - entry.files.keys())]
     for name, file in entry.files.items():
@@ -285,10 +289,6 @@ def _problems(folder: Path, entry: ModelEntry) -> list[str]:
         elif file_sha256(folder / name) != file.sha256:
             problems.append(f"{folder.name}/{name} differs")
     return problems
-
-
-def _model_folders(weights: Path) -> list[Path]:
-    return sorted(path.parent for path in weights.glob("[!.]*/config.json"))
 
 
 def file_sha256(path: Path) -> str:

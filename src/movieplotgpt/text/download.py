@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from movieplotgpt.errors import DataError, DownloadError, StorageError
+from movieplotgpt.errors import DataError, DownloadError, StorageError, WrongFileError
 from movieplotgpt.text.sources import CHUNK_BYTES, read_table
 
 ATTEMPTS = 5
@@ -179,7 +179,7 @@ def _verify(part: Path, url: str, sha256: str | None, check: Callable[[Path], No
         with part.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != sha256:
-            raise DownloadError(f"what came from {url} has SHA-256 {found}, not {sha256}; it was deleted, try again")
+            raise WrongFileError(f"what came from {url} has SHA-256 {found}, not {sha256}; it was deleted, try again")
     if check:
         check(part)
 

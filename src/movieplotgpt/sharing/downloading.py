@@ -1,0 +1,281 @@
+"""Download models into the user's cache: resumed, checked to the byte, and there whole or not at all.
+
+A model is gathered in ``.NAME.partial`` beside its place; a broken download goes on there, also in a later run. Only
+`movieplotgpt weights download` and `import` use the network: what is here once works without it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+
+from movieplotgpt.atomic import replacing_folder
+from movieplotgpt.errors import CheckpointError, ConfigError, DownloadError, StorageError, WrongFileError
+from movieplotgpt.generation.copying import PUBLISHED as COPIES_FOLDER
+from movieplotgpt.model.checkpoints import HUB, downloaded_folder, weights_folder
+from movieplotgpt.sharing.hub import fetch_repository
+from movieplotgpt.sharing.publishing import (
+    MANIFEST,
+    FileEntry,
+    ModelEntry,
+    WeightsManifest,
+    check_name,
+    file_sha256,
+    problems_of,
+    read_manifest,
+)
+from movieplotgpt.text.download import fetch
+
+PUBLISHED_AT = "https://raw.githubusercontent.com/movieplotgpt/movieplotgpt/main/weights"
+MIRROR = "MOVIEPLOTGPT_MIRROR"  # environment variable: another address of the same folder
+LARGEST_MANIFEST = 4_000_000  # bytes
+KINDS = {".json", ".md", ".safetensors"}  # of files: nothing that runs
+OURS = {"config.json", "movieplotgpt.json", "tokenizer.json"}  # what a model of ours has in any case
+HERE = {"localhost", "127.0.0.1", "::1"}  # hosts that nobody stands in front of
+
+Progress = Callable[[int, int], None]  # bytes so far, bytes in all
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """A model that is here now."""
+
+    name: str  # what `--model` takes
+    folder: Path
+    size: int
+
+
+def download(
+    source: str,
+    *,
+    revision: str | None = None,
+    to: Path | None = None,
+    progress: Progress | None = None,
+    pause: float = 1.0,
+) -> Downloaded:
+    """Fetch the model ``source`` into ``to``, by default the user's cache; what is here and whole is not fetched again.
+
+    ``source`` is a published NAME, the address of a folder with a manifest (``https://.../weights#NAME``), or
+    ``hf:owner/repo``. ``pause`` is the seconds before a second attempt.
+
+    Raises:
+        ConfigError: the source is no name, address or repository.
+        DownloadError: it cannot be reached, or has no such model; what has come is kept, a wrong file is not.
+        StorageError: the disk refuses or has no room.
+    """
+    tell = progress or (lambda done, total: None)
+    if source.startswith(HUB):
+        return _from_hub(source, revision, to, tell)
+    if revision:
+        raise ConfigError(f"--revision is for {HUB}owner/repo; leave it out for {source}")
+    if "://" in source:
+        base, name, manifest = _elsewhere(source, pause)
+        shelf = Path(re.sub(r"[^\w.-]", "-", urlsplit(base).netloc))  # no stranger's model has the name of ours
+    else:
+        base, name, manifest = _published(source, pause)
+        shelf = Path()
+    called = (shelf / name).as_posix()
+    entry = manifest.models[name]
+    _refuse_strange_files(base, name, entry)
+    place = to or _cache() / shelf
+    with _alone(place, name):
+        folder = place / name
+        at_home = weights_folder() / name
+        if to is None and called == name and not problems_of(at_home, entry):
+            folder = at_home
+        elif problems_of(folder, entry):
+            _fetch_model(base, folder, entry, tell, pause)
+        _fetch_copies(base, manifest, entry.corpus_hash, place, pause)
+    return Downloaded(str(folder) if to else called, folder, entry.size)
+
+
+def _published(name: str, pause: float) -> tuple[str, str, WeightsManifest]:
+    """The address of the published models, and the manifest that tells of ``name``: the one here goes first."""
+    check_name(name)
+    base = (os.environ.get(MIRROR) or PUBLISHED_AT).rstrip("/")
+    if urlsplit(base).scheme not in ("http", "https"):
+        raise ConfigError(f"{MIRROR} is {base!r}; name an address that begins with https://")
+    manifest = read_manifest(weights_folder())
+    if name not in manifest.models:
+        manifest = _manifest_at(base, pause)
+    if name not in manifest.models:
+        raise DownloadError(f"{base} has no model {name!r}; it has {', '.join(manifest.models) or 'none'}")
+    return base, name, manifest
+
+
+def _elsewhere(source: str, pause: float) -> tuple[str, str, WeightsManifest]:
+    """The folder that an address names, and its one model or the one behind the ``#``."""
+    base, _, name = source.partition("#")
+    base = base.removesuffix(MANIFEST).rstrip("/")
+    parts = urlsplit(base)
+    if not (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in HERE)) or not parts.netloc:
+        raise ConfigError(f"{source} is no safe address; give one that begins with https://")
+    manifest = _manifest_at(base, pause)
+    names = list(manifest.models)
+    if not name and len(names) == 1:
+        name = names[0]
+    if name not in names:
+        asked = f"no model {name!r}" if name else "not one model"
+        raise DownloadError(
+            f"{base} has {asked}; it has {', '.join(names) or 'none'}: name one as {base}#{(names or ['NAME'])[0]}"
+        )
+    check_name(name)
+    return base, name, manifest
+
+
+def _manifest_at(base: str, pause: float) -> WeightsManifest:
+    url = f"{base}/{MANIFEST}"
+    with tempfile.TemporaryDirectory() as folder:
+        fetch(url, Path(folder) / MANIFEST, progress=_at_most(LARGEST_MANIFEST, url), pause=pause)
+        try:
+            return read_manifest(Path(folder))
+        except CheckpointError as error:
+            raise DownloadError(str(error).replace(f"{Path(folder) / MANIFEST}", url)) from None
+
+
+def _refuse_strange_files(base: str, name: str, entry: ModelEntry) -> None:
+    """A manifest may be a stranger's: it writes into the model's folder only, and nothing that runs."""
+    for file in entry.files:
+        path = PurePosixPath(file)
+        if path.suffix not in KINDS or not all(re.fullmatch(r"\w[\w.-]*", part) for part in file.split("/")):
+            raise DownloadError(f"{base} lists {file!r} for {name}, which is no file of a model; nothing was fetched")
+
+
+def _fetch_model(base: str, folder: Path, entry: ModelEntry, tell: Progress, pause: float) -> None:
+    staging = folder.with_name(f".{folder.name}.partial")
+    missing = {file: facts for file, facts in entry.files.items() if not _is(staging / file, facts)}
+    _check_room(folder, sum(facts.size for facts in missing.values()))
+    total = sum(facts.size for facts in entry.files.values())
+    before = total - sum(facts.size for facts in missing.values())
+    try:
+        for file, facts in missing.items():
+            _fetch_file(
+                f"{base}/{folder.name}/{file}",
+                staging / file,
+                facts,
+                lambda done, start=before: tell(start + done, total),  # type: ignore[misc]
+                pause,
+            )
+            before += facts.size
+    except WrongFileError:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    _move_in(staging, list(entry.files), folder)
+
+
+def _move_in(staging: Path, files: list[str], folder: Path) -> None:
+    """Make a folder of what was gathered."""
+    with replacing_folder(folder) as partial:
+        for file in files:
+            (partial / file).parent.mkdir(parents=True, exist_ok=True)
+            (staging / file).replace(partial / file)
+    shutil.rmtree(staging, ignore_errors=True)
+
+
+def _fetch_copies(base: str, manifest: WeightsManifest, corpus_hash: str | None, place: Path, pause: float) -> None:
+    """The index by which copies from the model's training text are found, if one is published and none is here."""
+    for name, index in manifest.copies.items():
+        file = f"{COPIES_FOLDER}/{name}.npz"
+        here = any(_is(shelf / file, index) for shelf in (place, weights_folder()))
+        if index.corpus_hash == corpus_hash and not here:
+            check_name(name)
+            _check_room(place, index.size)
+            _fetch_file(f"{base}/{file}", place / file, index, lambda done: None, pause)
+
+
+def _fetch_file(url: str, path: Path, facts: FileEntry, tell: Callable[[int], None], pause: float) -> None:
+    limit = _at_most(facts.size, url)
+
+    def told(done: int, total: int | None) -> None:
+        limit(done, total)
+        tell(done)
+
+    part = path.with_name(f"{path.name}.part")
+    try:
+        fetch(url, path, sha256=facts.sha256, progress=told, pause=pause)
+    except WrongFileError:
+        part.unlink(missing_ok=True)
+        part.with_name(f"{part.name}.tag").unlink(missing_ok=True)
+        raise
+
+
+def _at_most(size: int, url: str) -> Callable[[int, int | None], None]:
+    """Ends a download that would be larger than it should be, which nobody need wait for."""
+
+    def check(done: int, total: int | None) -> None:
+        if max(done, total or 0) > size:
+            raise WrongFileError(f"{url} has {max(done, total or 0):,} bytes, not {size:,}; it was deleted, try again")
+
+    return check
+
+
+def _is(path: Path, facts: FileEntry) -> bool:
+    return path.is_file() and path.stat().st_size == facts.size and file_sha256(path) == facts.sha256
+
+
+def _from_hub(source: str, revision: str | None, to: Path | None, tell: Progress) -> Downloaded:
+    repository = source.removeprefix(HUB)
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repository):
+        raise ConfigError(f"{source} names no repository; write {HUB}owner/repo")
+    if revision and not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", revision):
+        raise ConfigError(f"--revision {revision!r} is no branch, tag or commit; leave it out for the newest")
+    owner, _, repo = repository.partition("/")
+    repo = f"{repo}@{revision}" if revision else repo
+    folder = to / repo if to else _cache() / "hf" / owner / repo
+    with _alone(folder.parent, folder.name):
+        if not (folder / "movieplotgpt.json").is_file():
+            staging = folder.with_name(f".{folder.name}.partial")
+
+            def check(sizes: dict[str, int]) -> None:
+                if not sizes.keys() >= OURS:
+                    raise DownloadError(
+                        f"{source} is no model of movieplotgpt; make it one: movieplotgpt import {source} -o FOLDER"
+                    )
+                _check_room(folder, sum(sizes.values()))
+
+            files = fetch_repository(repository, revision, staging, check=check, tell=tell)
+            _move_in(staging, files, folder)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return Downloaded(str(folder) if to else f"{HUB}{owner}/{repo}", folder, size)
+
+
+def _cache() -> Path:
+    try:
+        return downloaded_folder()
+    except OSError as error:
+        raise StorageError(f"there is no place for downloads ({error.strerror}); name one with --to") from None
+
+
+def _check_room(folder: Path, size: int) -> None:
+    """Say before the first byte that a disk is too small."""
+    there = next(parent for parent in folder.absolute().parents if parent.exists())
+    free = shutil.disk_usage(there).free
+    if free < size:
+        raise StorageError(
+            f"no space left for the {size / 1e6:.1f} MB of {folder}: {free / 1e6:.1f} MB are free; free some, or name "
+            "another folder with --to"
+        )
+
+
+@contextmanager
+def _alone(place: Path, name: str) -> Iterator[None]:
+    """Let one process at a time fetch a model; the next finds it there."""
+    try:
+        (place / f".{name}.lock").parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(place / f".{name}.lock")
+        lock.acquire()
+    except OSError as error:
+        raise StorageError(f"cannot write {place}: {error.strerror or error}; name another folder with --to") from None
+    try:
+        yield
+    finally:
+        lock.release()

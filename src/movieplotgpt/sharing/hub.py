@@ -1,0 +1,104 @@
+"""The files of a model on the Hugging Face hub, each of the size and SHA-256 that the hub states.
+
+``HF_ENDPOINT`` names a mirror of the hub; a token for private models is huggingface_hub's own matter.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.hf_api import RepoSibling
+from huggingface_hub.utils.tqdm import tqdm
+
+from movieplotgpt.errors import DownloadError, MoviePlotGPTError, WrongFileError
+from movieplotgpt.sharing.publishing import file_sha256
+
+ENDPOINT = "HF_ENDPOINT"  # environment variable: a mirror of the hub
+WANTED = ("*.safetensors", "*.json", "README.md")  # nothing that runs, no pickle
+
+
+def fetch_repository(
+    repository: str,
+    revision: str | None,
+    folder: Path,
+    *,
+    check: Callable[[dict[str, int]], None],
+    tell: Callable[[int, int], None],
+) -> list[str]:
+    """Download the model files of ``owner/repo`` into ``folder`` and name them; those whole there already stay.
+
+    ``check`` is handed the size of each file before the first comes, and may raise.
+
+    Raises:
+        DownloadError: the hub cannot be reached or has no such model, or a file is not what the hub says.
+    """
+    mirror = os.environ.get(ENDPOINT)
+    try:
+        info = huggingface_hub.HfApi(endpoint=mirror).model_info(repository, revision=revision, files_metadata=True)
+        wanted = [sibling for sibling in info.siblings or [] if _is_wanted(sibling.rfilename)]
+        sizes = {sibling.rfilename: sibling.size or 0 for sibling in wanted}
+        check(sizes)
+        huggingface_hub.snapshot_download(
+            repository,
+            revision=info.sha,
+            allow_patterns=list(sizes),
+            local_dir=folder,
+            endpoint=mirror,
+            tqdm_class=_quiet(tell, sum(sizes.values())),
+        )
+    except MoviePlotGPTError:
+        raise
+    except Exception as error:  # the library raises its own, the system's and those of its HTTP client
+        raise DownloadError(_sentence(repository, revision, error)) from None
+    for sibling in wanted:
+        _compare(folder / sibling.rfilename, sibling, repository)
+    return list(sizes)
+
+
+def _is_wanted(name: str) -> bool:
+    return bool(re.fullmatch(r"\w[\w.-]*", name)) and any(fnmatch(name, pattern) for pattern in WANTED)
+
+
+def _compare(path: Path, stated: RepoSibling, repository: str) -> None:
+    """A file that is missing, of another size or of another hash than stated; what is wrong is deleted."""
+    if not path.is_file():
+        raise DownloadError(f"{path.name} of {repository} did not come; run it again to go on")
+    sha256 = stated.lfs.sha256 if stated.lfs else None
+    if path.stat().st_size != (stated.size or 0) or (sha256 and file_sha256(path) != sha256):
+        path.unlink()
+        raise WrongFileError(f"{path.name} of {repository} is not what the hub states; it was deleted, try again")
+
+
+def _sentence(repository: str, revision: str | None, error: Exception) -> str:
+    if isinstance(error, GatedRepoError):
+        return f"{repository} is gated; accept its terms on its page, log in with `hf auth login`, and try again"
+    if isinstance(error, RevisionNotFoundError):
+        return f"{repository} has no revision {revision!r}; leave it out for the newest"
+    if isinstance(error, RepositoryNotFoundError):
+        return f"the hub has no model {repository}, or it is private; check the name, or log in with `hf auth login`"
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return f"cannot download {repository}: {reason.rstrip('.')}; what has come is kept, run it again to go on"
+
+
+def _quiet(tell: Callable[[int, int], None], total: int) -> type[tqdm]:
+    """A bar of the library's kind that shows nothing and tells the bytes that are on the disk."""
+
+    class Told(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self.done = 0 if kwargs.get("name") == "huggingface_hub.snapshot_download" else None
+            super().__init__(*args, **{**kwargs, "disable": True})  # type: ignore[no-untyped-call]
+
+        def update(self, n: float | None = 1) -> None:
+            if self.done is not None:
+                self.done += int(n or 0)
+                tell(min(self.done, total), total)
+            super().update(n)
+
+    return Told

@@ -1,0 +1,149 @@
+"""A server of our own: published models in a folder, and the part of the Hugging Face hub that a download asks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
+from movieplotgpt.sharing.publishing import IndexEntry, WeightsManifest, file_sha256, publish, read_manifest
+from movieplotgpt.text.copies import CopyIndex
+
+PLOT = "Ada, a stubborn welder, hides the crimson letter in the vineyard, and nobody in the mill believes her."
+CARDS = """
+[cards.films]
+models = ["films", "films-large"]
+summary = "Writes an invented film."
+licence = "mit"
+data = "Invented."
+limits = "It has learned nothing."
+example = "The Hollow Piano"
+"""
+COMMIT = "c" * 40
+
+
+@dataclass
+class Site:
+    """What the server serves, how it fails, and what it was asked."""
+
+    folder: Path
+    url: str = ""
+    asked: list[str] = field(default_factory=list)  # paths, and the range behind an @
+    breaks: dict[str, list[int]] = field(default_factory=dict)  # file: bytes after which its next answers break off
+    codes: dict[str, int] = field(default_factory=dict)  # file: the code it is answered with
+    stated: dict[str, str] = field(default_factory=dict)  # file: the SHA-256 that the hub states of it
+
+    def files(self) -> list[str]:
+        """The files that were asked for, by name."""
+        return [path.partition("@")[0].rpartition("/")[2] for path in self.asked]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A folder served over HTTP, empty at first; what lies in ``owner/repo`` is a repository of a hub as well."""
+    site = Site(tmp_path / "site")
+    site.folder.mkdir()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            path = unquote(urlsplit(self.path).path).strip("/")
+            asked = self.headers.get("Range")
+            site.asked.append(f"{path}@{asked.removeprefix('bytes=')}" if asked else path)
+            name = path.rpartition("/")[2]
+            if site.codes.get(name):
+                self.send_error(site.codes[name])
+            elif path.startswith("api/models/"):
+                self.hub(path.removeprefix("api/models/").split("/"))
+            else:
+                parts = path.split("/")
+                repository = parts[2:3] == ["resolve"]
+                self.file(site.folder.joinpath(*(parts[:2] + parts[4:] if repository else parts)), repository)
+
+        def hub(self, parts: list[str]) -> None:
+            folder = site.folder / parts[0] / parts[1]
+            revision = parts[3] if len(parts) > 3 else "main"
+            if not folder.is_dir() or revision not in ("main", "v1", COMMIT):
+                self.send_response(404)
+                self.send_header("X-Error-Code", "RevisionNotFound" if folder.is_dir() else "RepoNotFound")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            files = [(path, site.stated.get(path.name) or file_sha256(path)) for path in sorted(folder.iterdir())]
+            lfs = [{"sha256": sha, "oid": sha, "size": path.stat().st_size, "pointerSize": 1} for path, sha in files]
+            facts = [{"size": path.stat().st_size, "lfs": each} for (path, _), each in zip(files, lfs, strict=True)]
+            if parts[2:3] == ["tree"]:
+                answer: object = [
+                    {"type": "file", "path": path.name, "oid": "b" * 40, **each}
+                    for (path, _), each in zip(files, facts, strict=True)
+                ]
+            else:
+                siblings = [{"rfilename": path.name, **each} for (path, _), each in zip(files, facts, strict=True)]
+                answer = {"id": "/".join(parts[:2]), "sha": COMMIT, "siblings": siblings}
+            self.answer(json.dumps(answer).encode(), "api")
+
+        def file(self, path: Path, repository: bool) -> None:
+            if not path.is_file():
+                self.send_error(404)
+                return
+            data = path.read_bytes()
+            etag, start, asked = f'"{hashlib.sha256(data).hexdigest()}"', 0, self.headers.get("Range")
+            if asked and self.headers.get("If-Range", etag) == etag:
+                start = int(asked.removeprefix("bytes=").removesuffix("-"))
+                self.send_response(206)
+            else:
+                self.send_response(200)
+            self.send_header("ETag", etag)
+            if repository:
+                self.send_header("X-Repo-Commit", COMMIT)
+            breaks = site.breaks.get(path.name)
+            self.body(data[start:], breaks.pop(0) if breaks and self.command == "GET" else None)
+
+        def answer(self, data: bytes, kind: str) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.body(data, None)
+
+        def body(self, data: bytes, stop: int | None) -> None:
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(data[:stop])
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name it has in http.server
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    site.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield site
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def published(site: Site, tiny_checkpoint: Callable[..., Checkpoint], tmp_path: Path) -> WeightsManifest:
+    """The model ``films`` and the copy index of its text, published on the site."""
+    info = {"corpus": {"hash": "c" * 64}}
+    save_checkpoint(tmp_path / "run" / "best", replace(tiny_checkpoint(), info=info))
+    (site.folder / "cards.toml").write_text(CARDS, encoding="utf-8")
+    publish(tmp_path / "run", "films", site.folder)
+    (site.folder / "copies").mkdir()
+    path = site.folder / "copies" / "invented.npz"
+    CopyIndex.build([PLOT], ["The Hollow Piano"], "c" * 64).save(path)
+    index = IndexEntry(sha256=file_sha256(path), size=path.stat().st_size, corpus_hash="c" * 64, works=1)
+    manifest = read_manifest(site.folder).model_copy(update={"copies": {"invented": index}})
+    (site.folder / "manifest.json").write_text(manifest.model_dump_json(), encoding="utf-8")
+    return manifest

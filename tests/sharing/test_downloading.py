@@ -1,0 +1,440 @@
+"""Models fetched from a server of our own: resumed, checked to the byte, and there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+import socket
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.sharing.conftest import COMMIT, PLOT, Site
+
+from movieplotgpt.cli import main
+from movieplotgpt.errors import CheckpointError, ConfigError, DownloadError, StorageError, WrongFileError
+from movieplotgpt.generation.copying import copy_index
+from movieplotgpt.model.checkpoints import DOWNLOADED_FOLDER, WEIGHTS_FOLDER, load_checkpoint, resolve
+from movieplotgpt.sharing import downloading
+from movieplotgpt.sharing.downloading import MIRROR, download
+from movieplotgpt.sharing.publishing import WeightsManifest
+
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, site: Site, published: WeightsManifest, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache; a package that carries the manifest alone, as a wheel may; the site is the mirror."""
+    (tmp_path / "package").mkdir()
+    shutil.copy(site.folder / "manifest.json", tmp_path / "package")
+    monkeypatch.setenv(WEIGHTS_FOLDER, str(tmp_path / "package"))
+    monkeypatch.setenv(DOWNLOADED_FOLDER, str(tmp_path / "cache"))
+    monkeypatch.setenv(MIRROR, site.url)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "cache"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below ``folder`` but the locks, which stay."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+
+
+# a published name
+
+
+def test_a_model_arrives_as_it_was_published_and_is_found_by_its_name(cache: Path, site: Site) -> None:
+    told: list[tuple[int, int]] = []
+    model = download("films", progress=lambda *event: told.append(event), pause=0)
+    assert (model.name, model.folder) == ("films", cache / "films")
+    assert contents(cache / "films") == contents(site.folder / "films")
+    assert contents(cache).keys() == {f"films/{name}" for name in contents(site.folder / "films")} | {
+        "copies/invented.npz"
+    }
+    assert told[-1] == (model.size, model.size) and told == sorted(told)
+    assert load_checkpoint("films").folder == cache / "films"
+
+
+def test_what_is_here_needs_no_network(
+    cache: Path, site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    download("films", pause=0)
+    no_network(monkeypatch)
+    site.asked.clear()
+    assert download("films", pause=0).folder == cache / "films"
+    assert main(["generate", "--model", "films", "--title", "Ada", "--max-tokens", "5", "--seed", "1"]) == 0
+    assert main(["info", "films"]) == 0
+    assert str(cache / "films") in capsys.readouterr().out
+    assert site.asked == []
+
+
+def test_generating_never_downloads_but_says_how_to(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    no_network(monkeypatch)
+    assert main(["generate", "--model", "films", "--title", "Ada"]) == 1
+    said = "movieplotgpt: films is not here yet; fetch it once: movieplotgpt weights download films\n"
+    assert capsys.readouterr() == ("", said)
+    with pytest.raises(CheckpointError, match=r"^there is no model 'plays'; no published models are here, or give a f"):
+        resolve("plays")
+
+
+def test_the_index_of_copies_comes_with_the_model_and_is_found(cache: Path) -> None:
+    download("films", pause=0)
+    report = copy_index(load_checkpoint("films")).report(f"Once more. {PLOT}")
+    assert [copy.title for copy in report.copies] == ["The Hollow Piano"]
+
+
+def test_an_index_that_is_here_is_not_fetched_and_one_of_another_text_is_not_wanted(
+    cache: Path, site: Site, tmp_path: Path
+) -> None:
+    shutil.copytree(site.folder / "copies", tmp_path / "package" / "copies")
+    download("films", pause=0)
+    assert not (cache / "copies").exists()
+    shutil.rmtree(tmp_path / "package" / "copies")
+    manifest = json.loads((tmp_path / "package" / "manifest.json").read_text(encoding="utf-8"))
+    manifest["copies"]["invented"]["corpus_hash"] = "d" * 64
+    (tmp_path / "package" / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    download("films", pause=0)
+    assert not (cache / "copies").exists()
+
+
+def test_a_model_that_the_package_carries_is_not_fetched_again(cache: Path, site: Site, tmp_path: Path) -> None:
+    shutil.copytree(site.folder / "films", tmp_path / "package" / "films")
+    model = download("films", pause=0)
+    assert model.folder == tmp_path / "package" / "films"
+    assert set(site.files()) == {"invented.npz"}, "its index only"
+
+
+def test_another_folder_may_be_named(cache: Path, site: Site, tmp_path: Path) -> None:
+    model = download("films", to=tmp_path / "shelf", pause=0)
+    assert model.folder == tmp_path / "shelf" / "films" and model.name == str(model.folder)
+    assert contents(model.folder) == contents(site.folder / "films")
+    assert copy_index(load_checkpoint(model.name)).titles == ["The Hollow Piano"], "it lies beside the model"
+    assert not cache.exists()
+
+
+def test_a_name_that_only_the_mirror_knows_is_fetched_by_its_manifest(cache: Path, site: Site, tmp_path: Path) -> None:
+    (tmp_path / "package" / "manifest.json").unlink()
+    assert download("films", pause=0).folder == cache / "films"
+    assert site.files()[0] == "manifest.json"
+    with pytest.raises(DownloadError) as caught:
+        download("plays", pause=0)
+    assert str(caught.value) == f"{site.url} has no model 'plays'; it has films"
+
+
+# broken connections
+
+
+def test_a_broken_connection_is_resumed(cache: Path, site: Site) -> None:
+    site.breaks[WEIGHTS] = [40_000, 10_000]
+    download("films", pause=0)
+    assert contents(cache / "films") == contents(site.folder / "films")
+    ranges = [path.partition("@")[2] for path in site.asked if WEIGHTS in path]
+    assert ranges == ["", "40000-", "50000-"]
+
+
+def test_a_later_run_goes_on_where_it_stopped_and_until_then_there_is_no_model(cache: Path, site: Site) -> None:
+    site.breaks[WEIGHTS] = [40_000, 0, 0, 0, 0]
+    with pytest.raises(DownloadError, match="the connection broke off; 40,000 bytes are kept, run it again to go on"):
+        download("films", pause=0)
+    assert not (cache / "films").exists()
+    with pytest.raises(CheckpointError, match="films is not here yet"):
+        resolve("films")
+    before = set(site.files()) - {WEIGHTS}
+    site.asked.clear()
+    download("films", pause=0)
+    assert contents(cache / "films") == contents(site.folder / "films")
+    assert f"films/{WEIGHTS}@40000-" in site.asked and not before & set(site.files())
+    assert {path.name for path in cache.iterdir() if path.is_dir()} == {"films", "copies"}
+
+
+def test_nobody_there_is_one_sentence(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MIRROR, "http://127.0.0.1:9")
+    with pytest.raises(DownloadError, match=r"^cannot download http://127\.0\.0\.1:9/films/[\w.]+: .*refused"):
+        download("films", pause=0)
+    assert contents(cache) == {}
+
+
+# what came is not what was promised
+
+
+def flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+WRONG: dict[str, Callable[[Path], Any]] = {
+    "one bit": flipped,
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b"\0"),
+    "shorter": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "a page": lambda path: path.write_text("<!DOCTYPE html><title>Log in</title>", encoding="utf-8"),
+}
+
+
+@pytest.mark.parametrize("change", WRONG.values(), ids=WRONG.keys())
+@pytest.mark.parametrize("name", [WEIGHTS, "config.json"])
+def test_a_wrong_file_is_refused_and_nothing_is_left(
+    cache: Path, site: Site, change: Callable[[Path], Any], name: str
+) -> None:
+    change(site.folder / "films" / name)
+    with pytest.raises(WrongFileError, match=rf"films/{name} has .*; it was deleted, try again$"):
+        download("films", pause=0)
+    assert contents(cache) == {}
+    with pytest.raises(CheckpointError):
+        resolve("films")
+
+
+def test_a_wrong_index_leaves_the_model_and_nothing_of_itself(cache: Path, site: Site) -> None:
+    flipped(site.folder / "copies" / "invented.npz")
+    with pytest.raises(WrongFileError, match=r"copies/invented\.npz has SHA-256"):
+        download("films", pause=0)
+    assert contents(cache).keys() == {f"films/{name}" for name in contents(site.folder / "films")}
+
+
+def test_a_model_that_was_damaged_here_is_fetched_again(cache: Path, site: Site) -> None:
+    download("films", pause=0)
+    flipped(cache / "films" / WEIGHTS)
+    (cache / "films" / "stray.json").write_text("{}", encoding="utf-8")
+    download("films", pause=0)
+    assert contents(cache / "films") == contents(site.folder / "films")
+
+
+def test_a_failed_repair_leaves_what_was_here(cache: Path, site: Site) -> None:
+    download("films", pause=0)
+    (cache / "films" / "README.md").write_text("noted", encoding="utf-8")
+    before = contents(cache)
+    flipped(site.folder / "films" / WEIGHTS)
+    with pytest.raises(WrongFileError):
+        download("films", pause=0)
+    assert contents(cache) == before
+
+
+@pytest.mark.parametrize(
+    "file", ["../escape.json", "/etc/escape.json", "a/../../b.json", "run.py", "w.bin", ".hidden.json"]
+)
+def test_a_manifest_writes_no_other_file(cache: Path, site: Site, tmp_path: Path, file: str) -> None:
+    manifest = json.loads((site.folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest["models"]["films"]["files"][file] = {"sha256": "0" * 64, "size": 1}
+    (site.folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(DownloadError) as caught:
+        download(f"{site.url}#films", pause=0)
+    assert str(caught.value) == f"{site.url} lists {file!r} for films, which is no file of a model; nothing was fetched"
+    assert contents(cache) == {}
+
+
+# disks and processes
+
+
+def test_a_disk_without_room_is_said_before_the_first_byte(
+    cache: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
+    with pytest.raises(
+        StorageError, match=r"^no space left for the 0\.1 MB of .*films: 0\.0 MB are free; free some, or"
+    ):
+        download("films", pause=0)
+    assert site.asked == []
+
+
+def test_a_disk_that_fills_meanwhile_keeps_what_came(cache: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    from movieplotgpt.text import download as files
+
+    read, left = files._read, [3]
+
+    def full(answer: Any) -> bytes:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, "No space left on device")
+        return read(answer)
+
+    with monkeypatch.context() as patch, pytest.raises(StorageError, match="No space left on device; free some space"):
+        patch.setattr(files, "_read", full)
+        download("films", pause=0)
+    assert not (cache / "films").exists()
+    download("films", pause=0)
+    assert contents(cache / "films") == contents(site.folder / "films")
+
+
+def test_a_place_that_is_a_file_is_said(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file", encoding="utf-8")
+    with pytest.raises(StorageError, match=r"cannot write .*taken: .*; name another folder with --to"):
+        download("films", to=tmp_path / "taken", pause=0)
+
+
+def test_two_processes_at_once_fetch_each_file_once(cache: Path, site: Site) -> None:
+    processes = multiprocessing.get_context("fork")
+    running = [processes.Process(target=download, args=("films",), kwargs={"pause": 0}) for _ in range(2)]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join(60)
+    assert [process.exitcode for process in running] == [0, 0]
+    assert contents(cache / "films") == contents(site.folder / "films")
+    assert sorted(site.files()) == sorted({*contents(site.folder / "films"), "invented.npz"})
+
+
+# an address
+
+
+def test_an_address_names_its_one_model_or_the_one_behind_the_mark(cache: Path, site: Site) -> None:
+    name = site.url.removeprefix("http://").replace(":", "-") + "/films"
+    for address in (site.url, f"{site.url}/", f"{site.url}/manifest.json", f"{site.url}#films"):
+        model = download(address, pause=0)
+        assert (model.name, model.folder) == (name, cache / name)
+    assert load_checkpoint(name).folder == cache / name
+    with pytest.raises(CheckpointError, match="films is not here yet"):
+        resolve("films")
+
+
+def test_an_address_without_the_model_names_those_there_are(cache: Path, site: Site) -> None:
+    with pytest.raises(DownloadError) as caught:
+        download(f"{site.url}#plays", pause=0)
+    assert str(caught.value) == f"{site.url} has no model 'plays'; it has films: name one as {site.url}#films"
+    (site.folder / "manifest.json").write_text("<html>", encoding="utf-8")
+    with pytest.raises(DownloadError, match=rf"^{site.url}/manifest\.json is damaged; "):
+        download(site.url, pause=0)
+    (site.folder / "manifest.json").unlink()
+    with pytest.raises(DownloadError, match=r"manifest\.json answers 404 Not Found"):
+        download(site.url, pause=0)
+
+
+def test_a_manifest_without_end_is_not_waited_for(cache: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloading, "LARGEST_MANIFEST", 100)
+    with pytest.raises(WrongFileError, match=r"manifest\.json has [\d,]+ bytes, not 100"):
+        download(site.url, pause=0)
+
+
+@pytest.mark.parametrize(
+    ("source", "flags", "said"),
+    [
+        (
+            "http://example.org/models",
+            {},
+            "http://example.org/models is no safe address; give one that begins with http",
+        ),
+        ("ftp://example.org/models", {}, "ftp://example.org/models is no safe address"),
+        ("https://", {}, "https:// is no safe address"),
+        ("No Name", {}, "'No Name' cannot name a model"),
+        ("../films", {}, "'../films' cannot name a model"),
+        ("films", {"revision": "v1"}, "--revision is for hf:owner/repo; leave it out for films"),
+        ("hf:films", {}, "hf:films names no repository; write hf:owner/repo"),
+        ("hf:../films", {}, "names no repository"),
+        ("hf:owner/repo", {"revision": "../x"}, "--revision '../x' is no branch, tag or commit"),
+    ],
+)
+def test_what_names_no_model_is_refused_before_the_network_is_asked(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, source: str, flags: dict[str, str], said: str
+) -> None:
+    no_network(monkeypatch)
+    with pytest.raises(ConfigError) as caught:
+        download(source, pause=0, **flags)  # type: ignore[arg-type]
+    assert said in str(caught.value)
+    assert not cache.exists()
+
+
+def test_a_mirror_that_is_no_address_is_said(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MIRROR, "/srv/mirror")
+    with pytest.raises(ConfigError, match=r"^MOVIEPLOTGPT_MIRROR is '/srv/mirror'; name an address that begins with h"):
+        download("films", pause=0)
+
+
+# the Hugging Face hub
+
+
+@pytest.fixture
+def hub(cache: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """The site as a hub: ``ada/films`` holds the model, and files that nobody wants."""
+    shutil.copytree(site.folder / "films", site.folder / "ada" / "films")
+    for name in ("pytorch_model.bin", "modeling.py", "notes.txt"):
+        (site.folder / "ada" / "films" / name).write_text("os.abort()", encoding="utf-8")
+    monkeypatch.setenv("HF_ENDPOINT", site.url)
+    return site
+
+
+def test_a_repository_arrives_without_what_could_run(hub: Site, cache: Path) -> None:
+    told: list[tuple[int, int]] = []
+    model = download("hf:ada/films", progress=lambda *event: told.append(event))
+    assert (model.name, model.folder) == ("hf:ada/films", cache / "hf" / "ada" / "films")
+    assert contents(model.folder) == contents(hub.folder / "films")
+    assert told[-1] == (model.size, model.size)
+    assert load_checkpoint("hf:ada/films").folder == model.folder
+    hub.asked.clear()
+    assert download("hf:ada/films").folder == model.folder and hub.asked == []
+    assert [path.name for path in model.folder.parent.iterdir() if path.is_dir()] == ["films"]
+
+
+def test_a_revision_is_a_model_of_its_own(hub: Site, cache: Path) -> None:
+    model = download("hf:ada/films", revision="v1")
+    assert model.folder == cache / "hf" / "ada" / "films@v1" and "api/models/ada/films/revision/v1" in hub.asked
+    assert all(COMMIT in path for path in hub.asked if "resolve" in path), "one commit, whatever comes meanwhile"
+    assert load_checkpoint(model.name).folder == model.folder
+
+
+def test_a_file_that_is_not_what_the_hub_states_is_refused(hub: Site, cache: Path) -> None:
+    hub.stated[WEIGHTS] = "0" * 64
+    with pytest.raises(WrongFileError) as caught:
+        download("hf:ada/films")
+    assert str(caught.value) == f"{WEIGHTS} of ada/films is not what the hub states; it was deleted, try again"
+    assert not (cache / "hf" / "ada" / "films").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "revision", "said"),
+    [
+        ("hf:ada/plays", None, "the hub has no model ada/plays, or it is private; check the name, or log in with"),
+        ("hf:ada/films", "v9", "ada/films has no revision 'v9'; leave it out for the newest"),
+    ],
+)
+def test_what_the_hub_has_not_is_one_sentence(hub: Site, source: str, revision: str | None, said: str) -> None:
+    with pytest.raises(DownloadError) as caught:
+        download(source, revision=revision)
+    assert str(caught.value).startswith(said) and "\n" not in str(caught.value)
+
+
+def test_a_model_of_others_is_not_fetched_but_said_to_be_one(hub: Site, cache: Path) -> None:
+    (hub.folder / "ada" / "films" / "movieplotgpt.json").unlink()
+    with pytest.raises(DownloadError) as caught:
+        download("hf:ada/films")
+    assert str(caught.value) == (
+        "hf:ada/films is no model of movieplotgpt; make it one: movieplotgpt import hf:ada/films -o FOLDER"
+    )
+    assert contents(cache) == {} and not any("resolve" in path for path in hub.asked)
+
+
+def test_a_hub_that_nobody_reaches_is_one_sentence(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(DownloadError, match=r"^cannot download ada/films: .*; what has come is kept, run it again"):
+        download("hf:ada/films")
+
+
+# the command
+
+
+def test_the_command_says_where_the_model_is_and_how_it_is_used(
+    cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["weights", "download", "films"]) == 0
+    said = f"{cache / 'films'}: 0.1 MB, every file checked; use it as --model films\n"
+    assert capsys.readouterr() == (said, "")
+    assert main(["weights", "download", "films", "--to", "shelf"]) == 0
+    assert capsys.readouterr().out == "shelf/films: 0.1 MB, every file checked; use it as --model shelf/films\n"
+
+
+def test_what_is_wrong_is_one_line_and_exit_1(cache: Path, site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    flipped(site.folder / "films" / WEIGHTS)
+    assert main(["weights", "download", "films"]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1) and err.startswith("movieplotgpt: what came from http://127.0.0.1:")
