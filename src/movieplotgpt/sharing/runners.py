@@ -1,6 +1,7 @@
 """Other programs that run what was exported, each in a process of its own: token ids in, the likeliest ones out.
 
 Of its own, since llama.cpp and torch in one process let each other's threads sleep, and since none of them is needed.
+llama.cpp keeps keys and values in float32 here, without flash attention: by itself it rounds them to half the bits.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ asked = json.load(sys.stdin)
 params = xllamacpp.CommonParams()
 params.model.path, params.n_ctx, params.n_parallel = asked["path"], len(asked["prompt"]) + asked["tokens"], 1
 params.port, params.verbosity, params.cpuparams.n_threads, params.cpuparams_batch.n_threads = 0, 0, 1, 1
+params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
 server = xllamacpp.Server(params)
 def ask(place, body):
     data = json.dumps(body).encode()
