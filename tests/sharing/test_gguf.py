@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import pytest
 import torch
 
 from movieplotgpt.errors import ConfigError
 from movieplotgpt.model.checkpoints import Checkpoint
+from movieplotgpt.sharing.runners import LLAMA_CPP
 
 gguf = pytest.importorskip("movieplotgpt.sharing.gguf", reason="the gguf library is not installed")
 
@@ -27,39 +27,16 @@ HOSTILE = [
     "\x00\x7f\u200d",
     "END_OF_PLO",
 ]
-LLAMA_CPP = """
-import json, sys, urllib.request, xllamacpp
-path, texts, prompt, tokens = json.loads(sys.argv[1])
-asked = xllamacpp.CommonParams()
-asked.model.path, asked.n_ctx, asked.n_parallel, asked.port, asked.verbosity = path, 64, 1, 0, 0
-server = xllamacpp.Server(asked)
-def ask(place, body):
-    data = json.dumps(body).encode()
-    request = urllib.request.Request(server.listening_address + place, data, {"content-type": "application/json"})
-    return json.load(urllib.request.urlopen(request))
-ids = [ask("/tokenize", {"content": text, "parse_special": True})["tokens"] for text in texts]
-body = {"prompt": prompt, "n_predict": tokens, "temperature": 0, "return_tokens": True}
-print(json.dumps({"ids": ids, "written": ask("/completion", body)["tokens"]}))
-"""
-
-
-def llama_cpp(path: Path, prompt: list[int], tokens: int) -> dict[str, Any]:
-    """In a process of its own: it prints much, and its threads disturb ours."""
-    asked = json.dumps([str(path), HOSTILE, prompt, tokens])
-    done = subprocess.run(
-        [sys.executable, "-c", LLAMA_CPP, asked], capture_output=True, text=True, check=True, timeout=120
-    )
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return answer
 
 
 @torch.no_grad()
 def greedy(checkpoint: Checkpoint, prompt: list[int], tokens: int) -> list[int]:
+    """The likeliest tokens, up to the end marker."""
     ids = [*prompt]
     while len(ids) < len(prompt) + tokens:
         ids.append(int(checkpoint.model(torch.tensor([ids]))[0, -1].argmax()))
         if ids[-1] == checkpoint.tokenizer.end_id:
-            break
+            return ids[len(prompt) : -1]
     return ids[len(prompt) :]
 
 
@@ -68,13 +45,14 @@ def greedy(checkpoint: Checkpoint, prompt: list[int], tokens: int) -> list[int]:
 def test_llama_cpp_reads_the_same_ids_and_writes_the_same_tokens(
     kind: str, tiny_checkpoint: Make, tmp_path: Path
 ) -> None:
-    pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
+    if not LLAMA_CPP.installed:
+        pytest.skip("llama.cpp is not installed")
     checkpoint = tiny_checkpoint(kind, n_kv_head=2)
     gguf.save_gguf(checkpoint, tmp_path / "model.gguf", "f32")
     prompt = [checkpoint.tokenizer.end_id, *checkpoint.tokenizer.encode("Ada finds").tolist()]
-    answer = llama_cpp(tmp_path / "model.gguf", prompt, 40)
-    assert answer["ids"] == [checkpoint.tokenizer.encode(text).tolist() for text in HOSTILE]
-    assert answer["written"] == greedy(checkpoint, prompt, 40)
+    answer = LLAMA_CPP.write(tmp_path / "model.gguf", prompt, 40, texts=HOSTILE)
+    assert answer.ids == [checkpoint.tokenizer.encode(text).tolist() for text in HOSTILE]
+    assert answer.tokens == greedy(checkpoint, prompt, 40)
 
 
 def test_smaller_weights_take_less_room_and_nothing_else_is_left(tiny_checkpoint: Make, tmp_path: Path) -> None:
@@ -84,6 +62,16 @@ def test_smaller_weights_take_less_room_and_nothing_else_is_left(tiny_checkpoint
         sizes.append((tmp_path / "model.gguf").stat().st_size)
     assert sizes[0] > sizes[1] == sizes[2] > sizes[3]
     assert [path.name for path in tmp_path.iterdir()] == ["model.gguf"]
+
+
+def test_others_may_read_the_file(tiny_checkpoint: Make, tmp_path: Path) -> None:
+    """A server of another user is who reads it."""
+    before = os.umask(0o022)
+    try:
+        gguf.save_gguf(tiny_checkpoint(), tmp_path / "model.gguf")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "model.gguf").stat().st_mode) == 0o644
 
 
 def test_an_unknown_kind_of_weights_is_named(tiny_checkpoint: Make, tmp_path: Path) -> None:

@@ -126,7 +126,12 @@ def write_model_files(
         save_bytes(weights, folder)
     else:
         save_weights(weights, folder, largest_file=largest_file)
-    end_id = checkpoint.tokenizer.end_id
+    write_description(folder, checkpoint, dtype)
+
+
+def write_description(folder: Path, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
+    """Write the files of a model folder that stand beside its weights, into an existing folder."""
+    model, end_id = checkpoint.model, checkpoint.tokenizer.end_id
     _write_json(folder / "config.json", huggingface_config(model.config, end_id, dtype))
     _write_json(
         folder / "generation_config.json", {"bos_token_id": end_id, "eos_token_id": end_id, "pad_token_id": end_id}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -42,9 +41,7 @@ def save_gguf(checkpoint: Checkpoint, path: Path, weights: GgufType = "bf16") ->
     """
     if weights not in _TYPES:
         raise ConfigError(f"GGUF weights {weights!r} are not known; take one of {', '.join(get_args(GgufType))}")
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    written = Path(name)
+    written = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         _write(checkpoint, written, weights)
         written.replace(path)
