@@ -131,7 +131,7 @@ def test_types_are_those_of_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "find_spec", lambda _: object())
     assert chosen_types("gguf") == {"gguf": "bf16"}
     assert chosen_types("onnx", "q8_0") == {"onnx": "q8_0"}
-    assert chosen_types("all", "f16") == {"gguf": "f16", "onnx": "f16", "hf-bf16": "bf16"}
+    assert chosen_types("all", "f16") == {"gguf": "f16", "onnx": "f16", "hf-bf16": "bf16", "int8": "int8"}
     with pytest.raises(ConfigError, match="hf-bf16 has no weights of type f16; take one of bf16"):
         chosen_types("hf-bf16", "f16")
     monkeypatch.setattr(exporting, "find_spec", lambda _: None)

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 def export(
     model: str = "plots-bpe",
     *,
-    to: Literal["gguf", "onnx", "hf-bf16", "all"],
+    to: Literal["gguf", "onnx", "hf-bf16", "int8", "all"],
     type_: Annotated[Literal["f32", "f16", "bf16", "q8_0"] | None, Parameter(name="--type")] = None,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
 ) -> None:
@@ -21,7 +21,8 @@ def export(
 
     Args:
         model: A published name, a model folder or a run.
-        to: gguf (with a Modelfile for Ollama), onnx (with its tokenizer), hf-bf16 (bfloat16 weights), or all of them.
+        to: gguf (with a Modelfile for Ollama), onnx (with its tokenizer), hf-bf16 (bfloat16 weights), int8
+            (half of that, for this library alone), or all of them.
         type_: How weights are kept, by default as exactly as the target's readers like: bf16 in GGUF, f32 in ONNX.
         out: The folder in which each gets a folder of its own; by default exports/NAME.
     """

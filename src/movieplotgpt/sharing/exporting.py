@@ -15,10 +15,10 @@ from movieplotgpt.errors import CheckpointError, ConfigError, MissingExtraError
 from movieplotgpt.generation.prompts import PromptForm
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, write_description, write_model_files
 from movieplotgpt.sharing.modelfile import modelfile
-from movieplotgpt.sharing.runners import LLAMA_CPP, ONNX_RUNTIME, TRANSFORMERS, Runner, Written
+from movieplotgpt.sharing.runners import LLAMA_CPP, ONNX_RUNTIME, OWN, TRANSFORMERS, Runner, Written
 
-Target: TypeAlias = Literal["gguf", "onnx", "hf-bf16"]
-WeightType: TypeAlias = Literal["f32", "f16", "bf16", "q8_0"]
+Target: TypeAlias = Literal["gguf", "onnx", "hf-bf16", "int8"]
+WeightType: TypeAlias = Literal["f32", "f16", "bf16", "q8_0", "int8"]
 TOKENS = 64  # that are compared
 TITLE = "The Lighthouse Keeper's Daughter"
 MODELFILE = "Modelfile"
@@ -26,10 +26,14 @@ TYPES: Mapping[Target, tuple[WeightType, ...]] = {  # the first where none is as
     "gguf": ("bf16", "f32", "f16", "q8_0"),
     "onnx": ("f32", "f16", "bf16", "q8_0"),
     "hf-bf16": ("bf16",),
+    "int8": ("int8",),
 }
-RUNNERS: Mapping[Target, Runner] = {"gguf": LLAMA_CPP, "onnx": ONNX_RUNTIME, "hf-bf16": TRANSFORMERS}
+RUNNERS: Mapping[Target, Runner] = {
+    **{"gguf": LLAMA_CPP, "onnx": ONNX_RUNTIME, "hf-bf16": TRANSFORMERS},
+    "int8": OWN,
+}
 # Nats by which a token may be less likely than the model's own choice: what rounding decides is a tie
-TIES: Mapping[WeightType, float] = {"f32": 1e-3, "f16": 0.05, "bf16": 0.2, "q8_0": 1.0}
+TIES: Mapping[WeightType, float] = {"f32": 1e-3, "f16": 0.05, "bf16": 0.2, "q8_0": 1.0, "int8": 1.0}
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,7 @@ def _require(target: Target) -> None:
 def _write_gguf(checkpoint: Checkpoint, folder: Path, weights: WeightType) -> Path:
     from movieplotgpt.sharing.gguf import save_gguf
 
+    assert weights != "int8"
     path = folder / f"{model_name(checkpoint)}-{weights}.gguf"
     save_gguf(checkpoint, path, weights)
     atomic.write_text(folder / MODELFILE, modelfile(checkpoint, path.name))
@@ -141,13 +146,14 @@ def _write_gguf(checkpoint: Checkpoint, folder: Path, weights: WeightType) -> Pa
 def _write_onnx(checkpoint: Checkpoint, folder: Path, weights: WeightType) -> Path:
     from movieplotgpt.sharing.onnx_file import save_onnx
 
+    assert weights != "int8"
     save_onnx(checkpoint, folder / "model.onnx", weights)
     write_description(folder, checkpoint, torch.float32)
     return folder / "model.onnx"
 
 
-def _write_bf16(checkpoint: Checkpoint, folder: Path, _: WeightType) -> Path:
-    write_model_files(folder, checkpoint, dtype=torch.bfloat16)
+def _write_folder(checkpoint: Checkpoint, folder: Path, weights: WeightType) -> Path:
+    write_model_files(folder, checkpoint, dtype=torch.int8 if weights == "int8" else torch.bfloat16)
     load_checkpoint(folder)
     return folder
 
@@ -156,7 +162,8 @@ _PACKAGES: Mapping[Target, str] = {"gguf": "gguf", "onnx": "onnx"}  # and the ex
 _WRITERS: Mapping[Target, Callable[[Checkpoint, Path, WeightType], Path]] = {
     "gguf": _write_gguf,
     "onnx": _write_onnx,
-    "hf-bf16": _write_bf16,
+    "hf-bf16": _write_folder,
+    "int8": _write_folder,
 }
 
 

@@ -71,6 +71,20 @@ answer = model.generate(prompt, attention_mask=seen, max_new_tokens=asked["token
 written = answer[0, len(asked["prompt"]):].tolist()
 print(json.dumps({"ids": ids, "written": written, "ended": tokenizer.eos_token_id in written}))
 """
+_OWN = """
+import json, sys, torch
+from movieplotgpt.model.checkpoints import load_checkpoint
+asked = json.load(sys.stdin)
+torch.set_num_threads(1)
+checkpoint = load_checkpoint(asked["path"])
+tokenizer, seen = checkpoint.tokenizer, list(asked["prompt"])
+ids = [tokenizer.encode(text).tolist() for text in asked["texts"]]
+with torch.no_grad():
+    while len(seen) < len(asked["prompt"]) + asked["tokens"] and seen[len(asked["prompt"]):][-1:] != [tokenizer.end_id]:
+        seen.append(int(checkpoint.model(torch.tensor([seen]))[0, -1].argmax()))
+written = seen[len(asked["prompt"]):]
+print(json.dumps({"ids": ids, "written": written, "ended": tokenizer.end_id in written}))
+"""
 
 
 @dataclass(frozen=True)
@@ -132,3 +146,4 @@ class Runner:
 LLAMA_CPP = Runner("llama.cpp", "xllamacpp", _LLAMA_CPP)
 ONNX_RUNTIME = Runner("ONNX Runtime", "onnxruntime", _ONNX_RUNTIME)
 TRANSFORMERS = Runner("transformers", "transformers", _TRANSFORMERS)
+OWN = Runner("movieplotgpt", "movieplotgpt", _OWN)
