@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import threading
@@ -70,6 +71,26 @@ def site(tmp_path: Path) -> Iterator[Site]:
                 repository = parts[2:3] == ["resolve"]
                 self.file(site.folder.joinpath(*(parts[:2] + parts[4:] if repository else parts)), repository)
 
+        def do_POST(self) -> None:
+            sent = self.rfile.read(int(self.headers["Content-Length"]))
+            site.asked.append(self.path.strip("/"))
+            call = self.path.split("/")[-2] if self.path.endswith("/main") else self.path.rpartition("/")[2]
+            if site.codes.get(call):
+                self.send_error(site.codes[call])
+                return
+            answers: dict[str, object] = {"create": {"url": f"{site.url}/ada/films"}, "validate-yaml": {}}
+            if call == "preupload":
+                modes = {"uploadMode": "regular", "shouldIgnore": False}
+                answers[call] = {"files": [{"path": each["path"], **modes} for each in json.loads(sent)["files"]]}
+            if call == "commit":
+                for line in map(json.loads, sent.splitlines()):
+                    if line["key"] == "file":
+                        path = site.folder / "ada" / "films" / line["value"]["path"]
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        path.write_bytes(base64.b64decode(line["value"]["content"]))
+                answers[call] = {"commitUrl": f"{site.url}/ada/films/commit/{COMMIT}", "commitOid": COMMIT}
+            self.answer(json.dumps(answers[call]).encode(), "api")
+
         def hub(self, parts: list[str]) -> None:
             folder = site.folder / parts[0] / parts[1]
             revision = parts[3] if len(parts) > 3 else "main"
@@ -117,7 +138,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         def body(self, data: bytes, stop: int | None) -> None:
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            if self.command == "GET":
+            if self.command != "HEAD":
                 self.wfile.write(data[:stop])
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name it has in http.server

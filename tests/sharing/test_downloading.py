@@ -20,6 +20,7 @@ from movieplotgpt.generation.copying import copy_index
 from movieplotgpt.model.checkpoints import DOWNLOADED_FOLDER, WEIGHTS_FOLDER, load_checkpoint, resolve
 from movieplotgpt.sharing import downloading
 from movieplotgpt.sharing.downloading import MIRROR, download
+from movieplotgpt.sharing.hub import upload_folder
 from movieplotgpt.sharing.publishing import WeightsManifest
 
 WEIGHTS = "model.safetensors"
@@ -418,6 +419,47 @@ def test_a_hub_that_nobody_reaches_is_one_sentence(cache: Path, monkeypatch: pyt
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(DownloadError, match=r"^cannot download ada/films: .*; what has come is kept, run it again"):
         download("hf:ada/films")
+
+
+def test_a_model_goes_to_the_hub_and_comes_back_the_same(
+    cache: Path,
+    site: Site,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", site.url)
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    films = site.folder / "films"
+    (films / "notes.txt").write_text("mine", encoding="utf-8")
+    assert main(["weights", "upload", str(films), "hf:ada/films"]) == 0
+    assert capsys.readouterr().out == f"{site.url}/ada/films/commit/{COMMIT}\n"
+    (films / "notes.txt").unlink()
+    assert contents(site.folder / "ada" / "films") == contents(films)
+    assert contents(download("hf:ada/films").folder) == contents(films)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (401, "cannot upload to ada/films: the token is missing or may not write; log in with `hf auth login`"),
+        (409, "cannot upload to ada/films: Client error '409 Conflict'"),
+    ],
+)
+def test_what_the_hub_refuses_is_one_sentence(
+    cache: Path, site: Site, monkeypatch: pytest.MonkeyPatch, code: int, said: str
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", site.url)
+    site.codes["commit"] = code
+    with pytest.raises(DownloadError) as caught:
+        upload_folder(site.folder / "films", "ada/films")
+    assert str(caught.value).startswith(said) and "\n" not in str(caught.value)
+
+
+def test_only_a_published_model_is_uploaded(cache: Path, site: Site) -> None:
+    (site.folder / "films" / "README.md").unlink()
+    with pytest.raises(CheckpointError, match=r"films has no model card; make one with `movieplotgpt weights publish`"):
+        upload_folder(site.folder / "films", "ada/films")
+    assert site.asked == []
 
 
 # the command

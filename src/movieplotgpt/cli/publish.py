@@ -51,6 +51,27 @@ def publish(run: str, name: str, *, evaluation: Path | None = None, weights: Pat
 
 
 @app.command
+def upload(model: str, repository: str, *, private: Annotated[bool, Parameter(negative="")] = False) -> None:
+    """Put a published model on the Hugging Face hub: its weights, tokenizer and card (log in with `hf auth login` first).
+
+    Example: movieplotgpt weights upload plots-bpe hf:you/plots-bpe
+
+    Args:
+        model: A published name or a folder that `weights publish` made.
+        repository: hf:owner/repo; it is made if there is none.
+        private: Nobody else may see a repository that is made.
+    """
+    from movieplotgpt.errors import ConfigError
+    from movieplotgpt.model.checkpoints import resolve
+    from movieplotgpt.sharing.downloading import hub_repository
+    from movieplotgpt.sharing.hub import upload_folder
+
+    if (name := hub_repository(repository)) is None:
+        raise ConfigError(f"{repository} names no repository; write hf:owner/repo")
+    print(upload_folder(resolve(model), name, private=private))
+
+
+@app.command
 def index(data: Path, name: str, *, weights: Path | None = None) -> None:
     """Publish the index by which copies from a training text are found; it holds no passage of it.
 

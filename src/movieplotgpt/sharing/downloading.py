@@ -222,9 +222,15 @@ def _is(path: Path, facts: FileEntry) -> bool:
     return path.is_file() and path.stat().st_size == facts.size and file_sha256(path) == facts.sha256
 
 
+def hub_repository(source: str) -> str | None:
+    """``owner/repo`` of hf:owner/repo; None where it is none."""
+    found = re.fullmatch(rf"{HUB}(\w[\w.-]*/\w[\w.-]*)", source)
+    return found and found[1]
+
+
 def _from_hub(source: str, revision: str | None, to: Path | None, tell: Progress) -> Downloaded:
-    repository = source.removeprefix(HUB)
-    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repository):
+    repository = hub_repository(source)
+    if repository is None:
         raise ConfigError(f"{source} names no repository; write {HUB}owner/repo")
     if revision and not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", revision):
         raise ConfigError(f"--revision {revision!r} is no branch, tag or commit; leave it out for the newest")

@@ -1,4 +1,4 @@
-"""The files of a model on the Hugging Face hub, each of the size and SHA-256 that the hub states.
+"""Models from the Hugging Face hub, each file of the size and SHA-256 that the hub states, and models to it.
 
 ``HF_ENDPOINT`` names a mirror of the hub; a token for private models is huggingface_hub's own matter.
 """
@@ -17,7 +17,9 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, Revi
 from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils.tqdm import tqdm
 
-from movieplotgpt.errors import DownloadError, MoviePlotGPTError, WrongFileError
+from movieplotgpt.errors import CheckpointError, DownloadError, MoviePlotGPTError, WrongFileError
+from movieplotgpt.model.checkpoints import load_checkpoint
+from movieplotgpt.sharing.publishing import README as CARD
 from movieplotgpt.sharing.publishing import file_sha256
 
 ENDPOINT = "HF_ENDPOINT"  # environment variable: a mirror of the hub
@@ -62,6 +64,34 @@ def fetch_repository(
     return list(sizes)
 
 
+def upload_folder(folder: Path, repository: str, *, private: bool = False) -> str:
+    """Put a published model's files into ``owner/repo``, which is made if there is none; returns the address of the commit.
+
+    Raises:
+        CheckpointError: the folder is damaged, or has no model card.
+        DownloadError: the hub cannot be reached, or refuses.
+    """
+    load_checkpoint(folder)
+    if not (folder / CARD).is_file():
+        raise CheckpointError(f"{folder} has no model card; make one with `movieplotgpt weights publish`")
+    api = huggingface_hub.HfApi(endpoint=os.environ.get(ENDPOINT))
+    try:
+        api.create_repo(repository, private=private, exist_ok=True)
+        done = api.upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            allow_patterns=list(WANTED),
+            ignore_patterns=["*/*"],
+            commit_message="A model of movieplotgpt",
+        )
+    except Exception as error:  # the library raises its own, the system's and those of its HTTP client
+        reason = "the token is missing or may not write; log in with `hf auth login`"
+        if getattr(getattr(error, "response", None), "status_code", None) not in (401, 403):
+            reason = _first_line(error)
+        raise DownloadError(f"cannot upload to {repository}: {reason}") from None
+    return str(done.commit_url)
+
+
 def _is_wanted(name: str) -> bool:
     return bool(re.fullmatch(r"\w[\w.-]*", name)) and any(fnmatch(name, pattern) for pattern in WANTED)
 
@@ -83,8 +113,12 @@ def _sentence(repository: str, revision: str | None, error: Exception) -> str:
         return f"{repository} has no revision {revision!r}; leave it out for the newest"
     if isinstance(error, RepositoryNotFoundError):
         return f"the hub has no model {repository}, or it is private; check the name, or log in with `hf auth login`"
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return f"cannot download {repository}: {reason.rstrip('.')}; what has come is kept, run it again to go on"
+    return f"cannot download {repository}: {_first_line(error)}; what has come is kept, run it again to go on"
+
+
+def _first_line(error: Exception) -> str:
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return line.rstrip(".")
 
 
 def _quiet(tell: Callable[[int, int], None], total: int) -> type[tqdm]:
