@@ -94,6 +94,7 @@ def test_the_commands_are_those_of_the_documents() -> None:
             "compare",
             "plan",
             "average",
+            "import",
             "info",
             "doctor",
             "corpus download",
