@@ -157,6 +157,18 @@ def test_the_ids_are_those_of_its_tokenizer_behind_the_end_marker(imported: Path
     assert [ids.tolist() for ids in ours.encode_batch(TEXTS)] == [ours.encode(text).tolist() for text in TEXTS]
 
 
+def test_a_tokenizer_that_transformers_own_class_for_qwen_saved_is_understood(theirs: Path) -> None:
+    spec = json.loads((theirs / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+    merges = [tuple(pair) for pair in spec["merges"]]
+    qwen = transformers.Qwen2Tokenizer(vocab=spec["vocab"], merges=merges)
+    qwen.save_pretrained(theirs)
+    assert len(qwen) > 500
+    ours = import_model(theirs)[0].tokenizer
+    assert (ours.end, ours.end_id) == (END, qwen.convert_tokens_to_ids(END))
+    for text in TEXTS:
+        assert ours.encode(text).tolist() == qwen(text, add_special_tokens=False).input_ids, text
+
+
 def test_no_prompt_fails_and_what_is_written_streams_as_whole_text(imported: Path) -> None:
     generator = PlotGenerator.load(imported)
     assert generator.checkpoint.format.sentence("Mars") == "The plot of 'Mars' is:\n"

@@ -242,9 +242,7 @@ def load_network(config: ModelConfig, folder: Path) -> GPT:
     weights = load_weights(folder)
     names = ", ".join(path.name for path in weight_files(folder))
     here = sum(value.numel() for value in weights.values())
-    if (
-        parameters(config) > 2 * here
-    ):  # less is said by the tensor that does not fit; this much is not even made room for
+    if parameters(config) > 2 * here:  # what differs by less is told of each tensor; for this no memory is taken
         raise CheckpointError(
             f"{folder / 'config.json'} describes a far larger network than the {here:,} weights of {names}; copy or "
             "download the model again"
