@@ -10,6 +10,7 @@ import random
 import shutil
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from movieplotgpt.model import checkpoints
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, write_model_files
 from movieplotgpt.model.gpt import GPT, ModelConfig
 from movieplotgpt.model.sizes import parameters
+from movieplotgpt.text.pretrained import PretrainedTokenizer
 
 Make = Callable[..., Checkpoint]
 PUBLISHED = Path(__file__).parents[2] / "weights" / "office-char"
@@ -193,9 +195,13 @@ def mutate(folder: Path, draw: random.Random) -> str:
 
 @pytest.fixture
 def folders(tmp_path: Path, tiny_checkpoint: Make) -> list[Path]:
-    """A model with each tokenizer, and one whose weights lie in several files."""
+    """A model with each tokenizer, one with that of another, and one whose weights lie in several files."""
     for kind in ("char", "byte", "bpe"):
         save_checkpoint(tmp_path / "sound" / kind, tiny_checkpoint(kind))
+    plain = tiny_checkpoint()
+    spec = {**json.loads(plain.tokenizer.to_json()), "normalizer": {"type": "NFC"}}
+    others = PretrainedTokenizer(spec, plain.tokenizer.end)
+    save_checkpoint(tmp_path / "sound" / "pretrained", replace(plain, tokenizer=others))
     (tmp_path / "sound" / "divided").mkdir()
     write_model_files(tmp_path / "sound" / "divided", tiny_checkpoint(), largest_file=60_000)
     return sorted((tmp_path / "sound").iterdir())

@@ -116,6 +116,7 @@ def test_a_model_that_the_package_carries_is_not_fetched_again(cache: Path, site
     model = download("films", pause=0)
     assert model.folder == tmp_path / "package" / "films"
     assert set(site.files()) == {"invented.npz"}, "its index only"
+    assert copy_index(load_checkpoint("films")).titles == ["The Hollow Piano"], "from the cache"
 
 
 def test_another_folder_may_be_named(cache: Path, site: Site, tmp_path: Path) -> None:

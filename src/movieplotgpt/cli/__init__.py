@@ -35,6 +35,7 @@ COMMANDS = {  # name: where it is, and its line in --help (so that --help import
     "plan": ("plan:plan", "Tell a training's time, memory and result before it is started."),
     "average": ("average:average", "Average the weights of models that have a common beginning."),
     "export": ("export:export", "Write a model for llama.cpp, Ollama or ONNX Runtime, and run it there."),
+    "import": ("import_model:import_model", "Make a checkpoint of a Qwen3 that others trained, to fine-tune it."),
     "info": ("info:info", "Tell what a model is."),
     "doctor": ("doctor:doctor", "Show device, precision, compiler, memory, and what is missing."),
     "corpus": ("corpus:app", "Fetch the public texts the published models were trained on."),
@@ -64,6 +65,7 @@ EXAMPLES = {  # what stands below a command's own --help
         "average plots-bpe runs/tuned-1 runs/tuned-2 --weights 2 1 1 -o runs/mean",
     ),
     "export": ("export plots-bpe --to gguf --type q8_0", "export runs/mine --to all -o exports/mine"),
+    "import": ("""import hf:Qwen/Qwen3-0.6B-Base -o models/qwen3 --header "The plot of '{Title}' is:\"""",),
     "info": ("info office-bpe",),
     "report": ("report --figure plots-bpe=runs/plots-bpe",),
 }

@@ -15,7 +15,7 @@ def info(model: str = "plots-bpe", *, json: Annotated[bool, Parameter(negative="
         json: Print JSON.
     """
     from movieplotgpt.model.checkpoints import load_checkpoint
-    from movieplotgpt.model.sizes import kv_cache_bytes, parameters, training_flops_per_token
+    from movieplotgpt.model.sizes import kv_cache_bytes, parameters, training_bytes, training_flops_per_token
 
     checkpoint = load_checkpoint(model)
     config = checkpoint.model.config
@@ -24,6 +24,7 @@ def info(model: str = "plots-bpe", *, json: Annotated[bool, Parameter(negative="
         "parameters": parameters(config),
         "training FLOPs per token": training_flops_per_token(config),
         "KV cache, bytes": kv_cache_bytes(config),
+        "training one window, bytes": training_bytes(config, tokens_per_step=config.context_length),
         "network": config.model_dump(mode="json"),
         "tokenizer": {"kind": checkpoint.tokenizer.kind, "ids": checkpoint.tokenizer.vocab_size},
         "document format": checkpoint.format.model_dump(mode="json"),

@@ -153,13 +153,13 @@ def load_checkpoint(name: str | Path, *, device: str | torch.device = "cpu") -> 
         CheckpointError: a file is missing or damaged, or the format is another version's.
     """
     folder = resolve(name)
-    about = _read_json(folder, "movieplotgpt.json")
+    about = read_json(folder, "movieplotgpt.json")
     if about.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(
             f"{folder} has checkpoint format {about.get('format_version')}, this version reads {FORMAT_VERSION}; "
             "install the movieplotgpt that wrote it, or export it again"
         )
-    model = _model(model_config_from(_read_json(folder, "config.json"), folder), folder)
+    model = load_network(model_config_from(read_json(folder, "config.json"), folder), folder)
     try:
         document_format = DocumentFormat.model_validate(about.pop("document_format"))
         cleaning = CleaningSettings.model_validate(about.pop("cleaning"))
@@ -244,13 +244,16 @@ def model_config_from(values: dict[str, Any], folder: Path) -> ModelConfig:
         raise CheckpointError(f"{error}; copy or download the model again") from None
 
 
-def _model(config: ModelConfig, folder: Path) -> GPT:
+def load_network(config: ModelConfig, folder: Path) -> GPT:
+    """The network of ``config`` with the weights of ``folder``, in float32.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or they do not fit each other.
+    """
     weights = load_weights(folder)
     names = ", ".join(path.name for path in weight_files(folder))
     here = sum(value.numel() for value in weights.values())
-    if (
-        parameters(config) > 2 * here
-    ):  # less is said by the tensor that does not fit; this much is not even made room for
+    if parameters(config) > 2 * here:  # what differs by less is told of each tensor; for this no memory is taken
         raise CheckpointError(
             f"{folder / 'config.json'} describes a far larger network than the {here:,} weights of {names}; copy or "
             "download the model again"
@@ -270,7 +273,12 @@ def _write_json(path: Path, values: dict[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _read_json(folder: Path, name: str) -> dict[str, Any]:
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """The object in a JSON file of a model folder.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
     path = folder / name
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

@@ -39,7 +39,8 @@ PUBLISHED_AT = "https://raw.githubusercontent.com/movieplotgpt/movieplotgpt/main
 MIRROR = "MOVIEPLOTGPT_MIRROR"  # environment variable: another address of the same folder
 LARGEST_MANIFEST = 4_000_000  # bytes
 KINDS = {".json", ".md", ".safetensors"}  # of files: nothing that runs
-OURS = {"config.json", "movieplotgpt.json", "tokenizer.json"}  # what a model of ours has in any case
+THEIRS = {"config.json", "tokenizer.json"}  # what a model has in any case
+OURS = {*THEIRS, "movieplotgpt.json"}
 HERE = {"localhost", "127.0.0.1", "::1"}  # hosts that nobody stands in front of
 
 Progress = Callable[[int, int], None]  # bytes so far, bytes in all
@@ -121,8 +122,7 @@ def _elsewhere(source: str, pause: float) -> tuple[str, str, WeightsManifest]:
         raise ConfigError(f"{source} is no safe address; give one that begins with https://")
     manifest = _manifest_at(base, pause)
     names = list(manifest.models)
-    if not name and len(names) == 1:
-        name = names[0]
+    name = names[0] if not name and len(names) == 1 else name
     if name not in names:
         asked = f"no model {name!r}" if name else "not one model"
         raise DownloadError(
@@ -173,7 +173,6 @@ def _fetch_model(base: str, folder: Path, entry: ModelEntry, tell: Progress, pau
 
 
 def _move_in(staging: Path, files: list[str], folder: Path) -> None:
-    """Make a folder of what was gathered."""
     with replacing_folder(folder) as partial:
         for file in files:
             (partial / file).parent.mkdir(parents=True, exist_ok=True)
@@ -199,12 +198,11 @@ def _fetch_file(url: str, path: Path, facts: FileEntry, tell: Callable[[int], No
         limit(done, total)
         tell(done)
 
-    part = path.with_name(f"{path.name}.part")
     try:
         fetch(url, path, sha256=facts.sha256, progress=told, pause=pause)
     except WrongFileError:
-        part.unlink(missing_ok=True)
-        part.with_name(f"{part.name}.tag").unlink(missing_ok=True)
+        for end in (".part", ".part.tag"):
+            path.with_name(path.name + end).unlink(missing_ok=True)
         raise
 
 
@@ -228,30 +226,51 @@ def hub_repository(source: str) -> str | None:
     return found and found[1]
 
 
+def download_original(source: str, *, revision: str | None = None, progress: Progress | None = None) -> Path:
+    """Fetch a model that is none of ours, ``hf:owner/repo``, into the user's cache, and name its folder.
+
+    Raises:
+        ConfigError, DownloadError, StorageError: as ``download`` says.
+    """
+    owner, repo = _repository(source, revision)
+    folder = _cache() / "originals" / owner / repo
+    refusal = f"{source} has no config.json and tokenizer.json; name a model that transformers can load"
+    _fetch_repository(source, revision, folder, THEIRS, refusal, progress or (lambda done, total: None))
+    return folder
+
+
 def _from_hub(source: str, revision: str | None, to: Path | None, tell: Progress) -> Downloaded:
-    repository = hub_repository(source)
-    if repository is None:
+    owner, repo = _repository(source, revision)
+    folder = to / repo if to else _cache() / "hf" / owner / repo
+    refusal = f"{source} is no model of movieplotgpt; make it one: movieplotgpt import {source} -o FOLDER"
+    _fetch_repository(source, revision, folder, OURS, refusal, tell)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return Downloaded(str(folder) if to else f"{HUB}{owner}/{repo}", folder, size)
+
+
+def _repository(source: str, revision: str | None) -> tuple[str, str]:
+    """Owner and name; a revision is a model of its own."""
+    if hub_repository(source) is None:
         raise ConfigError(f"{source} names no repository; write {HUB}owner/repo")
     if revision and not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", revision):
         raise ConfigError(f"--revision {revision!r} is no branch, tag or commit; leave it out for the newest")
-    owner, _, repo = repository.partition("/")
-    repo = f"{repo}@{revision}" if revision else repo
-    folder = to / repo if to else _cache() / "hf" / owner / repo
+    owner, _, repo = source.removeprefix(HUB).partition("/")
+    return owner, f"{repo}@{revision}" if revision else repo
+
+
+def _fetch_repository(
+    source: str, revision: str | None, folder: Path, needed: set[str], refusal: str, tell: Progress
+) -> None:
+    def check(sizes: dict[str, int]) -> None:
+        if not sizes.keys() >= needed:
+            raise DownloadError(refusal)
+        _check_room(folder, sum(sizes.values()))
+
     with _alone(folder.parent, folder.name):
-        if not (folder / "movieplotgpt.json").is_file():
+        if not all((folder / name).is_file() for name in needed):
             staging = folder.with_name(f".{folder.name}.partial")
-
-            def check(sizes: dict[str, int]) -> None:
-                if not sizes.keys() >= OURS:
-                    raise DownloadError(
-                        f"{source} is no model of movieplotgpt; make it one: movieplotgpt import {source} -o FOLDER"
-                    )
-                _check_room(folder, sum(sizes.values()))
-
-            files = fetch_repository(repository, revision, staging, check=check, tell=tell)
+            files = fetch_repository(source.removeprefix(HUB), revision, staging, check=check, tell=tell)
             _move_in(staging, files, folder)
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return Downloaded(str(folder) if to else f"{HUB}{owner}/{repo}", folder, size)
 
 
 def _cache() -> Path:
@@ -275,9 +294,9 @@ def _check_room(folder: Path, size: int) -> None:
 @contextmanager
 def _alone(place: Path, name: str) -> Iterator[None]:
     """Let one process at a time fetch a model; the next finds it there."""
+    lock = FileLock(place / f".{name}.lock")
     try:
-        (place / f".{name}.lock").parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(place / f".{name}.lock")
+        place.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except OSError as error:
         raise StorageError(f"cannot write {place}: {error.strerror or error}; name another folder with --to") from None

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from movieplotgpt.errors import ConfigError
 from movieplotgpt.model.checkpoints import Checkpoint
+from movieplotgpt.text.pretrained import PretrainedTokenizer
 from movieplotgpt.text.tokenizers import Tokenizer
 
 GgufType = Literal["f32", "f16", "bf16", "q8_0"]
@@ -36,11 +37,15 @@ def save_gguf(checkpoint: Checkpoint, path: Path, weights: GgufType = "bf16") ->
     """Write ``checkpoint`` to ``path``, its matrices as ``weights`` says; norms stay float32.
 
     Raises:
-        ConfigError: no such kind of weights.
+        ConfigError: no such kind of weights, or a tokenizer that others trained.
         OSError: the disk refused; nothing is left behind.
     """
     if weights not in _TYPES:
         raise ConfigError(f"GGUF weights {weights!r} are not known; take one of {', '.join(get_args(GgufType))}")
+    if isinstance(checkpoint.tokenizer, PretrainedTokenizer):
+        raise ConfigError(
+            "this model has the tokenizer of another, which is not written here; llama.cpp's convert_hf_to_gguf.py knows it"
+        )
     written = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         _write(checkpoint, written, weights)

@@ -100,7 +100,7 @@ class BpeSettings(Settings):
         Raises:
             ConfigError: ``end`` cannot be told from ordinary text.
         """
-        _check_end(end)
+        check_end(end)
         learner = tokenizers.Tokenizer(models.BPE())
         learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
         trainer = trainers.BpeTrainer(
@@ -126,7 +126,7 @@ class Tokenizer(ABC):
 
     def __init__(self, tokens: Sequence[str], merges: Sequence[tuple[str, str]] = ()) -> None:
         self._end, *others = tokens
-        _check_end(self._end, others)
+        check_end(self._end, others)
         self._bytes = (
             self._end.encode(),
             *(bytes([byte]) for byte in range(256)),
@@ -337,8 +337,7 @@ _BYTES_BY_SYMBOL = {symbol: bytes([byte]) for byte, symbol in enumerate(ByteToke
 def _from_json(data: bytes) -> Tokenizer:
     """Read tokenizer.json; ValueError says what is wrong, in words that follow the name of the file.
 
-    The tokenizers library aborts the whole process on some damaged files (a ``continuing_subword_prefix`` that ends
-    inside a character), so it never sees this one: what is built anew from tokens and merges must agree with it.
+    The tokenizers library aborts the whole process on some damaged files: what is built anew must agree with this one.
     """
     try:
         spec = json.loads(data)
@@ -350,19 +349,21 @@ def _from_json(data: bytes) -> Tokenizer:
         known = {*tokens}.issuperset(part for a, b in merges for part in (a, b, a + b))
         if known and tuple(tokens[1:257]) == cls.byte_tokens:
             tokenizer = cls(tokens, merges)
-            if _agrees(spec, json.loads(tokenizer.to_json())):
+            if agrees(spec, json.loads(tokenizer.to_json())):
                 return tokenizer
     except (ConfigError, LookupError, TypeError, AttributeError, ValueError):
         pass  # of a form that none of ours has
-    raise ValueError("is not a tokenizer of movieplotgpt")
+    from movieplotgpt.text.pretrained import read_own  # which builds on this module
+
+    return read_own(spec)
 
 
-def _agrees(theirs: Any, ours: Any) -> bool:
+def agrees(theirs: Any, ours: Any) -> bool:
     """Whether all that ``theirs`` says is in ``ours``, but for the padding that transformers was last asked for."""
     if not (isinstance(theirs, dict) and isinstance(ours, dict)):
         return bool(theirs == ours)
     return all(
-        key in ("padding", "truncation") or (key in ours and _agrees(value, ours[key])) for key, value in theirs.items()
+        key in ("padding", "truncation") or (key in ours and agrees(value, ours[key])) for key, value in theirs.items()
     )
 
 
@@ -385,7 +386,7 @@ def _pipeline(tokens: Sequence[str], merges: Sequence[tuple[str, str]], *, by_ch
     return pipeline
 
 
-def _check_end(end: str, others: Sequence[str] = ()) -> None:
+def check_end(end: str, others: Sequence[str] = ()) -> None:
     """No white space, which headers and pieces of text rely on; no colon or dollar, which the post-processor reads."""
     if not re.fullmatch("[^\\s:$\ud800-\udfff]+", end) or end in others:
         raise ConfigError(_BAD_END.format(end))
