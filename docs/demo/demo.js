@@ -32,6 +32,7 @@ async function write() {
   begun.append(field.begin.value.replace(/ +$/, ""));
   text.replaceChildren(begun, added);
   status.replaceChildren("Writing…");
+  text.scrollIntoView({ block: "nearest" });
   const began = performance.now();
   let tokens = 0, why;
   try {
