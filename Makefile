@@ -20,7 +20,7 @@ PYTEST  = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --d
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help plot serve train test test-browser check check-all lint format clean
+.PHONY: help plot serve train demo test test-browser check check-all lint format clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,11 @@ serve: $(SERVE) ## an API and a page with the published models: make serve [ARGS
 
 train: $(RUNTIME) ## train the default model: make train SOURCE=wiki_movie_plots_deduped.csv [CONFIG=...] [ARGS=...]
 	$(BIN)/movieplotgpt train $(CONFIG) $(if $(SOURCE),--source "$$SOURCE") $(ARGS)
+
+demo: $(RUNTIME) requirements-dev.txt ## docs/demo: the Office model in a browser, with no server of ours (needs npm)
+	$(BIN)/python -m pip install --disable-pip-version-check -c requirements-dev.txt -e ".[onnx]" >&2
+	PYTHON="$(abspath $(BIN))/python" sh docs/demo/build.sh
+	@echo "python3 -m http.server -d docs/demo 8001   # then open http://127.0.0.1:8001/"
 
 test: $(DEV) ## the tests, under three minutes, no network
 	$(PYTEST) -m "not slow and not browser"

@@ -180,3 +180,30 @@ def test_generation_is_timed_beside_llama_cpp_and_what_fast_costs_is_told(tmp_pa
     run("fast_loss", *given, "--data", str(tmp_path / "data"), "--documents", "4", "--tokens", "64")
     bits = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["bits_per_character"]
     assert 0 < abs(bits["cost"]) < 0.05 * bits["exact"]
+
+
+@pytest.fixture
+def interoperability(monkeypatch: pytest.MonkeyPatch) -> Any:
+    for library in ("gguf", "onnx"):
+        pytest.importorskip(library)
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import interoperability
+
+    return interoperability
+
+
+def test_the_page_of_other_tools_is_made_of_what_was_measured(interoperability: Any, repository: Path) -> None:
+    found = json.loads((repository / "results/benchmarks/interoperability.json").read_text(encoding="utf-8"))
+    assert interoperability.page(found) == (repository / "docs/interoperability.md").read_text(encoding="utf-8")
+
+
+def test_a_modelfile_is_read_as_ollama_reads_it(
+    interoperability: Any, tiny_checkpoint: Callable[..., Checkpoint]
+) -> None:
+    from movieplotgpt.sharing.modelfile import modelfile
+
+    checkpoint = tiny_checkpoint()
+    said = interoperability.read_modelfile(modelfile(checkpoint, "films.gguf"))
+    assert said["FROM"] == "./films.gguf"
+    assert said["TEMPLATE"].replace("{{ .Prompt }}", "Mars, Texas") == checkpoint.format.sentence("Mars, Texas")
+    assert said["PARAMETER stop"] == "END_OF_PLOT" and said["PARAMETER num_ctx"] == "64"

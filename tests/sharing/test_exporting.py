@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from movieplotgpt.sharing.runners import Runner, Written
 
 Make: TypeAlias = Callable[..., Checkpoint]
 EVERY = [(target, weights) for target, types in TYPES.items() for weights in types]
+HOSTILE = ["", " ", "a  b\r\n\n\tc", "it's 1999's", "Zoë, 漢字 🎬\x00\u200d \ufeff\u2028", "END_OF_PLOTx END_OF_PLO"]
 SAYS = "import json, sys; asked = json.load(sys.stdin); print('loaded'); print(json.dumps({0}))"
 
 
@@ -51,6 +53,17 @@ def greedy(checkpoint: Checkpoint, tokens: int = 64) -> list[int]:
     return one.body
 
 
+def end_soon(checkpoint: Checkpoint) -> list[int]:
+    """Exchange the rows of the end marker and of a token that is likely now and then; the text that comes of it."""
+    rows = checkpoint.model.model.embed_tokens.weight.data
+    for frequent, _ in Counter(greedy(checkpoint)).most_common():
+        rows[[0, frequent]] = rows[[frequent, 0]]
+        if len(text := greedy(checkpoint)) < 64:
+            return text
+        rows[[0, frequent]] = rows[[frequent, 0]]
+    raise AssertionError("no text ends")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("target", "weights"), EVERY)
 @pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
@@ -67,6 +80,27 @@ def test_every_target_is_verified_by_what_runs_it(
     assert done.agreeing == done.tokens or weights != "f32"
     assert done.agreeing > 0.8 * done.tokens
     assert done.path.exists() and done.path.is_relative_to(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", TYPES)
+@pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
+def test_every_runner_reads_our_ids_and_stops_at_the_end_marker(
+    tiny_checkpoint: Make, tmp_path: Path, kind: str, target: Any
+) -> None:
+    runner = exporting.RUNNERS[target]
+    if not runner.installed:
+        pytest.skip(f"{runner.name} is not installed")
+    checkpoint = tiny_checkpoint(kind, context_length=160)
+    expected = end_soon(checkpoint)
+    try:
+        done = export(checkpoint, target, TYPES[target][0] if target == "hf-bf16" else "f32", tmp_path)
+    except MissingExtraError as error:
+        pytest.skip(str(error))
+    assert done.agreeing == done.tokens == len(expected) + 1 or target == "hf-bf16"  # which rounds these weights
+    written = runner.write(done.path, prompt_ids(checkpoint), 64, texts=HOSTILE)
+    assert written.ids == [checkpoint.tokenizer.encode(text).tolist() for text in HOSTILE]
+    assert written.ended and (written.tokens == expected or target == "hf-bf16")
 
 
 def test_the_text_that_is_compared_is_the_one_generation_writes(tiny_checkpoint: Make) -> None:

@@ -13,7 +13,11 @@ import torch
 
 from movieplotgpt.errors import ConfigError
 from movieplotgpt.model.checkpoints import Checkpoint
+from movieplotgpt.model.gpt import GPT, ModelConfig
 from movieplotgpt.sharing.runners import LLAMA_CPP
+from movieplotgpt.text.cleaning import CleaningSettings
+from movieplotgpt.text.formatting import DocumentFormat
+from movieplotgpt.text.tokenizers import ByteSettings
 
 gguf = pytest.importorskip("movieplotgpt.sharing.gguf", reason="the gguf library is not installed")
 
@@ -77,6 +81,15 @@ def test_others_may_read_the_file(tiny_checkpoint: Make, tmp_path: Path) -> None
 def test_an_unknown_kind_of_weights_is_named(tiny_checkpoint: Make, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="GGUF weights 'q2' are not known; take one of f32, f16, bf16, q8_0"):
         gguf.save_gguf(tiny_checkpoint(), tmp_path / "model.gguf", "q2")
+
+
+def test_rows_that_do_not_divide_into_blocks_are_named(tmp_path: Path) -> None:
+    model = GPT(ModelConfig(vocab_size=64, n_layer=1, n_embd=40, n_head=1, n_kv_head=1, head_dim=32, n_ff=64))
+    tokenizer = ByteSettings().train([], "END_OF_PLOT")
+    checkpoint = Checkpoint(model, tokenizer, DocumentFormat(), CleaningSettings(), {})
+    with pytest.raises(ConfigError, match="q8_0 needs rows of a multiple of 32 weights, not 40; take f16"):
+        gguf.save_gguf(checkpoint, tmp_path / "model.gguf", "q8_0")
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_what_fails_leaves_the_old_file(tiny_checkpoint: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ _TYPES: dict[str, tuple[GGMLQuantizationType, LlamaFileType]] = {
     "q8_0": (GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0),
 }
 _ARCHITECTURE = gguf.MODEL_ARCH.QWEN3
+_BLOCK = 32  # weights that share a scale in q8_0
 _NO_MERGE = "\u0100 \u0100"  # two zero bytes: llama.cpp wants at least one merge
 
 
@@ -37,7 +38,7 @@ def save_gguf(checkpoint: Checkpoint, path: Path, weights: GgufType = "bf16") ->
     """Write ``checkpoint`` to ``path``, its matrices as ``weights`` says; norms stay float32.
 
     Raises:
-        ConfigError: no such kind of weights, or a tokenizer that others trained.
+        ConfigError: no such kind of weights, a tokenizer that others trained, or rows that do not divide into blocks.
         OSError: the disk refused; nothing is left behind.
     """
     if weights not in _TYPES:
@@ -46,6 +47,10 @@ def save_gguf(checkpoint: Checkpoint, path: Path, weights: GgufType = "bf16") ->
         raise ConfigError(
             "this model has the tokenizer of another, which is not written here; llama.cpp's convert_hf_to_gguf.py knows it"
         )
+    rows = [matrix.shape[1] for matrix in _matrices(checkpoint).values() if matrix.dim() == 2]
+    odd = next((size for size in rows if size % _BLOCK), None)
+    if weights == "q8_0" and odd:
+        raise ConfigError(f"q8_0 needs rows of a multiple of {_BLOCK} weights, not {odd}; take f16")
     written = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         _write(checkpoint, written, weights)
