@@ -26,7 +26,7 @@ from machine import keep, machine, settings_of
 from movieplotgpt import atomic
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, write_description
 from movieplotgpt.model.gpt import GPT, ModelConfig
-from movieplotgpt.sharing.exporting import TIES, TITLE, TOKENS, WeightType, gaps, prompt_ids
+from movieplotgpt.sharing.exporting import TIES, TITLE, TOKENS, FileType, gaps, prompt_ids
 from movieplotgpt.sharing.gguf import save_gguf
 from movieplotgpt.sharing.modelfile import modelfile
 from movieplotgpt.sharing.onnx_file import save_onnx
@@ -159,7 +159,7 @@ def compare(checkpoint: Checkpoint, folder: Path) -> dict[str, Any]:
     cells: dict[str, Any] = {
         "transformers": cell((checkpoint, ending), TRANSFORMERS, lambda one, _: one.folder, folder)
     }
-    kinds: tuple[WeightType, ...] = ("f16", "q8_0")
+    kinds: tuple[FileType, ...] = ("f16", "q8_0")
     for kind in kinds:
         cells[f"llama.cpp {kind}"] = cell((checkpoint, ending), LLAMA_CPP, partial(as_gguf, kind=kind), folder)
     for kind in ("f32", "q8_0"):
@@ -168,12 +168,12 @@ def compare(checkpoint: Checkpoint, folder: Path) -> dict[str, Any]:
     return {"ends_after": len(greedy(ending, Prompt(prompt_ids(ending), TOKENS))), "cells": cells}
 
 
-def as_gguf(checkpoint: Checkpoint, folder: Path, kind: WeightType) -> Path:
+def as_gguf(checkpoint: Checkpoint, folder: Path, kind: FileType) -> Path:
     save_gguf(checkpoint, folder / "model.gguf", kind)
     return folder / "model.gguf"
 
 
-def as_onnx(checkpoint: Checkpoint, folder: Path, kind: WeightType) -> Path:
+def as_onnx(checkpoint: Checkpoint, folder: Path, kind: FileType) -> Path:
     save_onnx(checkpoint, folder / "model.onnx", kind)
     write_description(folder, checkpoint, torch.float32)
     return folder / "model.onnx"

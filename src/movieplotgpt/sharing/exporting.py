@@ -18,7 +18,8 @@ from movieplotgpt.sharing.modelfile import modelfile
 from movieplotgpt.sharing.runners import LLAMA_CPP, ONNX_RUNTIME, OWN, TRANSFORMERS, Runner, Written
 
 Target: TypeAlias = Literal["gguf", "onnx", "hf-bf16", "int8"]
-WeightType: TypeAlias = Literal["f32", "f16", "bf16", "q8_0", "int8"]
+FileType: TypeAlias = Literal["f32", "f16", "bf16", "q8_0"]  # of one file, for another program
+WeightType: TypeAlias = FileType | Literal["int8"]
 TOKENS = 64  # that are compared
 TITLE = "The Lighthouse Keeper's Daughter"
 MODELFILE = "Modelfile"
