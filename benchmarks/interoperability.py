@@ -67,6 +67,7 @@ lets the tool write from what was written, and keeps it only if the text is the 
 $ movieplotgpt export plots-bpe --to gguf --type q8_0      # and a Modelfile for Ollama
 $ movieplotgpt export plots-bpe --to onnx
 $ movieplotgpt export plots-bpe --to hf-bf16
+$ movieplotgpt export plots-bpe --to int8      # bytes: half of bfloat16, for this library alone
 $ movieplotgpt export runs/mine --to all -o exports/mine
 ```
 
