@@ -1,6 +1,6 @@
 #!/bin/sh
 # Brings into vendor/ what the page needs beside itself: ONNX Runtime for browsers, from npm, and a model without titles.
-# PYTHON=... has movieplotgpt[onnx]; MODEL=office-char is no choice: the page reads byte pairs and bytes.
+# PYTHON is one that has movieplotgpt[onnx]; MODEL may be another one of byte pairs or bytes, TYPE another type of weights.
 set -eu
 cd "$(dirname "$0")"
 runtime=onnxruntime-web-1.30.0
@@ -11,7 +11,8 @@ mkdir "$partial"
 trap 'rm -rf "$partial"' EXIT
 
 npm pack --silent --pack-destination "$partial" "onnxruntime-web@${runtime##*-}" >/dev/null
-printf '%s  %s\n' "$sha256" "$partial/$runtime.tgz" | { sha256sum -c - 2>/dev/null || shasum -a 256 -c -; } >/dev/null
+found=$({ sha256sum "$partial/$runtime.tgz" 2>/dev/null || shasum -a 256 "$partial/$runtime.tgz"; } | cut -d ' ' -f 1)
+[ "$found" = "$sha256" ] || { echo "$runtime.tgz has the SHA-256 $found, not $sha256: it is not the file meant" >&2; exit 1; }
 for file in ort.wasm.min.mjs ort-wasm-simd-threaded.mjs ort-wasm-simd-threaded.wasm; do
     tar -xzf "$partial/$runtime.tgz" -O "package/dist/$file" >"$partial/$file"
 done
