@@ -138,3 +138,7 @@ def test_bytes_without_their_scales_are_damaged(tmp_path: Path, checkpoint: Chec
     said = rf"{BYTES} is damaged \({name} has no scale for each row\); copy or download the model again"
     with pytest.raises(CheckpointError, match=said):
         load_checkpoint(tmp_path / "bytes")
+
+
+def test_weights_may_be_read_by_whoever_may_read_the_rest(divided: Path) -> None:
+    assert len({path.stat().st_mode for path in divided.iterdir()}) == 1

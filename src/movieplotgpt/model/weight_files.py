@@ -108,8 +108,11 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     Raises:
         OSError: the disk refused; safetensors itself raises an error of its own kind.
     """
+    path.touch()
+    mode = path.stat().st_mode  # of any new file; the library's are for nobody else to read
     try:
         save_file(tensors, path, metadata={"format": "pt"})
+        path.chmod(mode)
     except SafetensorError as error:
         code = re.search(r"os error (\d+)", str(error))
         raise OSError(int(code[1]) if code else errno.EIO, str(error)) from error
