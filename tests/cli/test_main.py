@@ -101,7 +101,7 @@ def test_the_commands_are_those_of_the_documents() -> None:
             "corpus download",
             "report",
         ),
-        *("weights list", "weights download", "weights verify", "weights publish", "weights index"),
+        *("weights list", "weights download", "weights verify", "weights publish", "weights index", "weights upload"),
     }
 
 
@@ -129,7 +129,14 @@ def test_help_of_a_group_and_no_arguments_list_the_commands(capsys: pytest.Captu
         out, err = capsys.readouterr()
         assert err == "" and [name for name in COMMANDS if not re.search(rf"│ {name} ", out)] == []
     assert main(["weights"]) == 0
-    assert re.findall(r"│ (\w+) ", capsys.readouterr().out) == ["download", "index", "list", "publish", "verify"]
+    assert re.findall(r"│ (\w+) ", capsys.readouterr().out) == [
+        "download",
+        "index",
+        "list",
+        "publish",
+        "upload",
+        "verify",
+    ]
 
 
 def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:

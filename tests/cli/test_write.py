@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -127,7 +128,10 @@ def test_in_a_terminal_ctrl_c_stops_the_plot_and_lines_are_remembered(generator:
     ours, theirs = pytest.importorskip("pty").openpty()
     command = [sys.executable, "-m", "movieplotgpt", "write", "model", "--history", "lines"]
     command += ["--max-tokens", "100000", "--min-tokens", "100000"]  # it does not end before it is stopped
-    child = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what runs in the background may ignore it
+    child = subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, preexec_fn=heed
+    )
     os.close(theirs)
     try:
         _read_until(ours, rb"> \Z")
