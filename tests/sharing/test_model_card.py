@@ -22,6 +22,7 @@ from movieplotgpt.errors import ConfigError
 from movieplotgpt.evaluation.compressors import CompressorScore
 from movieplotgpt.evaluation.likelihood import LikelihoodReport
 from movieplotgpt.evaluation.record import Evaluation
+from movieplotgpt.evaluation.samples import SampleReport, SampleScores
 from movieplotgpt.evaluation.titles import TitleLift
 from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
 from movieplotgpt.sharing.model_card import Cards, CardSettings, card_for, model_card
@@ -194,6 +195,25 @@ def test_the_numbers_name_split_prompt_and_interval(tiny_checkpoint: Make) -> No
     assert "rounded" not in scorecard and "Not measured" not in scorecard
     rounded = model_card("films", card(), tiny_checkpoint(), measured(), rounded=True)
     assert "before they were rounded to bfloat16" in rounded
+
+
+def test_what_it_writes_stands_between_real_and_random_texts(tiny_checkpoint: Make) -> None:
+    blank: dict[str, Any] = dict.fromkeys(SampleScores.model_fields.keys() - {"name", "texts", "copied"})
+    rows = [
+        SampleScores.model_construct(name=name, texts=300, copied=copied, **blank)
+        for name, copied in (("real A", 0.0002), ("trigrams", 0.2666), ("films", 0.0101))
+    ]
+    told: dict[str, Any] = {"rows": tuple(rows), "characters_read": 1_000, "judge": "critic"}
+    report = SampleReport.model_construct(**told)
+    text = model_card("films", card(), tiny_checkpoint(), measured().model_copy(update={"samples": report}))
+    writing = text.split("## What it writes\n\n")[1].split("\n## ")[0]
+    assert writing.startswith("300 texts under titles of the test split, the first 1,000 characters of each")
+    assert (
+        "| samples | real A | trigrams | films |\n| --- | ---: | ---: | ---: |\n| copied | 0.02 % | 26.66 % | 1.01 % |"
+        in writing
+    )
+    assert "the judge is critic." in writing and "invented" not in writing  # what was not asked has no row
+    assert "## What it writes" not in model_card("films", card(), tiny_checkpoint(), measured())
 
 
 def test_what_was_not_measured_is_not_on_the_card(tiny_checkpoint: Make) -> None:

@@ -21,6 +21,7 @@ from movieplotgpt.evaluation.intervals import show_interval
 from movieplotgpt.evaluation.record import Evaluation
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.sizes import parameters
+from movieplotgpt.report.tables import SCORECARD, show_samples
 
 SAMPLE_TOKENS = 200
 
@@ -77,6 +78,7 @@ def model_card(
         f"## Text and licence\n\n{card.data.strip()}",
         f"## Training\n\n{_training(checkpoint.info)}",
         f"## How well it does\n\n{_scorecard(measured, rounded)}",
+        *([f"## What it writes\n\n{_writing(measured)}"] if measured and measured.samples else []),
         *([f"## Samples\n\n{_samples(samples)}"] if samples else []),
         f"## How to use it\n\n{_usage(name, card, checkpoint)}",
         f"## Limits\n\n{card.limits.strip()}",
@@ -158,6 +160,22 @@ def _scorecard(measured: Evaluation | None, rounded: bool) -> str:
         said += " Measured on the float32 weights, before they were rounded to bfloat16."
     table = "\n".join(["| | |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in rows)])
     return "\n\n".join([said, table, *likelihood.notes])
+
+
+def _writing(measured: Evaluation) -> str:
+    """The scorecard of samples on its side: a column for real texts, for random ones, and for the model."""
+    assert measured.samples is not None
+    columns, *rows = zip(SCORECARD, *show_samples(measured), strict=True)
+    report = measured.samples
+    said = (
+        f"{report.rows[-1].texts} texts under titles of the test split, the first {report.characters_read:,} characters of each, "
+        f"drawn by default settings, between real texts (A: of these titles, B: others) and random ones made of real ones. "
+        "*Copied* is the share of characters in runs of 50 and more that stand in the training text"
+        + (f", the judge is {report.judge}." if report.judge else ".")
+    )
+    asked = [cells for cells in rows if set(cells[1:]) != {"-"}]
+    lines = [columns, ("---", *["---:"] * len(columns[1:])), *asked]
+    return "\n\n".join([said, "\n".join(f"| {' | '.join(cells)} |" for cells in lines)])
 
 
 def _samples(samples: Mapping[str, str]) -> str:
