@@ -39,7 +39,7 @@ COMMANDS = {  # name: where it is, and its line in --help (so that --help import
     "info": ("info:info", "Tell what a model is."),
     "doctor": ("doctor:doctor", "Show device, precision, compiler, memory, and what is missing."),
     "corpus": ("corpus:app", "Fetch the public texts the published models were trained on."),
-    "weights": ("publish:app", "Download, list, verify and publish models."),
+    "weights": ("weights:app", "Download, list, verify and publish models."),
     "report": ("report:report", "Write results/RESULTS.md and results.html from what was kept."),
 }
 EXAMPLES = {  # what stands below a command's own --help

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 
 from movieplotgpt.atomic import replacing_folder
 from movieplotgpt.config import build_settings
@@ -159,7 +160,8 @@ def load_checkpoint(name: str | Path, *, device: str | torch.device = "cpu") -> 
             f"{folder} has checkpoint format {about.get('format_version')}, this version reads {FORMAT_VERSION}; "
             "install the movieplotgpt that wrote it, or export it again"
         )
-    model = load_network(model_config_from(read_json(folder, "config.json"), folder), folder)
+    config = model_config_from(read_json(folder, "config.json"), folder)
+    model = load_network(config, load_weights(folder), folder)
     try:
         document_format = DocumentFormat.model_validate(about.pop("document_format"))
         cleaning = CleaningSettings.model_validate(about.pop("cleaning"))
@@ -244,13 +246,12 @@ def model_config_from(values: dict[str, Any], folder: Path) -> ModelConfig:
         raise CheckpointError(f"{error}; copy or download the model again") from None
 
 
-def load_network(config: ModelConfig, folder: Path) -> GPT:
-    """The network of ``config`` with the weights of ``folder``, in float32.
+def load_network(config: ModelConfig, weights: Mapping[str, Tensor], folder: Path) -> GPT:
+    """The network of ``config`` with the weights that were read from ``folder``, in float32.
 
     Raises:
-        CheckpointError: a file is missing or damaged, or they do not fit each other.
+        CheckpointError: they do not fit each other.
     """
-    weights = load_weights(folder)
     names = ", ".join(path.name for path in weight_files(folder))
     here = sum(value.numel() for value in weights.values())
     if parameters(config) > 2 * here:  # what differs by less is told of each tensor; for this no memory is taken
@@ -260,7 +261,7 @@ def load_network(config: ModelConfig, folder: Path) -> GPT:
         )
     model = GPT(config)
     if config.tie_embeddings and "model.embed_tokens.weight" in weights:
-        weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
+        weights = {**weights, "lm_head.weight": weights["model.embed_tokens.weight"]}
     try:
         model.load_state_dict({name: value.float() for name, value in weights.items()})
     except RuntimeError as error:

@@ -21,9 +21,7 @@ from torch.nn import functional as F
 from movieplotgpt.config import Settings
 from movieplotgpt.model.attention import causal_attention
 
-LARGEST_TABLE = (
-    1 << 24
-)  # rotary angles: 131,072 tokens with heads of 128; nothing but a setting says how many there are
+LARGEST_TABLE = 1 << 24  # rotary angles, 131,072 tokens with heads of 128: no file bounds what a setting asks for
 ONE_PRODUCT_ON = ("cuda",)  # devices on which matrices that read the same are joined in training
 
 

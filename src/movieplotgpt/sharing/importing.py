@@ -41,7 +41,6 @@ def import_model(
     weights = load_weights(folder)
     config = imported_config(values, weights, folder, context_length)
     dtype = weights[_EMBEDDING].dtype if _EMBEDDING in weights else torch.float32
-    del weights  # before they are read again as the network's
     tokenizer = _tokenizer(folder, end)
     if tokenizer.vocab_size > config.vocab_size:
         raise CheckpointError(
@@ -54,7 +53,7 @@ def import_model(
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise ConfigError(f"--header {header!r} cannot be used: {reason}") from None
     info = {"imported": {"from": origin or str(folder), "model_type": values["model_type"]}}
-    model = load_network(config, folder).eval()
+    model = load_network(config, weights, folder).eval()
     return Checkpoint(model, tokenizer, layout, CleaningSettings(), info), dtype
 
 
