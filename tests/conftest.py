@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import os
 import random
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -361,3 +363,23 @@ def long_batch(long_model: Callable[[], GPT]) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     ids_BT = torch.randint(config.vocab_size, (2, config.context_length + 1), generator=generator)
     return ids_BT[:, :-1], ids_BT[:, 1:].masked_fill(ids_BT[:, 1:] == 7, -100)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[type[BaseHTTPRequestHandler]], str]]:
+    """``serve(Handler)``: the address of a server of our own, which says nothing and ends with the test."""
+    running: list[tuple[ThreadingHTTPServer, threading.Thread]] = []
+
+    def start(handler: type[BaseHTTPRequestHandler]) -> str:
+        quiet = type("Quiet", (handler,), {"log_message": lambda *_: None})
+        server = ThreadingHTTPServer(("127.0.0.1", 0), quiet)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        running.append((server, thread))
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server, thread in running:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,7 @@ class Site:
 
 
 @pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Site]:
+def site(serve: Callable[[type[BaseHTTPRequestHandler]], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Site:
     """A server, the Office satisfied with ten rows, and an empty working folder."""
     site = Site()
 
@@ -41,20 +40,11 @@ def site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Site]:
             self.end_headers()
             self.wfile.write(site.body)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name it has in http.server
-            pass
-
     office = PUBLIC_CORPORA["office"]
     monkeypatch.setitem(PUBLIC_CORPORA, "office", PublicCorpus(office.url, office.file, office.columns, 10))
     monkeypatch.chdir(tmp_path)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    site.url = f"http://127.0.0.1:{server.server_port}/file"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield site
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    site.url = serve(Handler) + "/file"
+    return site
 
 
 @pytest.mark.parametrize("flags", [[], ["--out", "new/folder"]])

@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -48,7 +47,7 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+def site(serve: Callable[[type[BaseHTTPRequestHandler]], str], tmp_path: Path) -> Site:
     """A folder served over HTTP, empty at first; what lies in ``owner/repo`` is a repository of a hub as well."""
     site = Site(tmp_path / "site")
     site.folder.mkdir()
@@ -141,17 +140,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
             if self.command != "HEAD":
                 self.wfile.write(data[:stop])
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name it has in http.server
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    site.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield site
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    site.url = serve(Handler)
+    return site
 
 
 @pytest.fixture

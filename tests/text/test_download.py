@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-import threading
 import zipfile
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -33,7 +32,7 @@ class Site:
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
+def site(serve: Callable[[type[BaseHTTPRequestHandler]], str]) -> Site:
     site = Site()
 
     class Handler(BaseHTTPRequestHandler):
@@ -56,17 +55,8 @@ def site() -> Iterator[Site]:
             stop = site.breaks.pop(0) if site.breaks else None
             self.wfile.write(site.body[start:][:stop])
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name it has in http.server
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    site.url = f"http://127.0.0.1:{server.server_port}/file"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield site
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    site.url = serve(Handler) + "/file"
+    return site
 
 
 @pytest.fixture
