@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from movieplotgpt.generation.generator import PlotGenerator
+from movieplotgpt.generation.plots import Plot
 from movieplotgpt.serving.app import HEADERS, MOST_BYTES, create_app
-from movieplotgpt.serving.models import ServedModels
+from movieplotgpt.serving.models import Answer, ServedModels
 
 
 @pytest.fixture
@@ -60,6 +62,18 @@ def test_an_invented_title(web: TestClient) -> None:
     assert told["seed"] == 4 and "\n" not in told["title"] and "' is:" not in told["title"]
     assert web.get("/v1/titles", params={"seed": 4}).json() == told
     assert "without titles" in web.get("/v1/titles", params={"model": "letters"}).json()["error"]["message"]
+
+
+def test_an_empty_title_is_none(web: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = Answer.plots
+
+    async def nothing_at_first(answer: Answer) -> list[Plot]:
+        first, *others = await drawn(answer)
+        return [replace(first, text=f"{first.begun} "), *others]
+
+    second = web.get("/v1/titles", params={"seed": 5}).json()
+    monkeypatch.setattr(Answer, "plots", nothing_at_first)
+    assert web.get("/v1/titles", params={"seed": 4}).json() == second != {"title": "", "seed": 5}
 
 
 def test_tokens_and_back(web: TestClient, generators: dict[str, PlotGenerator]) -> None:
