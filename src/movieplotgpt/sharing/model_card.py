@@ -167,9 +167,10 @@ def _writing(measured: Evaluation) -> str:
     assert measured.samples is not None
     columns, *rows = zip(SCORECARD, *show_samples(measured), strict=True)
     report = measured.samples
+    under = " under titles of the test split" if report.rows[-1].titles else ""
     said = (
-        f"{report.rows[-1].texts} texts under titles of the test split, the first {report.characters_read:,} characters of each, "
-        f"drawn by default settings, between real texts (A: of these titles, B: others) and random ones made of real ones. "
+        f"{report.rows[-1].texts} texts{under}, the first {report.characters_read:,} characters of each, "
+        f"drawn by default settings, between real texts (A of the test split, B others) and random ones made of real ones. "
         "*Copied* is the share of characters in runs of 50 and more that stand in the training text"
         + (f", the judge is {report.judge}." if report.judge else ".")
     )
