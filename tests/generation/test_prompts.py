@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -23,6 +24,45 @@ def test_a_title_takes_the_trained_form(form: PromptForm) -> None:
     prompt = form.from_title("Inception", {"genre": "crime", "Decade": "1970s"})
     assert prompt.header == f"Decade: 1970s\nGenre: crime\n{SENTENCE}\n"
     assert (prompt.title, prompt.begun, prompt.changes) == ("Inception", "", ())
+
+
+HINTS = {
+    "Decade": {"kind": "decade", "column": "Year"},
+    "Genre": {"kind": "list", "column": "Genre", "labels": {"crime": ["heist"], "science fiction": ["sci-fi"]}},
+}
+
+
+def told(checkpoint: Checkpoint, hints: object) -> PromptForm:
+    return PromptForm(replace(checkpoint, info={"settings": {"corpus": {"hints": hints}}}))
+
+
+@pytest.mark.parametrize(
+    ("hints", "lines", "changes"),
+    [
+        (
+            {"Decade": "1974", "Genre": "Sci-Fi/Heist"},
+            ("1970s", "science fiction, crime"),
+            ("1974→1970s", "Sci-Fi/Heist→science fiction, crime"),
+        ),
+        ({"Decade": "1970s", "Genre": "crime"}, ("1970s", "crime"), ()),
+        ({"Decade": "the future", "Genre": "weird tale"}, ("the future", "weird tale"), ()),
+    ],
+)
+def test_a_hint_is_read_as_the_corpus_was(
+    tiny_checkpoint: Make, hints: dict[str, str], lines: tuple[str, str], changes: tuple[str, ...]
+) -> None:
+    form = told(tiny_checkpoint(hints=("Decade", "Genre"), context_length=512), HINTS)
+    prompt = form.from_title("Inception", hints)
+    assert prompt.header == f"Decade: {lines[0]}\nGenre: {lines[1]}\n{SENTENCE}\n"
+    assert prompt.changes == changes
+
+
+@pytest.mark.parametrize("hints", [None, [], "x", {"Decade": {"kind": "year"}}])
+def test_a_checkpoint_that_does_not_tell_how_hints_are_read_takes_them_as_they_are(
+    tiny_checkpoint: Make, hints: object
+) -> None:
+    form = told(tiny_checkpoint(hints=("Decade", "Genre"), context_length=512), hints)
+    assert form.from_title("Inception", {"Decade": "1974"}).header == f"Decade: 1974\n{SENTENCE}\n"
 
 
 @pytest.mark.parametrize("ending", ["", " ", "\n", "\r\n", "\\n"])

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from movieplotgpt.errors import PromptError
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.text.cleaning import fold_prompt
+from movieplotgpt.text.corpora import HintSettings
 from movieplotgpt.text.formatting import longest_header, one_line
 from movieplotgpt.text.tokenizers import Tokenizer
 
@@ -35,6 +39,7 @@ class PromptForm:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.format, self.cleaning, self.tokenizer = checkpoint.format, checkpoint.cleaning, checkpoint.tokenizer
         self.context_length = checkpoint.model.config.context_length
+        self._readers = _hint_readers(checkpoint.info)
 
     def from_title(self, title: str, hints: Mapping[str, str] | None = None, begin: str = "") -> Prompt:
         """A prompt for a plot that may be begun; the empty title is the unconditional form, or the begin token alone without a header.
@@ -49,7 +54,10 @@ class PromptForm:
         values = {}
         for name, text in (hints or {}).items():
             value, changed = self._folded(text)
-            values[self._known_hint(name)] = value
+            known = self._known_hint(name)
+            values[known] = self._trained_hint(known, value)
+            if values[known] != one_line(value):
+                changed.append(f"{one_line(value)}→{values[known]}")
             changes += [change for change in changed if change not in changes]
         begun, changed = self._folded(begin)
         changes += [change for change in changed if change not in changes]
@@ -91,6 +99,11 @@ class PromptForm:
             raise PromptError(f"this model knows no hint {name!r}; it knows {', '.join(self.format.hints)}")
         return known[name.casefold()]
 
+    def _trained_hint(self, name: str, value: str) -> str:
+        """As the training text has it (1974 is the 1970s, sci-fi is science fiction); as it is, where that says nothing."""
+        reader = self._readers.get(name)
+        return (reader.value(value) if reader else "") or one_line(value)
+
     def _folded(self, text: str) -> tuple[str, list[str]]:
         changes = []
         for lost, replacement in Tokenizer.replaced(text).items():
@@ -131,3 +144,11 @@ def shortened(title: str, fits: Callable[[str], bool]) -> str:
         low, high = (middle, high) if fits(title[:middle]) else (low, middle - 1)
     words = title[: low + 1].rpartition(" ")[0].rstrip()
     return words if words and fits(words) else title[:low]
+
+
+def _hint_readers(info: Mapping[str, Any]) -> dict[str, HintSettings]:
+    """How the cells of the model's corpus became its hints; nothing where the checkpoint does not tell."""
+    try:
+        return TypeAdapter(dict[str, HintSettings]).validate_python(info["settings"]["corpus"]["hints"])
+    except (LookupError, TypeError, ValidationError):
+        return {}
