@@ -41,6 +41,23 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise _explain(path, error) from error
 
 
+def check_place(path: Path) -> None:
+    """Find out before long work that a file can be written at ``path``; what is there is untouched.
+
+    Raises:
+        StorageError: it cannot.
+    """
+    if path.is_dir():
+        raise StorageError(f"{path} is a folder; name a file in it")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()
+        partial.unlink()
+    except OSError as error:
+        raise _explain(path, error) from error
+
+
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty folder beside ``folder`` that takes its place when the block ends without an error.

@@ -350,7 +350,7 @@ def test_a_text_without_titles_is_gone_on_with(run: Run, tiny_checkpoint: Callab
     [
         (["--title", "a", "--input", "b"], "--title, --input and --input-file exclude each other; give one of them"),
         (["--input", "a", "--input-file", "b"], "exclude each other"),
-        (["--input", "a", "--decade", "1970s"], "a free prompt holds its title, hints and begin itself"),
+        (["--input", "a", "--decade", "1970s"], "a free prompt is whole, and hints cannot be added"),
         (["--input-file", "gone.txt"], "the prompt gone.txt cannot be read: No such file or directory; name a text"),
         (["--input-file", "."], "the prompt . cannot be read: Is a directory"),
         (["--input-file", "latin.txt"], "the prompt latin.txt is not UTF-8 text (byte 3); save it as UTF-8"),
@@ -391,7 +391,7 @@ def test_a_missing_or_damaged_file_of_the_model_is_named(run: Run, name: str, da
     assert err.startswith("movieplotgpt: ") and name in err
 
 
-def test_a_full_disk_leaves_the_old_file(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_old_file_and_the_plot_is_shown(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("plot.txt").write_text("the old one\n", encoding="utf-8")
     before = sorted(Path().iterdir())
 
@@ -399,9 +399,10 @@ def test_a_full_disk_leaves_the_old_file(run: Run, monkeypatch: pytest.MonkeyPat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("movieplotgpt.atomic.os.fsync", full)
-    code, out, err = run("--title", "Ada", "--seed", "1", "--max-tokens", "3", "--out", "plot.txt")
+    fixed = ("--title", "Ada", "--seed", "1", "--max-tokens", "3")
+    code, out, err = run(*fixed, "--out", "plot.txt")
     sentence = "movieplotgpt: no space left on the disk for plot.txt; free some and run the command again\n"
-    assert (code, out, err) == (1, "", sentence)
+    assert (code, out, err) == (1, run(*fixed)[1], sentence)
     assert Path("plot.txt").read_text(encoding="utf-8") == "the old one\n"
     assert sorted(Path().iterdir()) == before
 
@@ -412,7 +413,9 @@ def test_a_place_that_cannot_be_written_is_said(run: Run, out: str) -> None:
     Path("file").touch()
     code, printed, err = run("--title", "Ada", "--seed", "1", "--max-tokens", "3", "--out", out)
     assert (code, printed, err.count("\n")) == (1, "", 1)
-    assert err.startswith(f"movieplotgpt: cannot write {out}: ")
+    assert err.startswith(
+        f"movieplotgpt: cannot write {out}: " if out != "folder" else "movieplotgpt: folder is a folder"
+    )
 
 
 def test_the_model_may_be_a_run_or_a_published_name(

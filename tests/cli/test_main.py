@@ -7,6 +7,7 @@ import importlib
 import inspect
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -268,7 +269,7 @@ def test_ctrl_c_while_writing_exits_130_and_what_was_written_stays(
     tmp_path: Path, tiny_checkpoint: Callable[..., Checkpoint]
 ) -> None:
     save_checkpoint(tmp_path / "model", tiny_checkpoint("char", context_length=192))
-    arguments = ["generate", "--model", "model", "--stream", "-n", "100000", "--seed", "1"]
+    arguments = ["generate", "--model", "model", "--stream", "-n", "60", "--seed", "1"]
     with subprocess.Popen(
         command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, env=environment()
     ) as process:
@@ -279,3 +280,19 @@ def test_ctrl_c_while_writing_exits_130_and_what_was_written_stays(
         err = process.stderr.read().decode()
     assert process.returncode == 130
     assert err == "movieplotgpt: interrupted\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="closed streams")
+@pytest.mark.parametrize(("closed", "code"), [(">&-", 0), ("2>&-", 0), ("--show-probs | true", 0)])
+def test_a_stream_that_is_closed_hinders_nothing(
+    tmp_path: Path, tiny_checkpoint: Callable[..., Checkpoint], closed: str, code: int
+) -> None:
+    save_checkpoint(tmp_path / "model", tiny_checkpoint())
+    words = shlex.join(command("generate", "--model", "model", "--title", "Mars", "--max-tokens", "5", "--seed", "1"))
+    script = f"set -o pipefail; {words} {closed}"
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environment(), check=False
+    )
+    assert done.returncode == code and "Traceback" not in done.stderr
+    assert bool(done.stdout) == (closed == "2>&-")

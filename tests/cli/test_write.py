@@ -10,12 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from movieplotgpt.cli import main
+from movieplotgpt.cli.write import Session
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
 
@@ -84,7 +86,7 @@ def test_settings_are_shown_changed_and_turned_off(talk: Talk, generator: PlotGe
         "/set temperature 0.3",
         "/set stop x",
         "/set stop",
-        "/set min-p",
+        "/set min-p off",
         "/set",
         "/set temprature 1",
         "/set top_k 0",
@@ -92,6 +94,9 @@ def test_settings_are_shown_changed_and_turned_off(talk: Talk, generator: PlotGe
     first, second = out.split("  temperature ")[1], out.split("  temperature ")[2]
     assert first.split()[0] == "1.0" and second.split()[0] == "0.3"
     assert "min_p                off" in second and "stop                 off" in second
+    assert (
+        "max_tokens           20" in first and "dry_allowed_length   5" in first and "guidance             off" in first
+    )
     assert "did you mean temperature?" in out and "top_k: input should be greater than or equal to 1" in out
 
 
@@ -153,3 +158,73 @@ def _read_until(terminal: int, pattern: bytes) -> None:
         ready, _, _ = select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))
         assert ready, f"{pattern!r} did not come; the last was {seen[-500:]!r}"
         seen += os.read(terminal, 65_536)
+
+
+def test_wishes_and_hints_are_set_as_they_are_said(
+    talk: Talk, tmp_path: Path, tiny_checkpoint: Callable[..., Checkpoint]
+) -> None:
+    save_checkpoint(tmp_path / "model", tiny_checkpoint(hints=("Decade",), context_length=128))
+    asked = (
+        "/set decade 1950s",
+        "/set length short",
+        "/set must_mention 1984",
+        '/set stop ["a", "b"]',
+        "/set top-p 0.9",
+    )
+    out = talk(*asked, "/set", "/set decade off", "/set top_p", "/set length", "/set temperature", "/set")
+    first, second = out.split("  decade ")[1:]
+    for line in (
+        "target_characters    400",
+        "must_mention         1984",
+        "stop                 a, b",
+        "top_p                0.9",
+    ):
+        assert f"  {line}\n" in first
+    assert first.split()[0] == "1950s" and second.split()[0] == "off"
+    assert "  target_characters    off\n" in second and "  top_p                off\n" in second
+    assert "temperature is 1.0\n" in out
+
+
+def test_guidance_is_shown_as_it_will_be(
+    talk: Talk, tmp_path: Path, tiny_checkpoint: Callable[..., Checkpoint]
+) -> None:
+    checkpoint = replace(tiny_checkpoint(context_length=128), info={"settings": {"windows": {"no_title": 0.1}}})
+    save_checkpoint(tmp_path / "model", checkpoint)
+    out = talk("/set", "/set guidance off", "/set guidance", "/set guidance 2")
+    assert "  guidance             1.5\n" in out
+    assert "guidance is off\n> guidance is 1.5\n> guidance is 2.0\n".replace("> ", "") in out
+
+
+def test_what_nobody_saw_does_not_replace_the_plot(
+    talk: Talk, generator: PlotGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> Iterator[object]:
+        raise KeyboardInterrupt
+
+    def stop(writing: str) -> bool:
+        if writing == "/quiet":
+            monkeypatch.setattr(PlotGenerator, "write", stopped)
+        return writing == "/quiet"
+
+    answer = Session.answer
+    monkeypatch.setattr(Session, "answer", lambda self, line: stop(line) or answer(self, line))
+    out = talk("Mars", "/quiet", "Venus", "/keep")
+    assert "(stopped)" in out and "kept in plots.md" in out
+    assert Path("plots.md").read_text(encoding="utf-8").startswith("## Mars\n")
+
+
+@pytest.mark.slow
+def test_a_line_outlives_the_terminal(generator: PlotGenerator, tmp_path: Path) -> None:
+    ours, theirs = pytest.importorskip("pty").openpty()
+    command = [sys.executable, "-m", "movieplotgpt", "write", "model", "--history", "lines", "--max-tokens", "3"]
+    child = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    try:
+        _read_until(ours, rb"> \Z")
+        os.write(ours, b"Mars, Texas\n")
+        _read_until(ours, rb"seed \d+[^>]*> \Z")
+    finally:
+        child.send_signal(signal.SIGHUP)
+        child.wait(30)
+        os.close(ours)
+    assert "Mars, Texas" in (tmp_path / "lines").read_text(encoding="utf-8")

@@ -177,10 +177,26 @@ def test_a_model_that_knows_no_empty_title_says_so(
     with pytest.raises(PromptError, match="was trained without the empty title"):
         PlotGenerator(tiny_checkpoint()).plot("Mars", **settings)
     without_titles = replace(tiny_checkpoint(header=""), info={"settings": {"windows": {"no_title": 0.1}}})
-    assert PlotGenerator(without_titles).plot("", seed=1, max_tokens=3, **settings).text is not None
+    with pytest.raises(PromptError, match="trained on text without titles"):
+        PlotGenerator(without_titles).plot("", seed=1, max_tokens=3, **settings)
 
 
 @pytest.mark.parametrize("wrong", [{"guidance": 0.5}, {"guidance": 11}, {"best_of": 0}])
 def test_a_wrong_strength_names_its_setting(generator: PlotGenerator, wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         generator.plot("Mars", **wrong)
+
+
+@given(LOGITS, st.floats(1, 4))
+def test_a_penalty_weighs_as_much_with_guidance(logits: list[float], g: float) -> None:
+    """Where the title changes nothing, guidance changes nothing, whatever other rules there are."""
+    own_BV = torch.tensor([logits])
+    config = SamplingConfig(temperature=1, min_p=None, repetition_penalty=1.5, presence_penalty=0.5)
+    history = [History(ids=[0, 1])]
+    alone = choose(own_BV, config.model_copy(update={"min_p": PLAUSIBLE}), [np.random.default_rng(3)], history)
+    guided = choose(own_BV, config.model_copy(update={"min_p": PLAUSIBLE}), [np.random.default_rng(3)], history, own_BV)
+    assert guided[0].id == alone[0].id or not _all_plausible(logits)
+
+
+def _all_plausible(logits: list[float]) -> bool:
+    return max(logits) - min(logits) < -math.log(PLAUSIBLE)

@@ -222,9 +222,10 @@ def test_probabilities_are_the_models_own_before_any_rule() -> None:
     assert [value for _, value in chosen.others] == pytest.approx(expected[[3, 0, 2]])
 
 
-def test_the_doubt_of_a_token_is_what_the_rules_left_to_others() -> None:
-    config = SamplingConfig(temperature=1, min_p=None, top_k=2, avoid_copies=60)
-    [chosen] = choose(row([1.0, 1.0, 0.0]), config, [np.random.default_rng(0)])
+@pytest.mark.parametrize("filters", [{}, {"top_k": 1}, {"temperature": 0}])
+def test_the_doubt_of_a_token_is_what_the_model_gave_to_others(filters: dict[str, Any]) -> None:
+    config = SamplingConfig(min_p=None, avoid_copies=60, **filters)
+    [chosen] = choose(row([9.0, 9.0, -99.0]), config, [np.random.default_rng(0)])
     assert chosen.doubt == pytest.approx(0.5)
 
 

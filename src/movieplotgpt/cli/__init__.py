@@ -77,6 +77,9 @@ for _name, (_place, _help) in COMMANDS.items():
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, as by `>&-`: what is printed goes nowhere
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
     try:
         result = app(sys.argv[1:] if arguments is None else arguments, result_action="return_value")
         sys.stdout.flush()  # a reader that has gone is found out here, not at exit

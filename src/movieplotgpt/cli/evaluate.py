@@ -61,6 +61,7 @@ def evaluate(
     """
     import torch
 
+    from movieplotgpt.atomic import check_place
     from movieplotgpt.cli.progress import stage_bars
     from movieplotgpt.errors import ConfigError
     from movieplotgpt.evaluation import likelihood
@@ -77,6 +78,8 @@ def evaluate(
     for name, value in (("--documents", documents), ("--others", others), ("--samples", samples)):
         if value is not None and value < 1:
             raise ConfigError(f"{name} is {value}; it has to be at least 1")
+    if out:
+        check_place(out)
     corpus = PreparedCorpus.load(data)
     checkpoint = load_checkpoint(model, device=choose_hardware(TrainingSettings(device=device)).device)
     checkpoint.model.compute_dtype = getattr(torch, precision)

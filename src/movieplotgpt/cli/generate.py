@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from movieplotgpt.atomic import check_place, write_text
 from movieplotgpt.cli.copies import say
 from movieplotgpt.cli.progress import progress_bar
 from movieplotgpt.cli.sampling import SamplingFlags, given, sampling_from
 from movieplotgpt.cli.surprise import show_surprise
-from movieplotgpt.errors import PromptError
+from movieplotgpt.errors import PromptError, StorageError
 from movieplotgpt.generation.settings import Length, with_wishes
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ def generate(
     prompt = _prompt(title, input_, input_file)
     if show_probs and (json or out):
         raise PromptError("--show-probs colours a terminal; for a file take --json --logprobs 5 --out FILE")
+    if out:
+        check_place(out)
     settings = with_wishes(given(sampling), length, cast=cast)
     if show_probs:
         settings.setdefault("logprobs", 0)
@@ -91,11 +94,11 @@ def generate(
     }
     if check_copies:
         _ = generator.copies  # that none is here is said before anything is written
+    _say_memory(generator, config)
     streaming = sys.stdout.isatty() if stream is None else stream
     if streaming and not (json or out or show_probs):
         plots = list(_streamed(generator, title or "", config, request))
     else:
-        _say_memory(generator, config)
         with progress_bar("writing") as progress:
             plots = generator.plots(title or "", **request, progress=progress)
         _say_changes(plots[0].changes)
@@ -172,9 +175,11 @@ def _deliver(text: str, out: Path | None) -> None:
     if out is None:
         print(text, flush=True)
         return
-    from movieplotgpt.atomic import write_text
-
-    write_text(out, text + "\n")
+    try:
+        write_text(out, text + "\n")
+    except StorageError:
+        print(text, flush=True)  # what was written is not lost with its place
+        raise
 
 
 def _say_memory(generator: PlotGenerator, config: SamplingConfig) -> None:
@@ -201,7 +206,8 @@ def _say_cuts(plots: list[Plot]) -> None:
     if cut:
         which = "the plot was" if len(plots) == 1 else f"{len(cut)} of {len(plots)} plots were"
         print(f"{which} cut at the limit of {cut[0].max_tokens:,} tokens; --max-tokens gives more", file=sys.stderr)
-    unmet = sum(plot.finish_reason == "unmet" for plot in plots)
-    if unmet:
-        which = "the plot does" if len(plots) == 1 else f"{unmet} of {len(plots)} plots do"
-        print(f"{which} not mention all that it must; --max-tokens gives it more time", file=sys.stderr)
+    for plot in plots:
+        if plot.unmet:
+            which = "the plot" if len(plots) == 1 else f"the plot of seed {plot.seed}"
+            more = "; --max-tokens gives it more time" if plot.tokens == plot.max_tokens else ""
+            print(f"{which} {' and '.join(plot.unmet)}{more}", file=sys.stderr)

@@ -24,13 +24,15 @@ def show_surprise(plots: Sequence[Plot]) -> None:
     from rich.text import Text
 
     console = Console(highlight=False, soft_wrap=True)
-    for i, plot in enumerate(plots):
-        shown = Text(plot.begun)
-        left = len(plot.text) - len(plot.begun)  # what stood behind a stop string is not shown
-        for token in plot.probabilities:
-            shown.append(token.text[:left], style=colour(token.logprob))
-            left = max(0, left - len(token.text))
-        console.print(shown, end="\n\n" if i + 1 < len(plots) else "\n")
+    with console.capture() as captured:
+        for i, plot in enumerate(plots):
+            shown = Text(plot.begun)
+            left = len(plot.text) - len(plot.begun)  # what stood behind a stop string is not shown
+            for token in plot.probabilities:
+                shown.append(token.text[:left], style=colour(token.logprob))
+                left = max(0, left - len(token.text))
+            console.print(shown, end="\n\n" if i + 1 < len(plots) else "\n")
+    print(captured.get(), end="", flush=True)  # rich would end the process where the reader has gone
     legend = Text("surprise in bits: ", style="dim")
     lower = 0.0
     for upper, name in COLOURS:

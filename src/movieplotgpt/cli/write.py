@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,25 +16,27 @@ from movieplotgpt.cli.generate import say_compiling
 from movieplotgpt.cli.sampling import SamplingFlags, given, sampling_from
 from movieplotgpt.config import override
 from movieplotgpt.errors import ConfigError, MoviePlotGPTError
+from movieplotgpt.generation.settings import LENGTHS, SamplingConfig
 
 if TYPE_CHECKING:
     from movieplotgpt.generation.generator import PlotGenerator
     from movieplotgpt.generation.plots import Plot
-    from movieplotgpt.generation.settings import SamplingConfig
 
 HELP = """Type a title, and a plot appears (or the begin of a text, where a model knows no titles); Ctrl-C stops it. An
 empty line lets the model choose. Then:
 
   /again                 the same title once more, by other draws
   /from N                go on another way behind sentence N; /from alone numbers the sentences
-  /set NAME VALUE        change a setting, as in /set temperature 0.7; /set NAME turns it off; /set shows all
+  /set NAME VALUE        change a setting, as in /set temperature 0.7, length short or decade 1950s; /set NAME off;
+                         /set NAME goes back to the usual; /set shows all
   /keep [FILE]           append the plot to a file (plots.md)
   /copies                what of it stands in the training text
   /help  /quit           or Ctrl-D"""
 
 
-OFF: tuple[Any, ...] = (None, (), {})
-OFF_IN: dict[str, Any] = {"stop": (), "banned": (), "must_mention": ()}  # where it is not None
+OFF: dict[str, Any] = {"stop": (), "banned": (), "must_mention": (), "guidance": 1.0}  # where it is not None
+TEXTS = ("stop", "banned", "must_mention")
+HIDDEN = ("seed", "n", "logit_bias", "logprobs")
 
 
 def write(
@@ -59,7 +62,7 @@ def write(
     config = sampling_from(given(sampling))
     session = Session(PlotGenerator.load(model, data=data, fast=fast), config)
     say_compiling(session.generator)
-    _remember_lines(history or _history_file())
+    remember = _remembered_lines(history or _history_file())
     print(f"{model} is ready. {HELP}\n", flush=True)
     while True:
         try:
@@ -73,6 +76,7 @@ def write(
         except UnicodeDecodeError:
             print("what comes in is not UTF-8 text", file=sys.stderr)
             return
+        remember()
         if not session.answer(line):
             return
 
@@ -83,6 +87,7 @@ class Session:
     def __init__(self, generator: PlotGenerator, config: SamplingConfig) -> None:
         self.generator, self.config = generator, config
         self.title, self.begin = "", ""
+        self.hints: dict[str, str] = {}
         self.plot: Plot | None = None
         self._seed = config.seed
         self._commands: dict[str, Callable[[str], None]] = {
@@ -110,6 +115,8 @@ class Session:
                 print(f"there is no {word}; /help lists what there is")
         except MoviePlotGPTError as error:
             print(error)
+        except KeyboardInterrupt:
+            print("\n(stopped)", flush=True)
         return True
 
     def _write(self) -> None:
@@ -117,14 +124,19 @@ class Session:
 
         seed = fresh_seed() if self._seed is None else self._seed
         self._seed = None  # one asked for is that of the first plot
-        stream = self.generator.stream(self.title, begin=self.begin, sampling=self.config, seed=seed, n=1)
+        asked: dict[str, Any] = {"begin": self.begin, "hints": self.hints, "sampling": self.config}
+        stream = self.generator.stream(self.title, **asked, seed=seed, n=1)
         if stream.changes:
             print(f"(prompt changed: {', '.join(stream.changes)})")
+        shown = False
         try:
             for piece in stream:
                 print(piece, end="", flush=True)
+                shown = True
             print(f"\n({stream.plot.tokens} tokens, seed {seed}; ended by {stream.plot.finish_reason})", flush=True)
         except KeyboardInterrupt:
+            if not shown:  # what was written before stands
+                raise
             stream.stop()
             print("\n(stopped)", flush=True)
         self.plot = stream.plot
@@ -154,20 +166,47 @@ class Session:
 
     def _set(self, asked: str) -> None:
         name, _, value = asked.partition(" ")
-        name = name.strip("-").replace("-", "_")
-        settings: dict[str, Any] = self.config.model_dump()
+        name, value = name.strip("-").replace("-", "_").casefold(), value.strip()
+        hints = {hint.casefold(): hint for hint in self.generator.checkpoint.format.hints}
         if not name:
-            for key, current in settings.items():
-                if key not in ("seed", "n"):
-                    print(f"  {key:<20} {'off' if current in OFF else current}")
+            for key in (*hints, *(key for key in SamplingConfig.model_fields if key not in HIDDEN)):
+                print(f"  {key:<20} {self._shown(key)}")
             return
+        if name == "length":
+            name = "target_characters"
+            value = next((str(size) for word, size in LENGTHS.items() if word == value), value)
         if name == "n":
             raise ConfigError("one plot is written at a time; /again writes another")
-        changed = {name: OFF_IN.get(name)} if not value else override({}, [f"{name}={value}"])
-        self.config = sampling_from({**settings, **changed})
+        if name in hints:
+            self.hints.pop(name, None)
+            if value not in ("", "off"):
+                self.hints[name] = value
+        elif not value and name in SamplingConfig.model_fields:
+            self._change({name: SamplingConfig.model_fields[name].get_default()})
+        elif value == "off":
+            self._change({name: OFF.get(name)})
+        elif name in TEXTS and value[0] not in "[\"'":
+            self._change({name: value})
+        else:
+            self._change(override({}, [f"{name}={value}"]))
         if name == "seed":
             self._seed = self.config.seed
-        print(f"{name} is {value or 'off'}")
+        print(f"{name} is {self._shown(name)}")
+
+    def _change(self, settings: Mapping[str, Any]) -> None:
+        self.config = sampling_from({**self.config.model_dump(), **settings})
+
+    def _shown(self, name: str) -> str:
+        """A setting in words, as the next plot will be written by it."""
+        from movieplotgpt.generation.writing import FREE_REPETITIONS, MAX_TOKENS
+
+        kind = self.generator.checkpoint.tokenizer.kind
+        usual: dict[str, Any] = {"max_tokens": MAX_TOKENS[kind], "dry_allowed_length": FREE_REPETITIONS[kind]}
+        settled = {**self.generator.settled(self.config).model_dump(), **self.hints}
+        value = settled.get(name)
+        if value is None:
+            value = usual.get(name)
+        return "off" if value == OFF.get(name) else ", ".join(value) if isinstance(value, tuple) else str(value)
 
     def _keep(self, asked: str) -> None:
         plot = self._last()
@@ -189,20 +228,30 @@ def _history_file() -> Path:
     return Path(state) / "movieplotgpt" / "history"
 
 
-def _remember_lines(path: Path) -> None:
-    """Let the arrow keys bring back what was typed, also the last time; where there is no readline, not."""
-    if not sys.stdin.isatty():
-        return
+def _remembered_lines(path: Path) -> Callable[[], None]:
+    """Let the arrow keys bring back what was typed, also the last time; what is returned keeps the line typed last.
+
+    Where there is no terminal or no readline, or a home that cannot be written, no line is kept.
+    """
     try:
-        import atexit
         import readline
-    except ImportError:  # Windows
-        return
-    try:
+
+        if not sys.stdin.isatty():
+            return lambda: None
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         readline.read_history_file(path)
-    except OSError:  # a home that cannot be written: lines are not kept
-        return
-    readline.set_history_length(1_000)
-    atexit.register(readline.write_history_file, path)
+        readline.set_history_length(1_000)
+        readline.write_history_file(path)  # the oldest lines leave
+    except (ImportError, OSError):
+        return lambda: None
+    known = readline.get_current_history_length()
+
+    def remember() -> None:
+        nonlocal known
+        new, known = readline.get_current_history_length() - known, readline.get_current_history_length()
+        if new > 0:
+            with suppress(OSError):
+                readline.append_history_file(new, path)
+
+    return remember

@@ -141,9 +141,10 @@ def _choose(logits: Mapping[tuple[Writing, int], Tensor], texts: Sequence[Writin
         if not without:
             yield from zip(alike, choose(logits_BV, config, randoms, histories), strict=True)
             continue
-        logprobs_BV, without_BV = (each.double().log_softmax(-1) for each in (logits_BV, *without))
+        own_BV, without_BV = (each.double() for each in (logits_BV, *without))
         strength = config.guidance or 1.0
-        guided_BV = guide(logprobs_BV, without_BV, strength) if strength > 1 else None
+        guided_BV = guide(own_BV, without_BV, strength) if strength > 1 else None
+        all_B = own_BV.logsumexp(-1) - without_BV.logsumexp(-1)
         for row, chosen in enumerate(choose(logits_BV, config, randoms, histories, guided_BV)):
-            gain = float(logprobs_BV[row, chosen.id] - without_BV[row, chosen.id])
+            gain = float(own_BV[row, chosen.id] - without_BV[row, chosen.id] - all_B[row])
             yield alike[row], replace(chosen, gain=gain)

@@ -148,11 +148,16 @@ class PlotGenerator:
         **settings: Any,
     ) -> list[PlotRequest]:
         """What ``plots`` with these arguments writes, one for each plot; the same errors."""
-        config = self.settled(sampling, settings)
+        config, changes = self._settled(sampling, settings)
         seed = fresh_seed() if config.seed is None else config.seed
         prompts = [
             self._prompt(title, prompt, begin, hints) for title in ([titles] if isinstance(titles, str) else titles)
         ]
+        prompts = [replace(each, changes=(*dict.fromkeys((*each.changes, *changes)),)) for each in prompts]
+        if not self.checkpoint.format.header and ((config.guidance or 1) > 1 or (config.best_of or 1) > 1):
+            raise PromptError(
+                "guidance and best-of compare with no title, and this model was trained on text without titles; leave them out"
+            )
         each = (prompt for prompt in prompts for _ in range(config.n))
         requests = [PlotRequest(prompt, config, seed + i) for i, prompt in enumerate(each)]
         for request in requests[:: config.n]:
@@ -169,10 +174,17 @@ class PlotGenerator:
             ConfigError: no such sampling setting, or not such a value.
             PromptError: the model has no letters for what must be mentioned.
         """
-        config = self.form.folded_wishes(_settled(sampling, settings or {}))
+        return self._settled(sampling, settings or {})[0]
+
+    def _settled(
+        self, sampling: SamplingConfig | None, settings: Mapping[str, Any]
+    ) -> tuple[SamplingConfig, tuple[str, ...]]:
+        given = sampling.model_dump() if sampling else {}
+        asked = build_settings(SamplingConfig, {**given, **settings}, where="sampling")
+        config, changes = self.form.folded_wishes(asked)
         if config.guidance is None:
-            return config.model_copy(update={"guidance": self.usual_guidance})
-        return config
+            config = config.model_copy(update={"guidance": self.usual_guidance})
+        return config, changes
 
     def best(self, request: PlotRequest, plots: Sequence[Plot]) -> Plot:
         """The best of a request's candidates; the first of them is what it alone would be."""
@@ -192,9 +204,9 @@ class PlotGenerator:
     def _prompt(self, title: str, prompt: str | None, begin: str, hints: Mapping[str, str] | None) -> Prompt:
         if prompt is None:
             return self.form.from_title(title, hints, begin)
-        if title or hints or begin:
+        if beside := [name for name, given in (("title", title), ("hints", hints), ("begin", begin)) if given]:
             raise PromptError(
-                "a free prompt holds its title, hints and begin itself; give a title or a prompt, not both"
+                f"a free prompt is whole, and {' and '.join(beside)} cannot be added; leave one of them out"
             )
         return self.form.from_text(prompt)
 
@@ -239,6 +251,7 @@ class PlotGenerator:
             hints=prompt.hints,
             changes=prompt.changes,
             begun=prompt.begun,
+            unmet=writing.unmet,
             title_gain=writing.title_gain,
             probabilities=self.probabilities(writing.chosen) if request.config.logprobs is not None else (),
         )
@@ -302,8 +315,3 @@ class PlotStream(Iterator[str]):
         if self._request.prompt.begun:
             yield self._request.prompt.begun
         yield from (piece for _, piece in self._generator.write(self._writings) if piece)
-
-
-def _settled(sampling: SamplingConfig | None, settings: Mapping[str, Any]) -> SamplingConfig:
-    given = sampling.model_dump() if sampling else {}
-    return build_settings(SamplingConfig, {**given, **settings}, where="sampling")

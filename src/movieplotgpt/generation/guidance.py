@@ -17,14 +17,14 @@ from movieplotgpt.model.checkpoints import Checkpoint
 USUAL = 1.5  # where nobody says, and the model was trained for it (results/LOG.md)
 
 
-def guide(logprobs_BV: Tensor, without_BV: Tensor, strength: float) -> Tensor:
-    """Log-probabilities moved away from those without a title.
+def guide(logits_BV: Tensor, without_BV: Tensor, strength: float) -> Tensor:
+    """Logits moved away from those without a title: of the order of logits, so that penalties weigh as they do unguided.
 
     What the title makes implausible ``sampling.choose`` leaves out, as contrastive decoding does (arXiv 2210.15097).
 
     Source: classifier-free guidance for language models (arXiv 2306.17806).
     """
-    guided_BV: Tensor = without_BV + strength * (logprobs_BV - without_BV)
+    guided_BV: Tensor = without_BV + strength * (logits_BV - without_BV)
     return guided_BV
 
 

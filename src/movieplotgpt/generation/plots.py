@@ -25,10 +25,10 @@ class Plot:
 
     ``text`` is all that stands behind the header: what the prompt had begun, and what the model wrote. ``tokens`` counts
     what it wrote, without the end token. ``finish_reason`` is "stop" where the text ended, by itself or before a stop
-    string, "length" where it was cut at ``max_tokens``, "unmet" where what it must mention did not come up, "stopped"
-    where a stream was. ``changes`` says what was changed in the prompt: ``é→e``; ``begun`` is the text's begin that the
-    prompt gave. ``title_gain`` is by how many nats a token the title made the text likelier, where it was read without
-    one, too. ``probabilities`` holds each token that was written, where ``logprobs`` asked for them.
+    string, "length" where it was cut at ``max_tokens``, "unmet" where a wish was not met, which ``unmet`` names,
+    "stopped" where a stream was. ``changes`` says what was changed in the prompt: ``é→e``; ``begun`` is the text's begin
+    that the prompt gave. ``title_gain`` is by how many nats a token the title made the text likelier, where it was read
+    without one, too. ``probabilities`` holds each token that was written, where ``logprobs`` asked for them.
     """
 
     title: str
@@ -41,6 +41,7 @@ class Plot:
     hints: Mapping[str, str] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
     begun: str = ""
+    unmet: tuple[str, ...] = ()
     title_gain: float | None = field(default=None, compare=False)  # beside others its last digits differ
     probabilities: tuple[TokenProbability, ...] = ()
 

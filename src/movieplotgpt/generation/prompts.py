@@ -16,6 +16,7 @@ from movieplotgpt.text.corpora import HintSettings
 from movieplotgpt.text.formatting import longest_header, one_line
 from movieplotgpt.text.tokenizers import Tokenizer
 
+BROKEN = "\N{REPLACEMENT CHARACTER}"  # stands for bytes that are no letter, which a model may write
 LAST_BYTE = 256  # the ids up to here are the end marker and bytes
 
 
@@ -72,20 +73,28 @@ class PromptForm:
         title = self.format.title_in(header) if header else ""
         return self._fitted(Prompt(header, begun, title, changes=tuple(changes)))
 
-    def folded_wishes(self, config: SamplingConfig) -> SamplingConfig:
-        """The config with what must be mentioned spelled as the model spells.
+    def folded_wishes(self, config: SamplingConfig) -> tuple[SamplingConfig, tuple[str, ...]]:
+        """The config with its texts (stop, banned, must_mention) spelled as the model spells, and what was changed in them.
 
         Raises:
-            PromptError: the model has no letters for a wish.
+            PromptError: the model has no letters for a wish, or it cannot be mentioned for what is banned.
         """
-        if not config.must_mention:
-            return config
-        wishes = [(wish, self._folded(wish)[0].strip()) for wish in config.must_mention]
-        for wish, folded in wishes:
-            spelled = self.tokenizer.encode(folded).tolist()
+        texts, changes = {}, list[str]()
+        for name in ("stop", "banned", "must_mention"):
+            folded = []
+            for text in getattr(config, name):
+                folded_text, changed = self._folded(text) if BROKEN not in text else (text, [])
+                folded.append(folded_text.strip() if name == "must_mention" else folded_text)
+                changes += [change for change in changed if change not in changes]
+            texts[name] = tuple(text for text in folded if text or name == "must_mention")
+        for asked, wish in zip(config.must_mention, texts["must_mention"], strict=True):
+            spelled = self.tokenizer.encode(wish).tolist()
             if not spelled or (self.tokenizer.kind == "char" and min(spelled) <= LAST_BYTE):
-                raise PromptError(f"this model has no letters for {wish!r}, which must be mentioned; leave it out")
-        return config.model_copy(update={"must_mention": tuple(folded for _, folded in wishes)})
+                raise PromptError(f"this model has no letters for {asked!r}, which must be mentioned; leave it out")
+            for banned in texts["banned"]:
+                if banned in wish:
+                    raise PromptError(f"{asked!r} must be mentioned, but {banned!r} is banned; leave one of them out")
+        return config.model_copy(update=texts), tuple(changes)
 
     def _without_last_blank(self, begun: str) -> str:
         """In BPE a token is a blank and its word: a blank left over suits no word."""

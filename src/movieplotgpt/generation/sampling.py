@@ -68,7 +68,7 @@ def choose(
 ) -> list[Chosen]:
     """The next token of each text; ``randoms`` holds the generator of each, which moves on by one number.
 
-    ``guided_BV`` are log-probabilities to draw from in place of the texts' own logits, which then say what is plausible.
+    ``guided_BV`` are logits to draw from in place of the texts' own logits, which then say what is plausible.
 
     Raises:
         CheckpointError: the logits are no numbers, as those of damaged weights.
@@ -87,8 +87,8 @@ def choose(
         places_B = draw(filtered_BM, u_B)
     ids = ids_BM.gather(-1, places_B[:, None])[:, 0]
     doubts = [0.0] * len(ids)
-    if config.avoid_copies is not None or config.banned:
-        doubts = (1 - filtered_BM.softmax(-1).gather(-1, places_B[:, None])[:, 0]).tolist()
+    if config.avoid_copies is not None:
+        doubts = (1 - ruled_BV.double().softmax(-1).gather(-1, ids[:, None])[:, 0]).tolist()
     if config.logprobs is None:
         return [Chosen(id_, doubt) for id_, doubt in zip(ids.tolist(), doubts, strict=True)]
     logits_BV = logits_BV.double()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from functools import cached_property, partial
 from statistics import fmean
 from typing import Literal, TypeAlias
 
@@ -38,7 +39,8 @@ class Writing:
     token for a banned text; for a copy to where in the copied run another token was likeliest. That token is then
     forbidden there, and what is drawn instead goes on. What might be taken back is not yet certain, and not yet told.
 
-    ``headers`` are the readings: the prompt's header, and where the two are compared, that of no title.
+    ``unmet`` says, when the text has ended, which wishes it does not meet. ``headers`` are the readings: the prompt's
+    header, and where the two are compared, that of no title.
     """
 
     def __init__(
@@ -63,15 +65,21 @@ class Writing:
         self.chosen: list[Chosen] = []
         self.second_thoughts = 0
         self.finish_reason: FinishReason | None = None
+        self.unmet: tuple[str, ...] = ()
         self._tokenizer, self._begun, self._copies = tokenizer, prompt.begun, copies
-        self._breakers = frozenset(tokenizer.ids_holding(*BREAKERS)) if config.dry_multiplier else frozenset()
+        self._breakers = (
+            tokenizer.ids_where(set(BREAKERS.encode()).intersection) if config.dry_multiplier else frozenset()
+        )
         self._decoder = tokenizer.decoder()
         self._stop = (*config.stop, tokenizer.end)  # the end marker spelled letter by letter ends a text as well
         self._written = ""  # all text so far, what is held back among it
         self._told = 0  # characters of it
         self._lengths: list[int] = []  # of the text written, before each token
         self._forbidden: dict[int, set[int]] = {}  # at which token of those written
-        self._never = frozenset(tokenizer.ids_holding(*config.banned))
+        banned = [text.encode() for text in config.banned]
+        self._never = tokenizer.ids_where(lambda spelled: any(text in spelled for text in banned))
+        self._completing: dict[bytes, frozenset[int]] = {}  # the tokens that begin with the rest of a banned text
+        self._spoilt_by: dict[str, None] = {}  # what second thoughts did not mend
         self._wishes = {wish: tokenizer.encode(f" {wish}").tolist() for wish in config.must_mention}
 
     @property
@@ -112,22 +120,52 @@ class Writing:
 
     def history(self) -> History:
         """What the rules of sampling know of this text."""
-        forbidden = self._never | self._forbidden.get(self.tokens, set())
+        forbidden = self._never | self._forbidden.get(self.tokens, set()) | self._banned_next() | self._another_word()
         if not self._may_end():
             forbidden = forbidden | {self.end_id}
         free = FREE_REPETITIONS[self._tokenizer.kind]
         return History(self.body, forbidden, self._breakers, free, self._urged())
 
-    def unmet(self, stop: int | None = None) -> list[str]:
+    def unmentioned(self, stop: int | None = None) -> list[str]:
         """What must be mentioned and was not, in the text up to ``stop``."""
         return [wish for wish in self._wishes if not _mentions(self._begun + self._written[:stop], wish)]
+
+    def _banned_next(self) -> frozenset[int]:
+        """The tokens that would complete a banned text which has begun."""
+        ids: frozenset[int] = frozenset()
+        for text in self.config.banned:
+            written = (self._begun + self._written)[-len(text) :]
+            for begun in range(1, len(text)):
+                if written.endswith(text[:begun]):
+                    rest = text[begun:].encode()
+                    if rest not in self._completing:
+                        self._completing[rest] = self._tokenizer.ids_where(partial(_begins_with, rest))
+                    ids |= self._completing[rest]
+        return ids
+
+    def _another_word(self) -> frozenset[int]:
+        """The tokens that would make another word of a wish which has just come up: Paris, Parisian."""
+        written = self._begun + self._written
+        for wish in self._wishes:
+            just = re.search(rf"(?<!\w){re.escape(wish)}(s|es)?\Z", written, re.IGNORECASE)
+            if just and not _mentions(written[: just.start()], wish):
+                return self._letters if just[1] else self._letters - self._plurals
+        return frozenset()
+
+    @cached_property
+    def _letters(self) -> frozenset[int]:
+        return self._tokenizer.ids_where(lambda spelled: re.match(r"\w", spelled.decode(errors="ignore")))
+
+    @cached_property
+    def _plurals(self) -> frozenset[int]:
+        return self._tokenizer.ids_where(lambda spelled: spelled in (b"s", b"es"))
 
     def _urged(self) -> dict[int, float]:
         """The tokens by which a wish would be begun, the more urgent the longer the text, or gone on with."""
         bias: dict[int, float] = {}
         # of characters a blank begins any word, and two letters many
         first, sure = (0, 1) if self._tokenizer.kind == "bpe" else (1, 4)
-        for wish in self.unmet():
+        for wish in self.unmentioned():
             ids = self._wishes[wish]
             begun = max(k for k in range(len(ids)) if self.body[len(self.body) - k :] == ids[:k])
             if begun >= first:
@@ -159,7 +197,7 @@ class Writing:
 
     def _may_end(self) -> bool:
         config = self.config
-        if self.unmet():
+        if self.unmentioned():
             return False
         if config.min_tokens is not None and self.tokens < config.min_tokens:
             return False
@@ -171,7 +209,7 @@ class Writing:
         if target is None or before < target or not ends_sentence(self._written[:before]):
             return False
         new = self._written[before:]
-        return new[:1].isspace() and not new.strip()[:1].islower() and not self.unmet(before)
+        return new[:1].isspace() and not new.strip()[:1].islower() and not self.unmentioned(before)
 
     def _uncertain(self) -> int:
         """How many characters at the end of the text may still be taken back, or be the begin of a stop string."""
@@ -180,22 +218,29 @@ class Writing:
         return max(begun, self.config.avoid_copies or 0)
 
     def _tokens_to_take_back(self) -> int:
-        if self.second_thoughts >= SECOND_THOUGHTS:
+        back, why = self._spoilt()
+        if back and self.second_thoughts == SECOND_THOUGHTS:
+            self._spoilt_by[why] = None
             return 0
+        return back
+
+    def _spoilt(self) -> tuple[int, str]:
+        """How many tokens to take back, and what is wrong with them."""
         new = self._lengths[-1]
         for text in self.config.banned:  # it may have begun in what the prompt gave
             start = len(self._begun) + new - len(text) + 1
             if text in (self._begun + self._written)[max(0, start) :]:
-                return 1
+                return 1, f"holds {text!r}, which is banned"
         limit = self.config.avoid_copies
         if limit is None or self._copies is None:
-            return 0
+            return 0, ""
         last = self._written[-limit - 32 :]
         if self._copies.reaching_into(last, len(self._written) - new) < limit:
-            return 0
+            return 0, ""
         start = max(self._told, len(self._written) - limit)
         inside = [back for back in range(1, self.tokens + 1) if self._lengths[-back] >= start]
-        return max(inside, key=lambda back: self.chosen[-back].doubt, default=1)
+        back = max(inside, key=lambda back: self.chosen[-back].doubt, default=1)
+        return back, f"shares {limit} characters in a row with the training text"
 
     def _take_back(self, count: int) -> None:
         """Forget the last ``count`` tokens, and forbid the first of them where it stood."""
@@ -213,7 +258,8 @@ class Writing:
         return text
 
     def _finish(self, reason: FinishReason, stop: int) -> str:
-        self.finish_reason = "unmet" if self.unmet(stop) else reason
+        self.unmet = (*(f"does not mention {wish}" for wish in self.unmentioned(stop)), *self._spoilt_by)
+        self.finish_reason = "unmet" if self.unmet else reason
         return self._tell(stop)
 
 
@@ -221,6 +267,10 @@ def held_back(text: str, stop: str) -> int:
     """How many characters at the end of ``text`` are the begin of ``stop``."""
     longest = min(len(text), len(stop) - 1)
     return next((size for size in range(longest, 0, -1) if text.endswith(stop[:size])), 0)
+
+
+def _begins_with(rest: bytes, spelled: bytes) -> bool:
+    return spelled.startswith(rest)
 
 
 def _mentions(text: str, wish: str) -> bool:

@@ -162,6 +162,7 @@ class PlotAnswer(BaseModel):
     begun: str
     text: str
     finish_reason: str
+    unmet: list[str]
     seed: int
     tokens: int
     changes: list[str]

@@ -216,12 +216,9 @@ class Tokenizer(ABC):
         assert token_id >= 0, f"{token_id} is no token id"
         return self._bytes[token_id] if token_id < len(self._bytes) else b""
 
-    def ids_holding(self, *texts: str) -> list[int]:
-        """The ids of the tokens that hold one of ``texts`` whole; the end marker is none of them."""
-        wanted = [text.encode("utf-8", "surrogatepass") for text in texts]
-        if not wanted:
-            return []
-        return [i for i, spelled in enumerate(self._bytes) if i != self.end_id and any(w in spelled for w in wanted)]
+    def ids_where(self, asked: Callable[[bytes], object]) -> frozenset[int]:
+        """The ids of the tokens of whose bytes ``asked`` is true; the end marker is none of them."""
+        return frozenset(i for i, spelled in enumerate(self._bytes) if i != self.end_id and asked(spelled))
 
     def decoder(self) -> StreamDecoder:
         """A decoder for ids that come one by one."""

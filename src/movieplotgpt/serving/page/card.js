@@ -5,7 +5,7 @@ import { poster } from "./poster.js";
 
 const SENTENCE_END = /(?<!\b(?:Mr|Mrs|Ms|Dr|St|Lt|Sgt|Capt|Prof|[A-Z]))[.!?]+["')\]]*(?=\s|$)/g;
 const SURPRISING = [0.5, 0.2, 0.05, 0.01]; // probabilities below which a token is coloured more
-const ENDINGS = { length: "cut at the limit", unmet: "does not mention all it should", stopped: "stopped here" };
+const ENDINGS = { length: "cut at the limit", stopped: "stopped here" };
 
 /** Where sentences end, behind their last character. */
 export function sentenceEnds(text) {
@@ -48,7 +48,7 @@ export class Card {
 
   /** The whole plot as the server tells it, or what there is when it was stopped. */
   finish(plot, surprise) {
-    this.plot = plot ?? { text: this.written.data, begun: this.settings.begin, finish_reason: "stopped", changes: [] };
+    this.plot = plot ?? { text: this.written.data, begun: this.settings.begin, finish_reason: "stopped", unmet: [], changes: [] };
     this.element.setAttribute("aria-busy", "false");
     this.synopsis.classList.remove("writing");
     this.tellNotes();
@@ -155,8 +155,8 @@ export class Card {
   }
 
   tellNotes() {
-    const { finish_reason, changes, copies } = this.plot;
-    const told = [ENDINGS[finish_reason], changes.length && `read as: ${changes.join(", ")}`].filter(Boolean);
+    const { finish_reason, unmet, changes, copies } = this.plot;
+    const told = [ENDINGS[finish_reason], ...unmet, changes.length && `read as: ${changes.join(", ")}`].filter(Boolean);
     if (copies && !copies.copies.length) told.push(`no passage of ${copies.at_least} characters is copied`);
     this.notes.replaceChildren(...told.map((note) => make("li", {}, note)),
       ...(copies?.copies ?? []).map((copy, i) => make("li", { id: this.noteId(i) }, copied(copy))));
