@@ -171,11 +171,19 @@ def test_samples_are_written_and_set_beside_real_ones(run: Run, monkeypatch: pyt
     flags = ["--metrics", "likelihood", "--samples", "5"]
     code, out, _ = run(*flags, "--judge", "model", "--out", "one.json")
     assert code == 0
-    card = table(out, 14)
+    card = table(out, 13)
     assert list(card) == ["real A", "real B", "sentences shuffled", "trigrams", "model"]
     kept = read_evaluation(Path("one.json")).samples
     assert kept and kept.judge == "model" and kept.rows[-1].judge_bits is not None
-    assert card["model"][9] == f"{kept.rows[-1].judge_bits:.3f}"
+    assert card["model"][8] == f"{kept.rows[-1].judge_bits:.3f}"
+
+
+def test_what_an_evaluation_lacks_is_said_before_the_work(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("movieplotgpt.evaluation.likelihood.evaluate", None)  # it is not asked
+    code, _, err = run("--samples", "5", "--judge", "nosuch")
+    assert code == 1 and "there is no model 'nosuch'" in err
+    code, _, err = run("--out", ".")
+    assert code == 1 and ". is a folder; name a file in it" in err
 
 
 def test_too_few_texts_for_samples_are_said(run: Run) -> None:

@@ -258,48 +258,64 @@ def test_what_a_title_does_and_what_is_told_apart_have_tables() -> None:
     assert "| by chance | 0.01 | 0.10 | 0.50 | 0.50 | 0.50 | - | - |" in text
     assert "| films-bpe | 0.800 | 1.400 |" in text
     assert text.count("| plain |") == 1
+    assert results_markdown([full, full]).count("| films-bpe | 0.800 | 1.400 |") == 2, "of one name, each has its rows"
+
+
+def scores(name: str, **changes: Any) -> SampleScores:
+    return SampleScores.model_validate(
+        {
+            "name": name,
+            "texts": 300,
+            "characters": 1600.0,
+            "length_distance": None,
+            "ended": None,
+            "names_that_return": 0.6,
+            "names_per_text": 10.25,
+            "invented": 0.0009,
+            "repeated": 0.0011,
+            "similarity_lift": 0.18,
+            "told_from_real": None,
+            "titles": None,
+            "known_speakers": None,
+            "judge_bits": None,
+            **changes,
+        }
+    )
+
+
+def sample_report(*rows: SampleScores, **settings: Any) -> SampleReport:
+    return SampleReport(
+        rows=rows, sampling=SamplingConfig(**settings), seed=0, characters_read=1_000, judge="films-large", seconds=9.0
+    )
 
 
 def test_samples_have_one_table_with_what_all_share_once() -> None:
-    def scores(name: str, **changes: Any) -> SampleScores:
-        return SampleScores.model_validate(
-            {
-                "name": name,
-                "texts": 300,
-                "characters": 1600.0,
-                "length_distance": None,
-                "ended": None,
-                "names_that_return": 0.6,
-                "names_per_text": 10.25,
-                "invented": 0.0009,
-                "repeated": 0.0011,
-                "similarity_lift": 0.18,
-                "told_from_real": None,
-                "titles": None,
-                "known_speakers": None,
-                "judge_bits": None,
-                **changes,
-            }
-        )
-
-    def report(*rows: SampleScores) -> SampleReport:
-        return SampleReport(
-            rows=rows, sampling=SamplingConfig(), seed=0, characters_read=1_000, judge="films-large", seconds=9.0
-        )
-
     found = TitlesFound(at_1=0.1, at_10=0.5, masked_at_10=0.25, candidates=300)
     own = scores("films-bpe", ended=0.5, told_from_real=0.75, titles=found, judge_bits=0.9, length_distance=0.4)
-    first = evaluation().model_copy(update={"samples": report(scores("real A"), own)})
+    first = evaluation().model_copy(update={"samples": sample_report(scores("real A"), own)})
     second = evaluation("b", bits_per_character=1.5).model_copy(
-        update={"samples": report(scores("real A"), scores("b", known_speakers=0.987))}
+        update={"samples": sample_report(scores("real A"), scores("b", known_speakers=0.987))}
     )
     text = results_markdown([first, second])
     assert "What they write: 300 texts under test titles, the first 1,000 characters of each" in text
     assert text.count("| real A |") == 1
-    real = "| real A | 0.60 | 10.2 | 0.09 % | 0.11 % | - | - | 0.180 | - | - | - | - | - | - |"
-    ours = "| films-bpe | 0.60 | 10.2 | 0.09 % | 0.11 % | - | - | 0.180 | 0.75 | 0.10 / 0.50 / 0.25 | 0.900 | 50 % | 0.40 | - |"
+    real = "| real A | 0.60 | 10.2 | 0.09 % | 0.11 % | - | 0.180 | - | - | - | - | - | - |"
+    ours = "| films-bpe | 0.60 | 10.2 | 0.09 % | 0.11 % | - | 0.180 | 0.75 | 0.10 / 0.50 / 0.25 | 0.900 | 50 % | 0.40 | - |"
     assert real in text and ours in text
     assert "| - | 98.7 % |" in text
+
+
+def test_texts_drawn_otherwise_have_a_table_of_their_own() -> None:
+    def drawn(**settings: Any) -> Evaluation:
+        return evaluation().model_copy(update={"samples": sample_report(scores("real A"), scores("b"), **settings)})
+
+    text = results_markdown([drawn(), drawn(guidance=1.5), drawn(best_of=8, top_p=0.5)])
+    for said in (
+        "; temperature 1.0, min-p 0.02, seed 0;",
+        "min-p 0.02, guidance 1.5, seed 0;",
+        "top-p 0.5, min-p 0.02, best-of 8, seed 0;",
+    ):
+        assert text.count(said) == 1
 
 
 def test_a_model_gone_on_with_tells_every_training() -> None:

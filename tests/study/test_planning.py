@@ -9,8 +9,9 @@ import torch
 
 from movieplotgpt.config import read_settings
 from movieplotgpt.errors import ConfigError, TrainingError
+from movieplotgpt.study import planning
 from movieplotgpt.study.planning import make_plan
-from movieplotgpt.study.results import Law, StudyResults, tokens_in_epoch
+from movieplotgpt.study.results import Law, StudyResults, StudyRow, tokens_in_epoch
 from movieplotgpt.study.scaling import TextLaw
 from movieplotgpt.text.prepare import prepare
 from movieplotgpt.text.token_files import PreparedCorpus
@@ -53,9 +54,11 @@ def test_a_text_that_will_be_memorised_is_said(films_toml: Path, corpus: Prepare
     assert f"your {kilobytes:.0f} kB are read 40 times" in warning and "memorised after about 12 epochs" in warning
 
 
-def test_a_study_says_what_to_expect(films_toml: Path, corpus: PreparedCorpus) -> None:
+def a_study(corpus: PreparedCorpus, parameters: int, characters: float) -> StudyResults:
+    run = {"size": "tiny", "tokenizer": "byte", "budget": "epochs", "amount": 2, "seed": 1, "tokens": 9, "epochs": 2}
+    run |= {"flops": 1, "minutes": 1, "bits_per_character": 3, "interval": None, "curve": ()}
     text = TextLaw(floor=0.8, interval=(0.7, 0.9), a=45, alpha=0.3, b=900, beta=0.4, largest_error=0.01, points=9)
-    study = StudyResults(
+    return StudyResults(
         name="films",
         source="plots.csv",
         corpus_hash=corpus.manifest.corpus_hash,
@@ -63,16 +66,35 @@ def test_a_study_says_what_to_expect(films_toml: Path, corpus: PreparedCorpus) -
         split="test",
         settings={},
         machine="cpu",
-        rows=(),
+        rows=(StudyRow.model_validate({**run, "parameters": parameters, "characters": characters}),),
         laws=(Law(tokenizer="byte", sizes={}, text=text),),
     )
+
+
+def test_a_study_says_what_to_expect(films_toml: Path, corpus: PreparedCorpus) -> None:
+    characters = corpus.manifest.splits["train"].characters
+    alone = make_plan(planned(films_toml, "training.epochs=2"), corpus)
+    assert alone.bits_per_character is None and "makes a study of a text" in (alone.unknown or "")
+    study = a_study(corpus, alone.parameters, 2.0 * characters)
     plan = make_plan(planned(films_toml, "training.epochs=2"), corpus, study)
-    characters = plan.epochs * corpus.manifest.splits["train"].characters
-    assert plan.bits_per_character == pytest.approx(text.bits(plan.parameters, characters)) and plan.off_by == 0.01
-    other = study.model_copy(update={"laws": (Law(tokenizer="char", sizes={}, text=text),)})
-    assert make_plan(planned(films_toml, "training.epochs=2"), corpus, other).bits_per_character is None
+    law = study.laws[0].text
+    assert law and plan.bits_per_character == pytest.approx(law.bits(plan.parameters, plan.epochs * characters))
+    assert (plan.off_by, plan.unknown) == (0.01, None)
+
+
+def test_a_study_does_not_speak_of_what_is_far_from_it(corpus: PreparedCorpus) -> None:
+    characters = corpus.manifest.splits["train"].characters
+    study = a_study(corpus, 1_000_000, 1.0 * characters)
+    unknown = planning._unknown
+    assert unknown(study, corpus, 2_000_000, 2.0) is None
+    assert "1.0 to 1.0 M parameters" in (unknown(study, corpus, 2_100_000, 1.0) or "")
+    assert "too far from them" in (unknown(study, corpus, 400_000, 1.0) or "")
+    assert "too far from them" in (unknown(study, corpus, 1_000_000, 2.1) or "")
+    assert "too far from them" in (unknown(a_study(corpus, 1_000_000, 9.0 * characters), corpus, 1_000_000, 4.1) or "")
+    other = study.model_copy(update={"laws": ()})
+    assert "has no law for byte (it tried byte)" in (unknown(other, corpus, 1_000_000, 1.0) or "")
     elsewhere = study.model_copy(update={"corpus_hash": "of another text"})
-    assert make_plan(planned(films_toml, "training.epochs=2"), corpus, elsewhere).bits_per_character is None
+    assert "is a study of another text, plots.csv" in (unknown(elsewhere, corpus, 1_000_000, 1.0) or "")
 
 
 def test_what_cannot_be_trained_cannot_be_planned(films_toml: Path, corpus: PreparedCorpus) -> None:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from movieplotgpt.study.results import Law, StudyResults, StudyRow, advice, laws, study_csv, study_markdown, tables
+from movieplotgpt.study.results import (
+    Law,
+    StudyResults,
+    StudyRow,
+    advice,
+    circumstances,
+    laws,
+    study_csv,
+    study_markdown,
+    tables,
+)
 from movieplotgpt.study.scaling import SizeLaw, TextLaw
 
 SIZES = {"tiny": 900_000, "mini": 2_400_000, "small": 5_100_000}
@@ -51,9 +61,13 @@ def test_the_best_is_advised_and_how_sure_that_is() -> None:
     seeds = [row("mini", "bpe-4096", bits, seed=k) for k, bits in enumerate((1.9, 1.91, 1.92), start=1)]
     (sentence,) = advice(study(*seeds, row("tiny", "bpe-4096", 1.66), row("tiny", "char", 1.97)))
     assert sentence == (
-        "at 1e+13 flops take tiny with bpe-4096: 1.660 bits per character; next mini with bpe-4096, 0.250 more (seeds of "
-        "one run differ by up to 0.020); it is the smallest size tried, so a smaller one may be better still"
+        "at 1e+13 flops take tiny with bpe-4096: 1.660 bits per character; next mini with bpe-4096, 0.250 more (one seed of "
+        "these; seeds of one run differ by up to 0.020); it is the smallest size tried, so a smaller one may be better still"
     )
+    few = study(*seeds).model_copy(update={"documents": 1, "missing": ("tiny-char-1e+13-flops-1",)})
+    assert advice(few)[-1].startswith("no more than 1 held-out text was scored")
+    assert "on 1 documents of the test split" in circumstances(few)
+    assert circumstances(few).endswith("of 4 runs these are missing: tiny-char-1e+13-flops-1")
     (alone,) = advice(study(row("tiny", "char", 1.97)))
     assert alone.endswith("(one seed each: what seeds alone make is not known here)")
     (between,) = advice(study(row("tiny", "char", 1.98), row("mini", "char", 1.97), row("small", "char", 2.0)))

@@ -120,7 +120,7 @@ def test_a_study_that_is_killed_trains_only_what_is_missing(
         assert row.minutes > 0 and row.epochs > 0 and row.curve
     assert [law.tokenizer for law in results.laws] == ["char", "bpe-300"]
     assert all(law.sizes == {} and law.text is None for law in results.laws)  # at an equal cost there is none
-    assert out.startswith("# study\n") and "- at 3e+10 flops take " in out
+    assert out.startswith("# out\n") and "- at 3e+10 flops take " in out
     assert len(list(Path("out/figures").glob("*.svg"))) == len(list(Path("out/figures").glob("*.png"))) == 4
     assert all(row.read_bits and row.by_heart is not None for row in results.rows)
     assert "| bits per character of text it has read | of that word for word |" in out

@@ -46,8 +46,15 @@ def test_a_text_is_studied_by_its_name_alone(
     assert "At 1.8e+10 flops each" in Path("results/results.html").read_text(encoding="utf-8")
     capsys.readouterr()
     kept = Path("results/studies/films/study.toml").read_bytes()
-    assert main(["compare", str(text), "--minutes", "9"]) == 0
+    assert main(["compare", str(text)]) == 0
     assert "2 of 2 runs are there already" in capsys.readouterr().err
+    assert main(["compare", str(text), "--minutes", "9"]) == 1
+    assert "holds a study of 1 minutes, not of 9; leave --minutes out" in capsys.readouterr().err
+    other = Path("elsewhere") / text.name
+    other.parent.mkdir()
+    other.write_text(text.read_text(encoding="utf-8") + "More.", encoding="utf-8")
+    assert main(["compare", str(other)]) == 1
+    assert "holds the study of another text than elsewhere/films.txt" in capsys.readouterr().err
     assert Path("results/studies/films/study.toml").read_bytes() == kept
 
 

@@ -42,8 +42,7 @@ def compare(
 
     if jobs < 1:
         raise ConfigError(f"--jobs is {jobs}; it has to be at least 1")
-    name = study.stem
-    out = out or Path("results") / "studies" / name
+    out = out or Path("results") / "studies" / study.stem
     if study.suffix == ".toml":
         if minutes is not None or title_column or text_column:
             raise ConfigError(f"--minutes and the columns are for a text or table; {study} says them itself")
@@ -51,7 +50,7 @@ def compare(
         if source:
             raise ConfigError(f"{study} is the text to study; leave --source out, or name a TOML before it")
         source = study
-        study = _suggested(study, out, 20 if minutes is None else minutes, title_column, text_column)
+        study = _suggested(study, out, minutes, title_column, text_column)
     planned = Study.read(study, out)
     with stage_bars() as progress:
         planned.prepare(source, progress)
@@ -59,7 +58,7 @@ def compare(
     failed = run_study(planned, jobs=jobs, say=lambda text: print(text, file=sys.stderr, flush=True))
     if len(failed) == len(planned.cells):
         raise TrainingError(failed[0])
-    results = read_results(planned, name)
+    results = read_results(planned, planned.out.name)
     write_study(results, planned.out)
     try:
         draw_study(results, planned.out / "figures")
@@ -79,17 +78,20 @@ def _end_as_interrupted() -> None:
             signal.signal(getattr(signal, name), signal.default_int_handler)
 
 
-def _suggested(text: Path, out: Path, minutes: float, title_column: str | None, text_column: str | None) -> Path:
+def _suggested(text: Path, out: Path, minutes: float | None, title_column: str | None, text_column: str | None) -> Path:
     """The study of a text, made once: what goes on later is the same study."""
     import sys
 
-    from movieplotgpt.study.suggesting import STUDY, suggest_study
+    from movieplotgpt.study.suggesting import STUDY, refuse_other, suggest_study
     from movieplotgpt.text.sources import TABLE_SUFFIXES, kind_suffix
 
     if (out / STUDY).exists():
+        refuse_other(text, out, minutes)
         return out / STUDY
     if kind_suffix(text) in TABLE_SUFFIXES and not text_column:
         raise ConfigError(f"{text} is a table; name its text with --text-column (and its titles with --title-column)")
-    path, reasons = suggest_study(text, out, minutes, title_column=title_column, text_column=text_column)
+    path, reasons = suggest_study(
+        text, out, 20 if minutes is None else minutes, title_column=title_column, text_column=text_column
+    )
     print(*reasons, sep="\n", file=sys.stderr)
     return path

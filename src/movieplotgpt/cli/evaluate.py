@@ -80,8 +80,12 @@ def evaluate(
             raise ConfigError(f"{name} is {value}; it has to be at least 1")
     if out:
         check_place(out)
+    place = choose_hardware(TrainingSettings(device=device)).device
+    judging = (
+        load_checkpoint(judge, device=place) if judge and samples else None
+    )  # that there is none is said before the work
     corpus = PreparedCorpus.load(data)
-    checkpoint = load_checkpoint(model, device=choose_hardware(TrainingSettings(device=device)).device)
+    checkpoint = load_checkpoint(model, device=place)
     checkpoint.model.compute_dtype = getattr(torch, precision)
     titles = "titles" in metrics and bool(checkpoint.format.header)
     with stage_bars() as progress:
@@ -105,7 +109,7 @@ def evaluate(
         if "memorisation" in metrics:
             by_heart = _where_possible("memorisation", partial(memorisation, checkpoint, corpus, **known))
         evaluation = describe(
-            Path(model).name,
+            _name(model),
             checkpoint,
             measured,
             _compressed(corpus, split, documents, **known) if "compressors" in metrics else (),
@@ -113,7 +117,7 @@ def evaluate(
             title_retrieval=told_apart,
             next_sentence=next_sentences,
             memorisation=by_heart,
-            samples=_sampled(Path(model).name, checkpoint, corpus, samples, judge, **known) if samples else None,
+            samples=_sampled(model, checkpoint, corpus, samples, judge, judging, **known) if samples else None,
         )
     if out:
         evaluation.write(out)
@@ -139,20 +143,27 @@ def _compressed(
     return [score for score in scores if score]
 
 
+def _name(model: str) -> str:
+    """What the tables call a model: of a run's best or last checkpoint the run's name."""
+    path = Path(model)
+    return path.parent.name if path.name in ("best", "last") and path.parent.name else path.name
+
+
 def _sampled(
-    name: str,
+    model: str,
     checkpoint: Checkpoint,
     corpus: PreparedCorpus,
     samples: int,
     judge: str | None,
+    judging: Checkpoint | None,
     **known: Any,
 ) -> SampleReport | None:
     from movieplotgpt.evaluation.samples import score_samples
-    from movieplotgpt.model.checkpoints import load_checkpoint
 
-    judging = load_checkpoint(judge, device=checkpoint.model.model.embed_tokens.weight.device) if judge else None
-    judge_name = Path(judge).name if judge else None
-    asked = partial(score_samples, name, checkpoint, corpus, samples=samples, judge=judging, judge_name=judge_name)
+    judge_name = _name(judge) if judge else None
+    asked = partial(
+        score_samples, _name(model), checkpoint, corpus, samples=samples, judge=judging, judge_name=judge_name
+    )
     return _where_possible("samples", partial(asked, **known))
 
 

@@ -86,7 +86,7 @@ def _show(plan: Plan, study: Path | None) -> None:
         "expected": f"{plan.bits_per_character:.2f} bits per character ({study}, which no run of it is off by more than "
         f"{plan.off_by:.3f})"
         if plan.bits_per_character is not None
-        else "not known: `movieplotgpt compare` makes a study of a text, and --study names it",
+        else f"not known: {plan.unknown}",
     }
     for name, value in rows.items():
         print(f"{name:<10}{value}")

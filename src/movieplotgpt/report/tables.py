@@ -23,7 +23,6 @@ SCORECARD = (
     "invented words",
     "repeated",
     "copied",
-    "longest copy",
     "similarity lift",
     "told from real",
     "title at 1 / 10 / masked 10",
@@ -105,7 +104,6 @@ def _sample_row(scores: SampleScores) -> tuple[str, ...]:
         _number(scores.invented, "{:.2%}"),
         _number(scores.repeated, "{:.2%}"),
         _number(scores.copied, "{:.2%}"),
-        _number(scores.longest_copy, "{:.0f}"),
         _number(scores.similarity_lift, "{:.3f}"),
         _number(scores.told_from_real, "{:.2f}"),
         f"{found.at_1:.2f} / {found.at_10:.2f} / {found.masked_at_10:.2f}" if found else "-",
@@ -170,12 +168,12 @@ def _in_pairs(evaluations: list[Evaluation]) -> Table | None:
 
 def _titles(evaluations: list[Evaluation]) -> Table | None:
     """The title lift looked at more closely: without the title's own words, and by the distance from the header."""
-    lifts = {one.model: lift for one in evaluations if (lift := one.likelihood.title_lift) and lift.by_distance}
+    lifts = [(one.model, lift) for one in evaluations if (lift := one.likelihood.title_lift) and lift.by_distance]
     if not lifts:
         return None
-    places = sorted({(at.begin, at.end) for lift in lifts.values() for at in lift.by_distance})
+    places = sorted({(at.begin, at.end) for _, lift in lifts for at in lift.by_distance})
     rows = []
-    for model, lift in lifts.items():
+    for model, lift in lifts:
         at = {(one.begin, one.end): f"{one.bits_per_character:.4f}" for one in lift.by_distance}
         masked = (f"{lift.words_masked:.4f}", show_interval(lift.words_masked_interval, 4))
         rows.append((model, *masked, *(at.get(place, "-") for place in places)))
@@ -186,12 +184,12 @@ def _titles(evaluations: list[Evaluation]) -> Table | None:
 
 def _told_apart(evaluations: list[Evaluation]) -> Table | None:
     """A column for each question and a row for each model that was asked."""
-    asked = {evaluation.model: show_shares(evaluation) for evaluation in evaluations}
-    questions = {name: chance for rows in asked.values() for name, _, _, chance in rows}
+    asked = [(evaluation.model, show_shares(evaluation)) for evaluation in evaluations]
+    questions = {name: chance for _, rows in asked for name, _, _, chance in rows}
     if not questions:
         return None
     rows = []
-    for model, shares in asked.items():
+    for model, shares in asked:
         cells = {name: f"{share} ({interval})" for name, share, interval, _ in shares}
         rows += [(model, *(cells.get(name, "-") for name in questions))] if cells else []
     return Table(("what it tells apart", *questions), (*rows, ("by chance", *questions.values())))
@@ -199,10 +197,10 @@ def _told_apart(evaluations: list[Evaluation]) -> Table | None:
 
 def _by_heart(evaluations: list[Evaluation]) -> Table | None:
     """Bits per character on text that was read in training, and on text that was not."""
-    found = {one.model: one.memorisation for one in evaluations if one.memorisation}
+    found = [(one.model, one.memorisation) for one in evaluations if one.memorisation]
     if not found:
         return None
-    rows = ((model, f"{heart.read_bits:.3f}", f"{heart.unread_bits:.3f}") for model, heart in found.items())
+    rows = ((model, f"{heart.read_bits:.3f}", f"{heart.unread_bits:.3f}") for model, heart in found)
     return Table(("bits per character", "text it has read", "text it has not"), tuple(rows))
 
 
@@ -211,10 +209,9 @@ def _samples(evaluations: list[Evaluation]) -> list[Table]:
     asked: dict[str, list[SampleReport]] = {}
     for one in evaluations:
         if report := one.samples:
-            drawn = report.sampling
             note = (
                 f"What they write: {report.rows[0].texts} texts under test titles, the first {report.characters_read:,} "
-                f"characters of each; temperature {drawn.temperature}, min-p {drawn.min_p}, seed {report.seed}; the judge "
+                f"characters of each; {_drawn(report)}, seed {report.seed}; the judge "
                 f"is {report.judge or 'none'}. Real A are the test texts of these titles, real B validation texts."
             )
             asked.setdefault(note, []).append(report)
@@ -223,6 +220,14 @@ def _samples(evaluations: list[Evaluation]) -> list[Table]:
         shared, written = reports[0].rows[:-1], [report.rows[-1] for report in reports]
         tables.append(Table(SCORECARD, tuple(map(_sample_row, (*shared, *written))), note))
     return tables
+
+
+def _drawn(report: SampleReport) -> str:
+    """All settings of the sampler that do something."""
+    settings = report.sampling.model_dump(exclude={"seed", "n"})
+    said = [f"{name.replace('_', '-')} {value}" for name, value in settings.items() if value not in (None, (), {})]
+    off = ("guidance 1.0", "dry-base 1.75")
+    return ", ".join([*(each for each in said if each not in off), *(["the fast decoder"] if report.fast else [])])
 
 
 def _row(evaluation: Evaluation) -> tuple[str, ...]:

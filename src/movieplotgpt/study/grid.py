@@ -20,7 +20,7 @@ from pydantic import Field, field_validator, model_validator
 from movieplotgpt.config import Settings, build_settings, override, read_toml
 from movieplotgpt.errors import ConfigError
 from movieplotgpt.model.sizes import SizeName
-from movieplotgpt.text.prepare import is_prepared, prepare
+from movieplotgpt.text.prepare import changed_settings, is_prepared, prepare
 from movieplotgpt.text.splits import Split
 from movieplotgpt.text.token_files import read_manifest
 from movieplotgpt.training.run import RunConfig, RunFolder
@@ -69,6 +69,8 @@ class StudySettings(Settings):
     set: tuple[str, ...] = Field((), description="Settings to change for all, as section.key=value.")
     split: Split = Field("test", description="The documents that are scored.")
     memorisation: bool = Field(False, description="Also ask what each model has learnt by heart.")
+    text: str | None = Field(None, description="The SHA-256 of the text a suggested study is of.")
+    minutes: float | None = Field(None, description="What a suggested study was to take in all.")
     grid: tuple[Grid, ...] = Field(min_length=1)
 
     @field_validator("set")
@@ -78,6 +80,11 @@ class StudySettings(Settings):
             if change.partition("=")[0].strip() in {f"training.{name}" for name in _LENGTHS}:
                 raise ValueError(f"a study says how long in its grids, not by {change!r}")
         return changes
+
+
+def exact(amount: float) -> str:
+    """An amount in few digits, but all that tell it from another."""
+    return f"{amount:g}" if float(f"{amount:g}") == amount else repr(amount)
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ class Cell:
     @property
     def name(self) -> str:
         """What its files are called."""
-        return f"{self.size}-{self.tokenizer}-{self.amount:g}-{self.budget}-{self.seed}"
+        return f"{self.size}-{self.tokenizer}-{exact(self.amount)}-{self.budget}-{self.seed}"
 
     @property
     def tokenizer_settings(self) -> dict[str, Any]:
@@ -181,5 +188,10 @@ class Study:
             if source is None:
                 if not folder.exists():
                     raise ConfigError(f"{folder} is not there; give the text with --source, and it is prepared")
+                if changed := changed_settings(config, folder):
+                    raise ConfigError(
+                        f"{folder} was prepared with another {', '.join(changed)}; give the text with --source, and it is "
+                        f"prepared anew"
+                    )
             elif not is_prepared(config, source, folder):
                 prepare(config, source, folder, progress)

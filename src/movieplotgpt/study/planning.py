@@ -17,8 +17,10 @@ from movieplotgpt.errors import ConfigError, MoviePlotGPTError, TrainingError
 from movieplotgpt.evaluation.likelihood import score_split
 from movieplotgpt.model.gpt import GPT
 from movieplotgpt.study.results import StudyResults
+from movieplotgpt.study.scaling import TextLaw
 from movieplotgpt.text.prepare import peak_memory
 from movieplotgpt.text.token_files import PreparedCorpus
+from movieplotgpt.text.tokenizers import Tokenizer
 from movieplotgpt.training.events import Started, StepDone
 from movieplotgpt.training.hardware import device_name
 from movieplotgpt.training.run import RunConfig, RunFolder
@@ -26,14 +28,16 @@ from movieplotgpt.training.sizing import MEMORISED_AFTER
 from movieplotgpt.training.trainer import train
 
 TIMED = 3  # steps, after one that compiles and one that settles
+BELIEVED = 2.0  # times the parameters and characters of a study's runs, its law is still believed
+FRESH = 4  # epochs, up to which text read again is nearly worth new text (arXiv 2305.16264)
 _SCORED = 20  # validation documents that are scored to see how long all take
 
 
 class Plan(BaseModel):
     """A training before it is done: times in seconds, memory in bytes.
 
-    ``minutes`` counts the first step, which compiles, and the evaluations. ``bits_per_character`` is None where no study
-    of this text, with this tokenizer, says anything.
+    ``minutes`` counts the first step, which compiles, and the evaluations. ``bits_per_character`` is None where the study
+    says nothing of this training, and ``unknown`` why.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -54,6 +58,7 @@ class Plan(BaseModel):
     memory: int
     bits_per_character: float | None
     off_by: float | None
+    unknown: str | None
     warnings: tuple[str, ...]
 
 
@@ -86,7 +91,8 @@ def make_plan(config: RunConfig, corpus: PreparedCorpus, study: StudyResults | N
     epoch = measured.windows * context_length
     steps = _steps(config, epoch / tokens_per_step, first, step, scoring)
     epochs = steps * tokens_per_step / epoch
-    bits, off_by = _expected(study, corpus, measured.parameters, epochs * counts.characters)
+    unknown = _unknown(study, corpus, measured.parameters, epochs)
+    law = None if unknown or study is None else _laws(study)[_name(corpus.tokenizer)]
     return Plan(
         size=config.model.size,
         parameters=measured.parameters,
@@ -102,8 +108,9 @@ def make_plan(config: RunConfig, corpus: PreparedCorpus, study: StudyResults | N
         epochs=epochs,
         minutes=(first + step * (steps - 1) + scoring * training.evaluations) / 60,
         memory=measured.memory,
-        bits_per_character=bits,
-        off_by=off_by,
+        bits_per_character=law.bits(measured.parameters, epochs * counts.characters) if law else None,
+        off_by=law.largest_error if law else None,
+        unknown=unknown,
         warnings=tuple(_warnings(epochs, counts.characters)),
     )
 
@@ -118,18 +125,42 @@ def _steps(config: RunConfig, steps_per_epoch: float, first: float, step: float,
     return max(1, 1 + int(seconds / step))
 
 
-def _expected(
-    study: StudyResults | None, corpus: PreparedCorpus, n_parameters: int, characters: float
-) -> tuple[float | None, float | None]:
-    tokenizer = corpus.tokenizer
-    name = f"{tokenizer.kind}-{tokenizer.vocab_size}" if tokenizer.kind == "bpe" else tokenizer.kind
-    laws = {}
-    if study and study.corpus_hash == corpus.manifest.corpus_hash:
-        laws = {law.tokenizer: law.text for law in study.laws}
-    law = laws.get(name)
-    if law is None:
-        return None, None
-    return law.bits(n_parameters, characters), law.largest_error
+def _name(tokenizer: Tokenizer) -> str:
+    """As a study names it."""
+    return f"bpe-{tokenizer.vocab_size}" if tokenizer.kind == "bpe" else tokenizer.kind
+
+
+def _laws(study: StudyResults) -> dict[str, TextLaw]:
+    return {law.tokenizer: law.text for law in study.laws if law.text}
+
+
+def _unknown(study: StudyResults | None, corpus: PreparedCorpus, n_parameters: int, epochs: float) -> str | None:
+    """Why the study does not tell the result of a training; None where it does.
+
+    Its law was fitted to text that was read once or less, and is believed up to twice what its runs had of each.
+    """
+    if study is None:
+        return "`movieplotgpt compare` makes a study of a text, and --study names it"
+    if study.corpus_hash != corpus.manifest.corpus_hash:
+        return f"{study.name} is a study of another text, {study.source}, or of the same prepared otherwise"
+    name = _name(corpus.tokenizer)
+    runs = [row for row in study.rows if row.tokenizer == name]
+    if name not in _laws(study):
+        tried = ", ".join(dict.fromkeys(row.tokenizer for row in study.rows))
+        return f"{study.name} has no law for {name} (it tried {tried}): that takes a size trained for three lengths or more"
+    characters = epochs * corpus.manifest.splits["train"].characters
+    smallest, largest = min(row.parameters for row in runs), max(row.parameters for row in runs)
+    longest = max(row.characters for row in runs)
+    if (
+        smallest / BELIEVED <= n_parameters <= BELIEVED * largest
+        and characters <= BELIEVED * longest
+        and epochs <= FRESH
+    ):
+        return None
+    return (
+        f"the runs of {study.name} have {smallest / 1e6:.1f} to {largest / 1e6:.1f} M parameters and read up to "
+        f"{longest / 1e6:.1f} M characters; this training is too far from them"
+    )
 
 
 def _warnings(epochs: float, characters: int) -> list[str]:

@@ -18,13 +18,14 @@ from movieplotgpt.errors import DataError, MissingExtraError
 from movieplotgpt.evaluation.intervals import Interval, show_interval
 from movieplotgpt.evaluation.record import read_evaluation
 from movieplotgpt.model.sizes import parameters, training_flops_per_token
-from movieplotgpt.study.grid import Cell, Study
+from movieplotgpt.study.grid import Cell, Study, exact
 from movieplotgpt.study.scaling import SizeLaw, TextLaw, fit_sizes, fit_text
 from movieplotgpt.text.token_files import PreparedCorpus
 from movieplotgpt.training.run import RunConfig
 from movieplotgpt.training.windows import TrainingWindows
 
 RESULTS = "study.json"
+FEW = 5  # held-out texts
 WORDS = ("size", "tokenizer", "bits per character, by seed", "interval of the first")  # columns that are no numbers
 COLUMNS = (*WORDS[:2], "parameters", *WORDS[2:], "epochs", "minutes")
 BY_HEART = ("bits per character of text it has read", "of that word for word", "characters word for word, of 100")
@@ -83,6 +84,8 @@ class StudyResults(BaseModel):
     machine: str
     rows: tuple[StudyRow, ...]
     laws: tuple[Law, ...]
+    documents: int | None = None
+    missing: tuple[str, ...] = ()
 
 
 def read_results(study: Study, name: str) -> StudyResults:
@@ -105,6 +108,8 @@ def read_results(study: Study, name: str) -> StudyResults:
         settings=study.settings.model_dump(mode="json"),
         machine=f"{likelihood.device}, threads {likelihood.threads}, torch {likelihood.torch}",
         rows=rows,
+        documents=likelihood.documents,
+        missing=tuple(cell.name for cell in study.cells if cell not in done),
         laws=tuple(_law(tokenizer, rows) for tokenizer in dict.fromkeys(row.tokenizer for row in rows)),
     )
 
@@ -158,9 +163,11 @@ def study_markdown(results: StudyResults) -> str:
 
 def circumstances(results: StudyResults) -> str:
     """What was scored, and where."""
+    documents = f"{results.documents:,} documents of " if results.documents else ""
+    runs = f"; of {len(results.rows) + len(results.missing)} runs these are missing: {', '.join(results.missing)}"
     return (
-        f"{results.source}, bits per character on the {results.split} split (`{results.split_hash[:16]}`); "
-        f"{results.machine}"
+        f"{results.source}, bits per character on {documents}the {results.split} split (`{results.split_hash[:16]}`); "
+        f"{results.machine}{runs if results.missing else ''}"
     )
 
 
@@ -176,7 +183,9 @@ def advice(results: StudyResults) -> list[str]:
             sentence += f"; next {other_size} with {other_tokenizer}, {second - best:.3f} more"
         spreads = [max(bits) - min(bits) for *_, bits in means if len(bits) > 1]
         if spreads:
-            sentence += f" (seeds of one run differ by up to {max(spreads):.3f})"
+            these = min(len(bits) for *_, bits in means[:2])
+            own = "" if these > 1 else "one seed of these; "
+            sentence += f" ({own}seeds of one run differ by up to {max(spreads):.3f})"
         else:
             sentence += " (one seed each: what seeds alone make is not known here)"
         ladder = sorted({row.size: row.parameters for row in rows}.items(), key=lambda item: item[1])
@@ -184,12 +193,17 @@ def advice(results: StudyResults) -> list[str]:
             end, other = ("smallest", "smaller") if size == ladder[0][0] else ("largest", "larger")
             sentence += f"; it is the {end} size tried, so a {other} one may be better still"
         sentences.append(sentence)
+    if results.documents is not None and results.documents < FEW:
+        sentences.append(
+            f"no more than {results.documents} held-out {'text was' if results.documents == 1 else 'texts were'} scored: "
+            "take a longer text, or one in more parts, before you believe small differences"
+        )
     return sentences
 
 
 def show_budget(row: StudyRow) -> str:
     """``1e+14 flops``, ``2 epochs``."""
-    return f"{row.amount:g} {row.budget}"
+    return f"{exact(row.amount)} {row.budget}"
 
 
 def _by_budget(rows: Sequence[StudyRow]) -> list[tuple[str, list[StudyRow]]]:

@@ -15,7 +15,7 @@ from threading import Lock
 from movieplotgpt.atomic import recover_folder
 from movieplotgpt.errors import TrainingError
 from movieplotgpt.model.sizes import training_flops_per_token
-from movieplotgpt.study.grid import Cell, Study
+from movieplotgpt.study.grid import Cell, Study, exact
 from movieplotgpt.text.token_files import PreparedCorpus
 from movieplotgpt.training.resuming import FOLDER as STATE_FOLDER
 from movieplotgpt.training.run import RunConfig, RunFolder
@@ -83,7 +83,7 @@ def _arguments(study: Study, cell: Cell, corpus: PreparedCorpus) -> Iterator[str
     if cell.budget == "flops":
         yield from ("--steps", str(steps_for(config, corpus, cell.amount)))
     else:
-        yield from (f"--{cell.budget}", f"{cell.amount:g}")
+        yield from (f"--{cell.budget}", exact(cell.amount))
 
 
 def steps_for(config: RunConfig, corpus: PreparedCorpus, flops: float) -> int:

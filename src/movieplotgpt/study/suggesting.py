@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from movieplotgpt import atomic
+from movieplotgpt.config import build_settings, read_toml
 from movieplotgpt.errors import ConfigError
 from movieplotgpt.model.sizes import SizeName
+from movieplotgpt.study.grid import StudySettings
+from movieplotgpt.text.sources import source_sha256
 from movieplotgpt.training.hardware import choose_hardware
 from movieplotgpt.training.quickstart import suggest
 from movieplotgpt.training.sizing import COMPILED, COMPILING_PAYS_FROM, training_speed
@@ -48,10 +51,28 @@ def suggest_study(text: Path, out: Path, minutes: float, **columns: str | None) 
     speed = training_speed(suggestion.config.training, context_length) * (COMPILED if compiled else 1)
     flops = float(f"{60 * each * speed:.1e}")
     atomic.write_text(out / CONFIG, "".join(f"{line}\n" for line in _toml(values)))
-    study = [f"config = {json.dumps(CONFIG)}", "", "[[grid]]", *_toml({**grid, "flops": [flops]})]
+    known = [f"config = {json.dumps(CONFIG)}", f"text = {json.dumps(source_sha256(text))}", f"minutes = {minutes!r}"]
+    study = [*known, "", "[[grid]]", *_toml({**grid, "flops": [flops]})]
     atomic.write_text(out / STUDY, "\n".join(study) + "\n")
     reason = f"sizes {', '.join(SIZES)} with char and {pairs}, {flops:.1e} floating-point operations each"
     return out / STUDY, (*suggestion.reasons, reason)
+
+
+def refuse_other(text: Path, out: Path, minutes: float | None) -> None:
+    """A study that goes on is of the same text, and of the same minutes where these are said.
+
+    Raises:
+        ConfigError: it is not.
+        DataError: the text cannot be read.
+    """
+    known = build_settings(StudySettings, read_toml(out / STUDY), where=str(out / STUDY))
+    if known.text not in (None, source_sha256(text)):
+        raise ConfigError(f"{out} holds the study of another text than {text}; name another folder with --out")
+    if None not in (minutes, known.minutes) and minutes != known.minutes:
+        raise ConfigError(
+            f"{out} holds a study of {known.minutes:g} minutes, not of {minutes:g}; leave --minutes out to go on with it, or "
+            f"name another folder with --out"
+        )
 
 
 def _toml(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -166,6 +166,16 @@ def is_prepared(settings: PrepareSettings, source: Path, out: Path) -> bool:
         return False
 
 
+def changed_settings(settings: PrepareSettings, out: Path) -> list[str]:
+    """The sections of ``settings`` that are others than those ``out`` was prepared with.
+
+    Raises:
+        DataError: the folder is no prepared corpus.
+    """
+    known = read_manifest(out).settings
+    return [name for name, asked in _dumped(settings).items() if known.get(name) != asked]
+
+
 def read_report(folder: Path) -> PrepareReport:
     """The report kept in a prepared folder.
 
