@@ -92,6 +92,20 @@ def test_without_a_text_it_is_asked_for(study_of: StudyOf, tmp_path: Path) -> No
         study.prepare(None)
 
 
+def test_text_that_was_prepared_otherwise_is_not_taken_for_this(
+    study_of: StudyOf, plots_csv: Path, tmp_path: Path
+) -> None:
+    grid = ('sizes = ["tiny"]', 'tokenizers = ["char"]', "flops = [1e9, 1.0000001e9]")
+    study = Study.read(study_of(*grid), tmp_path / "out")
+    assert len({cell.name for cell in study.cells}) == 2, "amounts that differ in their last digits are two runs"
+    study.prepare(plots_csv)
+    study.prepare(None)
+    config = study.config.read_text(encoding="utf-8")
+    study.config.write_text(config + "\n[split]\ntest = 0.3\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="char was prepared with another split; give the text with --source"):
+        Study.read(study_of(*grid), tmp_path / "out").prepare(None)
+
+
 @pytest.mark.slow
 def test_a_study_that_is_killed_trains_only_what_is_missing(
     study_of: StudyOf, plots_csv: Path, capsys: pytest.CaptureFixture[str]
