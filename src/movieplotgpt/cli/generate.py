@@ -62,7 +62,7 @@ def generate(
         data: The prepared corpus the model was trained on: what was copied is then known exactly, with both passages.
         check_copies: Tell which runs of the text stand in the training text, and in which film.
         show_probs: Colour each token by its surprise, in a terminal: the redder, the less likely it was.
-        fast: Write about three times as fast on a CPU, by int8 products: compiled once for a model's shape (about a minute)
+        fast: Write two to three times as fast on a CPU, by int8 products: compiled once for a model's shape (about a minute)
             and kept. The same seed then writes another text.
         stream: Print while writing; by default where stdout is a terminal.
         json: Print JSON: plots, seeds, why each ended, what was changed in the prompt.

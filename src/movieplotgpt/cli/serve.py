@@ -44,7 +44,7 @@ def serve(
         model: Published names, model folders or runs; the first is the one that is meant where a request names none.
         host: The address to listen at; 0.0.0.0 is every one this machine has.
         port: The port; 0 takes a free one.
-        fast: Write about three times as fast on a CPU, by int8 products: compiled once for a model's shape (about a minute)
+        fast: Write two to three times as fast on a CPU, by int8 products: compiled once for a model's shape (about a minute)
             and kept. A seed then writes another text than without, and in a crowd perhaps another one than alone.
         data: The prepared corpus the models were trained on: what was copied is then known exactly.
         api_key_env: The environment variable that holds the key which clients must send.

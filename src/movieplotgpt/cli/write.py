@@ -53,7 +53,7 @@ def write(
         model: A published name, a model folder or a run.
         sampling: How the next token is chosen, and when the text ends.
         data: The prepared corpus the model was trained on: what was copied is then known exactly.
-        fast: Write about three times as fast on a CPU, by int8 products: compiled once for a model's shape (about a minute)
+        fast: Write two to three times as fast on a CPU, by int8 products: compiled once for a model's shape (about a minute)
             and kept. The same seed then writes another text.
         history: Where the lines you typed are kept for the next time (default: your state folder).
     """
