@@ -25,9 +25,11 @@ def test_sizes_tokenizers_and_cost_are_chosen(text: Path, monkeypatch: pytest.Mo
     path, reasons = suggesting.suggest_study(text, Path("out"), 20)
     cells = Study.read(path, Path("out")).cells
     assert {cell.size for cell in cells} == {"tiny", "mini", "small"}
-    assert {cell.tokenizer for cell in cells} == {"char", "bpe-512"} and len(cells) == 6
-    (flops,) = {cell.amount for cell in cells}
-    assert flops == pytest.approx(0.6 * 20 * 60 * 1e11 / 6, rel=0.05)  # two minutes a run: compiling does not pay
+    assert {cell.tokenizer for cell in cells} == {"char", "bpe-512"} and len(cells) == 9
+    flops = max(cell.amount for cell in cells)
+    shorter = sorted((cell.size, cell.tokenizer, cell.amount / flops) for cell in cells if cell.amount < flops)
+    assert shorter == [("mini", "bpe-512", 0.5), ("tiny", "bpe-512", 0.25), ("tiny", "bpe-512", 0.5)]
+    assert flops == pytest.approx(0.55 * 20 * 60 * 1e11 / 7.25, rel=0.05)  # under two minutes: compiling does not pay
     assert f"{flops:.1e} floating-point operations each" in reasons[-1]
 
 
@@ -36,18 +38,19 @@ def test_a_text_is_studied_by_its_name_alone(
     text: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(suggesting, "SIZES", ("tiny",))
+    monkeypatch.setattr(suggesting, "SHORTER", ((("tiny",), 0.5),))
     monkeypatch.setattr(suggesting, "training_speed", lambda *_: 1e9)
     assert main(["compare", str(text), "--minutes", "1"]) == 0
     out, err = capsys.readouterr()
-    assert "# films\n" in out and "- at 1.8e+10 flops take tiny with " in out and "2 of 2" in err
-    assert len(load_results(Path("results/studies/films/study.json")).rows) == 2
+    assert "# films\n" in out and "- at 1.3e+10 flops take tiny with " in out and "3 of 3" in err
+    assert len(load_results(Path("results/studies/films/study.json")).rows) == 3
     assert main(["report"]) == 0
     assert "## Study: films\n" in Path("results/RESULTS.md").read_text(encoding="utf-8")
-    assert "At 1.8e+10 flops each" in Path("results/results.html").read_text(encoding="utf-8")
+    assert "At 1.3e+10 flops each" in Path("results/results.html").read_text(encoding="utf-8")
     capsys.readouterr()
     kept = Path("results/studies/films/study.toml").read_bytes()
     assert main(["compare", str(text)]) == 0
-    assert "2 of 2 runs are there already" in capsys.readouterr().err
+    assert "3 of 3 runs are there already" in capsys.readouterr().err
     assert main(["compare", str(text), "--minutes", "9"]) == 1
     assert "holds a study of 1 minutes, not of 9; leave --minutes out" in capsys.readouterr().err
     other = Path("elsewhere") / text.name

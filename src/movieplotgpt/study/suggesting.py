@@ -20,13 +20,15 @@ from movieplotgpt.training.sizing import COMPILED, COMPILING_PAYS_FROM, training
 STUDY, CONFIG = "study.toml", "config.toml"
 SIZES: tuple[SizeName, ...] = ("tiny", "mini", "small")
 TOKENS_PER_STEP = 2048  # a small text has few tokens for its many steps
-_SHARE = 0.6  # of the minutes that is spent in steps: the rest starts processes, compiles, evaluates
+SHORTER = ((("tiny", "mini"), 0.5), (("tiny",), 0.25))  # with byte pairs, of the cost: a law takes several lengths
+_SHARE = 0.55  # of the minutes that is spent in steps: the rest starts processes, compiles, evaluates
 
 
 def suggest_study(text: Path, out: Path, minutes: float, **columns: str | None) -> tuple[Path, tuple[str, ...]]:
     """Write a study of ``text``, and the settings its runs share, into ``out``; returns its TOML, and what was chosen.
 
-    Three sizes with characters and with byte pairs, at the same cost each, in about so many minutes together.
+    Three sizes with characters and with byte pairs, at the same cost each, and the smaller ones for less, so that a law can
+    be fitted; in about so many minutes together.
 
     Raises:
         ConfigError: the minutes are not above 0.
@@ -39,7 +41,7 @@ def suggest_study(text: Path, out: Path, minutes: float, **columns: str | None) 
     values = suggestion.config.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     tokenizer, context_length = values.pop("tokenizer"), values["model"]["context_length"]
     values["model"] = {"context_length": context_length}
-    each = _SHARE * minutes / (2 * len(SIZES))
+    each = _SHARE * minutes / (2 * len(SIZES) + sum(len(sizes) * share for sizes, share in SHORTER))
     compiled = choose_hardware(suggestion.config.training).compile and each >= COMPILING_PAYS_FROM
     values["training"] = {
         "tokens_per_step": TOKENS_PER_STEP,
@@ -52,9 +54,12 @@ def suggest_study(text: Path, out: Path, minutes: float, **columns: str | None) 
     flops = float(f"{60 * each * speed:.1e}")
     atomic.write_text(out / CONFIG, "".join(f"{line}\n" for line in _toml(values)))
     known = [f"config = {json.dumps(CONFIG)}", f"text = {json.dumps(source_sha256(text))}", f"minutes = {minutes!r}"]
-    study = [*known, "", "[[grid]]", *_toml({**grid, "flops": [flops]})]
+    grids = [grid | {"flops": [flops]}]
+    grids += [{"sizes": sizes, "tokenizers": [pairs], "flops": [share * flops]} for sizes, share in SHORTER]
+    study = [*known, *(line for grid in grids for line in ("", "[[grid]]", *_toml(grid)))]
     atomic.write_text(out / STUDY, "\n".join(study) + "\n")
-    reason = f"sizes {', '.join(SIZES)} with char and {pairs}, {flops:.1e} floating-point operations each"
+    reason = f"sizes {', '.join(SIZES)} with char and {pairs}, {flops:.1e} floating-point operations each, and "
+    reason += f"{pairs} for half and a quarter of that"
     return out / STUDY, (*suggestion.reasons, reason)
 
 
