@@ -177,10 +177,14 @@ def advice(results: StudyResults) -> list[str]:
     for budget, rows in _by_budget(results.rows):
         means = sorted((mean(bits), size, tokenizer, bits) for (size, tokenizer), bits in _cells(rows).items())
         best, size, tokenizer, _ = means[0]
+        if len(means) == 1:
+            sentences.append(
+                f"at {budget} {size} with {tokenizer}, the only one, stands at {best:.3f} bits per character"
+            )
+            continue
         sentence = f"at {budget} take {size} with {tokenizer}: {best:.3f} bits per character"
-        if len(means) > 1:
-            second, other_size, other_tokenizer, _ = means[1]
-            sentence += f"; next {other_size} with {other_tokenizer}, {second - best:.3f} more"
+        second, other_size, other_tokenizer, _ = means[1]
+        sentence += f"; next {other_size} with {other_tokenizer}, {second - best:.3f} more"
         spreads = [max(bits) - min(bits) for *_, bits in means if len(bits) > 1]
         if spreads:
             these = min(len(bits) for *_, bits in means[:2])
@@ -203,7 +207,7 @@ def advice(results: StudyResults) -> list[str]:
 
 def show_budget(row: StudyRow) -> str:
     """``1e+14 flops``, ``2 epochs``."""
-    return f"{exact(row.amount)} {row.budget}"
+    return f"{exact(row.amount)} {row.budget if row.amount != 1 else row.budget.removesuffix('s')}"
 
 
 def _by_budget(rows: Sequence[StudyRow]) -> list[tuple[str, list[StudyRow]]]:
@@ -249,11 +253,13 @@ def laws(results: StudyResults) -> list[str]:
 
 
 def _law_lines(law: Law) -> list[str]:
-    lines = [
-        f"{law.tokenizer}, {budget}: {size.floor:.3f} + {size.scale:.3g} / parameters^{size.exponent:.2f} (95 % of the "
-        f"first number: {show_interval(size.interval)}; no run is off by more than {size.largest_error:.3f})"
-        for budget, size in law.sizes.items()
-    ]
+    lines = []
+    for budget, size in law.sizes.items():
+        sure = f"95 % of the first number: {show_interval(size.interval)}; no run is off by more than {size.largest_error:.3f}"
+        if size.interval is None:
+            sure = "three runs make three numbers: how far off it is nobody knows"
+        power = f"{size.floor:.3f} + {size.scale:.3g} / parameters^{size.exponent:.2f}"
+        lines.append(f"{law.tokenizer}, {budget}: {power} ({sure})")
     if text := law.text:
         lines.append(
             f"{law.tokenizer}, all {text.points} runs: {text.floor:.3f} + {text.a:.3g} / parameters^{text.alpha:.2f} + "
