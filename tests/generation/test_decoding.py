@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from movieplotgpt.generation.decoding import Batch, write
-from movieplotgpt.generation.guidance import header_without_title
+from movieplotgpt.generation.guidance import bare_header
 from movieplotgpt.generation.prompts import PromptForm
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.generation.writing import Writing
@@ -46,7 +46,7 @@ def writing(checkpoint: Checkpoint, seed: int, *, title: str = "Ada", begin: str
     prompt = PromptForm(checkpoint).from_title(title, begin=begin)
     config = SamplingConfig(**{"seed": seed, "guidance": 1.0, "max_tokens": 20, **settings})
     guidance = config.guidance or 1.0
-    without = header_without_title(checkpoint, prompt) if guidance > 1 else None
+    without = bare_header(checkpoint) if guidance > 1 else None
     return Writing(prompt, checkpoint.tokenizer, 64, config, seed=seed, without_title=without)
 
 

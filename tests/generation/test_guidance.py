@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from movieplotgpt.errors import ConfigError, PromptError
 from movieplotgpt.generation.generator import PlotGenerator
-from movieplotgpt.generation.guidance import best, guide, header_without_title
+from movieplotgpt.generation.guidance import best, guide
 from movieplotgpt.generation.sampling import PLAUSIBLE, History, choose
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.generation.writing import Writing
@@ -164,10 +164,16 @@ def test_sound_is_what_ended_and_says_known_words(generator: PlotGenerator) -> N
     assert generator._soundness(replace(ended, begun="The")) == 1
 
 
-def test_hints_are_no_part_of_what_the_title_changes(tiny_checkpoint: Callable[..., Checkpoint]) -> None:
+def test_a_text_is_held_to_its_hints_as_well(tiny_checkpoint: Callable[..., Checkpoint]) -> None:
     checkpoint = replace(tiny_checkpoint(hints=("Decade",)), info={"settings": {"windows": {"no_title": 0.1}}})
-    prompt = PlotGenerator(checkpoint).form.from_title("Mars", {"Decade": "1970s"})
-    assert header_without_title(checkpoint, prompt) == "Decade: 1970s\n" + checkpoint.format.sentence("")
+    generator = PlotGenerator(checkpoint)
+    for title, hints in (("Mars", {}), ("", {"Decade": "1970s"}), ("Mars", {"Decade": "1970s"})):
+        [request] = generator.requests(title, hints=hints, seed=1)
+        assert (
+            generator.writing(request).headers[1]
+            == checkpoint.tokenizer.encode(checkpoint.format.sentence("")).tolist()
+        )
+    assert generator.writing(generator.requests("", seed=1)[0]).readings == 1
 
 
 @pytest.mark.parametrize("settings", [{"guidance": 1.5}, {"best_of": 4}])

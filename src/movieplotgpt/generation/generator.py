@@ -15,7 +15,7 @@ from movieplotgpt.config import build_settings
 from movieplotgpt.errors import DataError, PromptError
 from movieplotgpt.generation.copying import copy_index
 from movieplotgpt.generation.decoding import write
-from movieplotgpt.generation.guidance import USUAL, best, header_without_title, knows_no_title
+from movieplotgpt.generation.guidance import USUAL, bare_header, best, knows_no_title
 from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
 from movieplotgpt.generation.prompts import Prompt, PromptForm
 from movieplotgpt.generation.sampling import Chosen, fresh_seed
@@ -162,7 +162,7 @@ class PlotGenerator:
         requests = [PlotRequest(prompt, config, seed + i) for i, prompt in enumerate(each)]
         for request in requests[:: config.n]:
             if request.compared:
-                header_without_title(self.checkpoint, request.prompt)  # there is none: said before anything is written
+                bare_header(self.checkpoint)  # there is none: said before anything is written
         return requests
 
     def settled(
@@ -218,7 +218,7 @@ class PlotGenerator:
             self.checkpoint.model.config.context_length,
             request.config,
             seed=request.drawn_by,
-            without_title=header_without_title(self.checkpoint, request.prompt) if request.compared else None,
+            without_title=bare_header(self.checkpoint) if request.compared else None,
             copies=self.copies if request.config.avoid_copies is not None else None,
         )
 

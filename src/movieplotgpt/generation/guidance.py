@@ -1,7 +1,7 @@
 """Two ways to hold a small model to its title: guidance while it writes, and the best of several afterwards.
 
-Both ask what the title changes: the same text is read behind its header and behind the same sentence with an empty title,
-which training has in a tenth of its windows. Shapes: B batch, V vocabulary.
+Both ask what the title and the hints change: the same text is read behind its header and behind the sentence with an empty
+title and no hint, which training has in a twentieth of its windows. Shapes: B batch, V vocabulary.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from movieplotgpt.errors import PromptError
-from movieplotgpt.generation.prompts import Prompt
 from movieplotgpt.model.checkpoints import Checkpoint
 
 USUAL = 1.5  # where nobody says, and the model was trained for it (results/LOG.md)
@@ -34,8 +33,8 @@ def knows_no_title(checkpoint: Checkpoint) -> bool:
     return bool(checkpoint.format.header and windows.get("no_title"))
 
 
-def header_without_title(checkpoint: Checkpoint, prompt: Prompt) -> str:
-    """The header that guidance and the best of several compare with: the same hints, and an empty title.
+def bare_header(checkpoint: Checkpoint) -> str:
+    """The header that guidance and the best of several compare with: an empty title, and no hint.
 
     Raises:
         PromptError: the model was not trained on it.
@@ -45,8 +44,7 @@ def header_without_title(checkpoint: Checkpoint, prompt: Prompt) -> str:
             "this model was trained without the empty title (windows.no_title), which guidance and best-of compare with; "
             "leave them out"
         )
-    sentence = checkpoint.format.sentence
-    return prompt.header.removesuffix(sentence(prompt.title)) + sentence("")
+    return checkpoint.format.sentence("")
 
 
 def best(gains: Sequence[float], soundness: Sequence[int]) -> int:

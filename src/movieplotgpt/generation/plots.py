@@ -27,8 +27,8 @@ class Plot:
     what it wrote, without the end token. ``finish_reason`` is "stop" where the text ended, by itself or before a stop
     string, "length" where it was cut at ``max_tokens``, "unmet" where a wish was not met, which ``unmet`` names,
     "stopped" where a stream was. ``changes`` says what was changed in the prompt: ``é→e``; ``begun`` is the text's begin
-    that the prompt gave. ``title_gain`` is by how many nats a token the title made the text likelier, where it was read
-    without one, too. ``probabilities`` holds each token that was written, where ``logprobs`` asked for them.
+    that the prompt gave. ``title_gain`` is by how many nats a token title and hints made the text likelier, where it was
+    read without them, too. ``probabilities`` holds each token that was written, where ``logprobs`` asked for them.
     """
 
     title: str
@@ -64,14 +64,18 @@ class PlotRequest:
         return (self.seed, self.rank) if self.rank else self.seed
 
     @property
+    def _wished(self) -> bool:
+        return bool(self.prompt.title or self.prompt.hints)
+
+    @property
     def candidates(self) -> int:
-        """How many texts to choose from; without a title there is nothing to choose by."""
-        return self.config.best_of or 1 if self.prompt.title else 1
+        """How many texts to choose from; without a title and hints there is nothing to choose by."""
+        return self.config.best_of or 1 if self._wished else 1
 
     @property
     def compared(self) -> bool:
-        """Whether it is read without its title, too: to be guided, or to know the best."""
-        return bool(self.prompt.title) and ((self.config.guidance or 1) > 1 or self.candidates > 1)
+        """Whether it is read without its title and hints, too: to be guided, or to know the best."""
+        return self._wished and ((self.config.guidance or 1) > 1 or self.candidates > 1)
 
     @property
     def readings(self) -> int:

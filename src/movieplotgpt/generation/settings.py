@@ -66,11 +66,13 @@ class SamplingConfig(Settings):
         None,
         ge=1,
         le=10,
-        description="How far to move from what no title would say: 1 is not at all, above twice the work; "
+        description="How far to move from what neither title nor hint would say: 1 is not at all, above twice the work; "
         "none is 1.5, if the model was trained for it.",
     )
     best_of: int | None = Field(
-        None, ge=1, description="Write so many and keep the one that the title explains best. So many times the work."
+        None,
+        ge=1,
+        description="Write so many and keep the one that title and hints explain best. So many times the work.",
     )
     n: int = Field(1, ge=1, description="Plots for each title; plot i has the seed plus i.")
 
