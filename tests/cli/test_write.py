@@ -217,7 +217,10 @@ def test_what_nobody_saw_does_not_replace_the_plot(
 def test_a_line_outlives_the_terminal(generator: PlotGenerator, tmp_path: Path) -> None:
     ours, theirs = pytest.importorskip("pty").openpty()
     command = [sys.executable, "-m", "movieplotgpt", "write", "model", "--history", "lines", "--max-tokens", "3"]
-    child = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    heed = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)  # what nohup started ignores it
+    child = subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, preexec_fn=heed
+    )
     os.close(theirs)
     try:
         _read_until(ours, rb"> \Z")

@@ -184,7 +184,9 @@ def test_a_run_that_fails_keeps_no_other_from_being_told(
     assert main(["compare", str(path), "--out", "out"]) == 1
     out, err = capsys.readouterr()
     assert f"{study.cells[0].name} failed" in err and "goes on with what is missing" in err
-    assert "- at 1e+09 flops take tiny with char" in out and len(load_results(Path("out/study.json")).rows) == 1
+    assert (
+        "- at 1e+09 flops tiny with char, the only one" in out and len(load_results(Path("out/study.json")).rows) == 1
+    )
 
 
 @pytest.mark.slow
