@@ -128,16 +128,22 @@ def test_what_is_wrong_is_said_and_the_talk_goes_on(talk: Talk) -> None:
     assert out.count("Type a title") == 2 and "not read" not in out
 
 
-@pytest.mark.slow
-def test_in_a_terminal_ctrl_c_stops_the_plot_and_lines_are_remembered(generator: PlotGenerator, tmp_path: Path) -> None:
+def _in_a_terminal(heeded: signal.Signals, *flags: str) -> tuple[int, subprocess.Popen[bytes]]:
+    """A conversation in a terminal, and our end of it; a signal that is ignored in the background or under nohup is heeded."""
     ours, theirs = pytest.importorskip("pty").openpty()
-    command = [sys.executable, "-m", "movieplotgpt", "write", "model", "--history", "lines"]
-    command += ["--max-tokens", "100000", "--min-tokens", "100000"]  # it does not end before it is stopped
-    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what runs in the background may ignore it
+    command = [sys.executable, "-m", "movieplotgpt", "write", "model", "--history", "lines", *flags]
+    heed = partial(signal.signal, heeded, signal.SIG_DFL)
     child = subprocess.Popen(
         command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, preexec_fn=heed
     )
     os.close(theirs)
+    return ours, child
+
+
+@pytest.mark.slow
+def test_in_a_terminal_ctrl_c_stops_the_plot_and_lines_are_remembered(generator: PlotGenerator, tmp_path: Path) -> None:
+    endless = ("--max-tokens", "100000", "--min-tokens", "100000")  # it does not end before it is stopped
+    ours, child = _in_a_terminal(signal.SIGINT, *endless)
     try:
         _read_until(ours, rb"> \Z")
         os.write(ours, b"Mars, Texas\n")
@@ -215,13 +221,7 @@ def test_what_nobody_saw_does_not_replace_the_plot(
 
 @pytest.mark.slow
 def test_a_line_outlives_the_terminal(generator: PlotGenerator, tmp_path: Path) -> None:
-    ours, theirs = pytest.importorskip("pty").openpty()
-    command = [sys.executable, "-m", "movieplotgpt", "write", "model", "--history", "lines", "--max-tokens", "3"]
-    heed = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)  # what nohup started ignores it
-    child = subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, preexec_fn=heed
-    )
-    os.close(theirs)
+    ours, child = _in_a_terminal(signal.SIGHUP, "--max-tokens", "3")
     try:
         _read_until(ours, rb"> \Z")
         os.write(ours, b"Mars, Texas\n")

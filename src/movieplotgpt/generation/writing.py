@@ -145,7 +145,7 @@ class Writing:
 
     def _another_word(self) -> frozenset[int]:
         """The tokens that would make another word of a wish which has just come up: Paris, Parisian."""
-        written = self._begun + self._written
+        written = self._begun + self._written if self._wishes else ""
         for wish in self._wishes:
             just = re.search(rf"(?<!\w){re.escape(wish)}(s|es)?\Z", written, re.IGNORECASE)
             if just and not _mentions(written[: just.start()], wish):
