@@ -57,7 +57,17 @@ def test_a_text_that_will_be_memorised_is_said(films_toml: Path, corpus: Prepare
 def a_study(corpus: PreparedCorpus, parameters: int, characters: float) -> StudyResults:
     run = {"size": "tiny", "tokenizer": "byte", "budget": "epochs", "amount": 2, "seed": 1, "tokens": 9, "epochs": 2}
     run |= {"flops": 1, "minutes": 1, "bits_per_character": 3, "interval": None, "curve": ()}
-    text = TextLaw(floor=0.8, interval=(0.7, 0.9), a=45, alpha=0.3, b=900, beta=0.4, largest_error=0.01, points=9)
+    text = TextLaw(
+        floor=0.8,
+        interval=(0.7, 0.9),
+        a=45,
+        alpha=0.3,
+        b=900,
+        beta=0.4,
+        largest_error=0.005,
+        foretold_error=0.01,
+        points=9,
+    )
     return StudyResults(
         name="films",
         source="plots.csv",

@@ -40,7 +40,7 @@ def test_sizes_that_do_not_help_have_a_flat_law() -> None:
 def test_the_law_of_sizes_and_text_is_found_again() -> None:
     points = [(n, d, 0.7 + 45 / n**0.32 + 900 / d**0.42) for n in SIZES[:4] for d in (2e6, 8e6, 3e7, 1e8)]
     law = fit_text([n for n, _, _ in points], [d for _, d, _ in points], [bits for *_, bits in points])
-    assert law.points == 16 and law.largest_error < 0.005
+    assert law.points == 16 and law.largest_error < 0.005 and law.foretold_error < 0.005
     assert law.interval[0] <= law.floor <= law.interval[1] and law.interval[1] - law.interval[0] < 0.1
     assert law.bits(12.2e6, 2e8) == pytest.approx(0.7 + 45 / 12.2e6**0.32 + 900 / 2e8**0.42, abs=0.02)
 
@@ -51,6 +51,13 @@ def test_noise_widens_the_interval_of_sizes_and_text() -> None:
     noisy = [0.7 + 45 / n**0.32 + 900 / d**0.42 + rng.normal(0, 0.02) for n, d in points]
     law = fit_text([n for n, _ in points], [d for _, d in points], noisy)
     assert law.interval[0] < 0.7 < law.interval[1] and law.interval[1] - law.interval[0] > 0.1
+
+
+def test_a_run_that_the_others_do_not_foretell_is_told() -> None:
+    points = [(n, d, 0.7 + 45 / n**0.32 + 900 / d**0.42) for n in SIZES[:3] for d in (2e6, 8e6, 3e7)]
+    points[-1] = (*points[-1][:2], points[-1][2] + 0.1)
+    law = fit_text([n for n, _, _ in points], [d for _, d, _ in points], [bits for *_, bits in points])
+    assert law.largest_error < 0.09 < 0.1 <= law.foretold_error + 0.001  # the fit bends towards the run it knows
 
 
 def test_too_few_points_are_said() -> None:

@@ -36,8 +36,9 @@ _SCORED = 20  # validation documents that are scored to see how long all take
 class Plan(BaseModel):
     """A training before it is done: times in seconds, memory in bytes.
 
-    ``minutes`` counts the first step, which compiles, and the evaluations. ``bits_per_character`` is None where the study
-    says nothing of this training, and ``unknown`` why.
+    ``minutes`` counts the first step, which compiles, and the evaluations. ``off_by`` is what the study's law was off by when it
+    foretold a run from the others. ``bits_per_character`` is None where the study says nothing of this training, and
+    ``unknown`` why.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -109,7 +110,7 @@ def make_plan(config: RunConfig, corpus: PreparedCorpus, study: StudyResults | N
         minutes=(first + step * (steps - 1) + scoring * training.evaluations) / 60,
         memory=measured.memory,
         bits_per_character=law.bits(measured.parameters, epochs * counts.characters) if law else None,
-        off_by=law.largest_error if law else None,
+        off_by=law.foretold_error if law else None,
         unknown=unknown,
         warnings=tuple(_warnings(epochs, counts.characters)),
     )

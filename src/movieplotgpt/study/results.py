@@ -264,7 +264,7 @@ def _law_lines(law: Law) -> list[str]:
         lines.append(
             f"{law.tokenizer}, all {text.points} runs: {text.floor:.3f} + {text.a:.3g} / parameters^{text.alpha:.2f} + "
             f"{text.b:.3g} / characters^{text.beta:.2f} (95 % of the first number: {show_interval(text.interval)}; no run is "
-            f"off by more than {text.largest_error:.3f})"
+            f"off by more than {text.largest_error:.3f}, nor by more than {text.foretold_error:.3f} when the others foretell it)"
         )
     return lines
 
