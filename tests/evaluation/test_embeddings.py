@@ -38,8 +38,10 @@ def texts() -> list[str]:
 
 
 def test_sentences_of_one_text_belong_together(encode: Encoder, texts: list[str]) -> None:
-    real, shuffled = similarity_lift(encode, texts), similarity_lift(encode, shuffled_sentences(texts))
-    assert real > 0.1 > 0.07 > abs(shuffled)
+    real, shuffled = (similarity_lift(encode, each) for each in (texts, shuffled_sentences(texts)))
+    assert real.value > 0.1 > 0.07 > abs(shuffled.value)
+    low, high = real.interval() or (0, 0)
+    assert 0.07 < low < real.value < high
 
 
 def test_the_lift_is_that_of_all_pairs(encode: Encoder, texts: list[str]) -> None:
@@ -50,7 +52,7 @@ def test_the_lift_is_that_of_all_pairs(encode: Encoder, texts: list[str]) -> Non
     near: dict[bool, list[float]] = {same: [] for same in (True, False)}
     for i, j in pairs:
         near[sentences[i][0] == sentences[j][0]].append(float(vectors[i] @ vectors[j]))
-    assert similarity_lift(encode, some) == pytest.approx(np.mean(near[True]) - np.mean(near[False]), abs=1e-5)
+    assert similarity_lift(encode, some).value == pytest.approx(np.mean(near[True]) - np.mean(near[False]), abs=1e-5)
 
 
 def test_other_texts_are_told_from_real_ones_and_the_same_are_not(encode: Encoder, texts: list[str]) -> None:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from movieplotgpt.evaluation.intervals import bootstrap_interval, share_interval
+from movieplotgpt.evaluation.intervals import Tally, bootstrap_interval, share_interval
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
@@ -27,6 +27,14 @@ def test_the_interval_of_equal_documents_is_a_point_and_of_one_none() -> None:
     interval = bootstrap_interval(nats, characters)
     assert interval == pytest.approx((7 / 5 / math.log(2),) * 2)
     assert bootstrap_interval(nats[:1], characters[:1]) is None
+
+
+def test_a_tally_is_the_sum_over_the_sum() -> None:
+    tally = Tally(np.array([1.0, 0, 3]), np.array([2.0, 4, 4]))
+    assert tally.value == 0.4
+    low, high = tally.interval() or (0, 0)
+    assert low == 0 and high == 0.75, "of three draws all may be of the second, or of the third"
+    assert Tally(np.zeros(3), np.zeros(3)).value == 0 and Tally(np.ones(1), np.ones(1)).interval() is None
 
 
 @pytest.mark.parametrize(("share", "n"), [(0.0, 20), (0.05, 100), (0.5, 30), (1.0, 12)])

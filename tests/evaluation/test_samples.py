@@ -52,6 +52,18 @@ def test_every_row_is_scored(corpus_of: CorpusOf, untrained_on: UntrainedOn) -> 
     assert {scores.ended is None for scores in report.rows[:4]} == {True} and salad.ended is not None
     bits = [scores.judge_bits for scores in (real, shuffled, trigrams)]
     assert all(each and 3 < each < 9 for each in bits)
+    asked = {"names_that_return", "names_per_text", "invented", "repeated", "similarity_lift", "copied", "judge_bits"}
+    shares = {"at_1", "at_10", "masked_at_10", "told_from_real", "ended"}
+    assert {*salad.intervals} == asked | shares and {*real.intervals} == {*salad.intervals} - {
+        "told_from_real",
+        "ended",
+    }
+    for scores in report.rows:
+        values = scores.model_dump() | scores.titles.model_dump() if scores.titles else {}
+        assert all(
+            low <= values[name] + 1e-9 and values[name] <= high + 1e-9 for name, (low, high) in scores.intervals.items()
+        )
+    assert salad.intervals["names_per_text"][0] < salad.intervals["names_per_text"][1]
     assert all(done == total for done, total in told.values()) and "writing samples" in told
     assert report.judge == "deaf" and real.known_speakers is None
 
@@ -68,7 +80,8 @@ def test_a_dialogue_is_asked_for_its_speakers(office_csv: Path, tmp_path: Path, 
     report = score_samples("salad", untrained_on(corpus), corpus, samples=6)
     real, *_, salad = report.rows
     assert real.known_speakers == 1 and salad.known_speakers is not None and salad.known_speakers < 0.2
-    assert real.titles is None
+    assert real.titles is None and "at_1" not in real.intervals
+    assert salad.intervals["known_speakers"][1] < 0.5
 
 
 def test_too_few_documents_are_said(corpus_of: CorpusOf, untrained_on: UntrainedOn) -> None:

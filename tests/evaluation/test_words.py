@@ -22,10 +22,10 @@ def test_names_are_found_where_a_reader_sees_them() -> None:
     names = words.name_mentions(PLOT)
     assert names == ["Ottoline", "Quentin", "Marsh", "Quentin", "Ottoline", "Marsh", "Ottoline"]
     assert words.name_mentions("After the war. The end. Nobody knows.") == []
-    assert words.names_per_text([PLOT, "no name"]) == 1.5
-    assert words.share_of_names_that_return([PLOT]) == 1
-    assert words.share_of_names_that_return([f"{PLOT} Ines waits."]) == pytest.approx(7 / 8)
-    assert words.share_of_names_that_return([]) == words.names_per_text([]) == 0
+    assert words.names_per_text([PLOT, "no name"]).value == 1.5
+    assert words.names_that_return([PLOT]).value == 1
+    assert words.names_that_return([f"{PLOT} Ines waits."]).value == pytest.approx(7 / 8)
+    assert words.names_that_return([]).value == words.names_per_text([]).value == 0
 
 
 def test_words_that_english_lacks() -> None:
@@ -36,9 +36,9 @@ def test_words_that_english_lacks() -> None:
 
 def test_loops_are_found() -> None:
     loop = "he finds the map and " * 5
-    assert words.repeated_spans([loop]) > 0.7
-    assert words.repeated_spans([PLOT]) == 0
-    assert words.repeated_spans(["too short"]) == words.repeated_spans([]) == 0
+    assert words.repeated_spans([loop]).value > 0.7
+    assert words.repeated_spans([PLOT]).value == 0
+    assert words.repeated_spans(["too short"]).value == words.repeated_spans([]).value == 0
 
 
 def test_labels_say_who_speaks() -> None:

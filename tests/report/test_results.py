@@ -291,7 +291,10 @@ def sample_report(*rows: SampleScores, **settings: Any) -> SampleReport:
 
 def test_samples_have_one_table_with_what_all_share_once() -> None:
     found = TitlesFound(at_1=0.1, at_10=0.5, masked_at_10=0.25, candidates=300)
-    own = scores("films-bpe", ended=0.5, told_from_real=0.75, titles=found, judge_bits=0.9, length_distance=0.4)
+    sure = {"invented": (0.0005, 0.0015), "at_10": (0.45, 0.55), "judge_bits": (0.88, 0.91)}
+    own = scores(
+        "films-bpe", intervals=sure, ended=0.5, told_from_real=0.75, titles=found, judge_bits=0.9, length_distance=0.4
+    )
     first = evaluation().model_copy(update={"samples": sample_report(scores("real A"), own)})
     second = evaluation("b", bits_per_character=1.5).model_copy(
         update={"samples": sample_report(scores("real A"), scores("b", known_speakers=0.987))}
@@ -300,7 +303,10 @@ def test_samples_have_one_table_with_what_all_share_once() -> None:
     assert "What they write: 300 texts under test titles, the first 1,000 characters of each" in text
     assert text.count("| real A |") == 1
     real = "| real A | 0.60 | 10.2 | 0.09 % | 0.11 % | - | 0.180 | - | - | - | - | - | - |"
-    ours = "| films-bpe | 0.60 | 10.2 | 0.09 % | 0.11 % | - | 0.180 | 0.75 | 0.10 / 0.50 / 0.25 | 0.900 | 50 % | 0.40 | - |"
+    ours = (
+        "| films-bpe | 0.60 | 10.2 | 0.09 ± 0.06 % | 0.11 % | - | 0.180 | 0.75 | 0.10 / 0.50 ± 0.05 / 0.25 | 0.900 ± 0.020 | "
+        "50 % | 0.40 | - |"
+    )
     assert real in text and ours in text
     assert "| - | 98.7 % |" in text
 

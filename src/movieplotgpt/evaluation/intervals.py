@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,13 +26,30 @@ def bootstrap_interval(nats: F64, n_characters: I64, *, resamples: int = RESAMPL
 
     The difference of two models' nats gives the interval of what one is better by, documents paired.
     """
-    n = len(nats)
-    if n < 2:
-        return None
-    rng = np.random.default_rng(seed)
-    rows = (rng.integers(n, size=n) for _ in range(resamples))
-    low, high = np.quantile([bits_per_character(nats[row], n_characters[row]) for row in rows], [0.025, 0.975])
-    return float(low), float(high)
+    return Tally(nats / math.log(2), n_characters.astype(float)).interval(resamples=resamples, seed=seed)
+
+
+class Tally(NamedTuple):
+    """What was counted in each text, and of how much: both of shape (texts,)."""
+
+    counted: F64
+    of: F64
+
+    @property
+    def value(self) -> float:
+        """The sum of what was counted over the sum of what it was counted of; 0 of nothing."""
+        return float(self.counted.sum() / (self.of.sum() or 1))
+
+    def interval(self, *, resamples: int = RESAMPLES, seed: int = 0) -> Interval | None:
+        """The middle 95 % of ``value`` when texts are drawn anew with replacement; None for fewer than two."""
+        n = len(self.counted)
+        if n < 2:
+            return None
+        rng = np.random.default_rng(seed)
+        rows = (rng.integers(n, size=n) for _ in range(resamples))
+        values = [Tally(self.counted[row], self.of[row]).value for row in rows]
+        low, high = np.quantile(values, [0.025, 0.975]).tolist()
+        return low, high
 
 
 def share_interval(share: float, n: int) -> Interval:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from movieplotgpt.evaluation import words
 from movieplotgpt.evaluation.embeddings import Encoder, own_title_ranks, similarity_lift, told_from_real
 from movieplotgpt.evaluation.floors import shuffled_sentences, trigram_texts
 from movieplotgpt.evaluation.held_out import Progress, draw_documents
-from movieplotgpt.evaluation.intervals import bits_per_character
+from movieplotgpt.evaluation.intervals import Interval, Tally, share_interval
 from movieplotgpt.generation.generator import TEXTS_AT_ONCE, PlotGenerator
 from movieplotgpt.generation.plots import Plot
 from movieplotgpt.generation.settings import SamplingConfig
@@ -53,7 +54,8 @@ class SampleScores(BaseModel):
     lower is loops, higher is salad; ``invented`` the share of lower-case words that neither English nor the training
     text knows; ``copied`` the share of characters in runs of 50 and more that stand in the training text, ``longest_copy``
     the mean over texts of the longest shared run (none is told under 31); ``known_speakers`` the share of lines whose
-    speaker the training text knows.
+    speaker the training text knows. ``intervals`` has the 95 % interval of each that is a sum over texts or a share of
+    them, by its name: texts drawn anew, or Wilson's.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -74,6 +76,7 @@ class SampleScores(BaseModel):
     judge_bits: float | None
     copied: float | None = None
     longest_copy: float | None = None
+    intervals: dict[str, Interval] = {}
 
 
 class Example(BaseModel):
@@ -219,38 +222,54 @@ class Scorecard:
         read, is_real, encode = _cut(texts.whole), texts is self._real, self._encode
         lengths, real_lengths = ([len(text) for text in each.whole] for each in (texts, self._real))
         copied = [self._copies.report(text) for text in read]
-        characters = sum(report.share * len(text) for report, text in zip(copied, read, strict=True))
+        titles = _titles_found(encode, texts.titles, read)
+        told = None if is_real else told_from_real(self._real_vectors, encode(read))
+        tallies = {
+            "names_that_return": words.names_that_return(read),
+            "names_per_text": words.names_per_text(read),
+            "invented": self._invented(read),
+            "repeated": words.repeated_spans(read),
+            "similarity_lift": similarity_lift(encode, read),
+            "copied": _tally((report.share * len(text), len(text)) for report, text in zip(copied, read, strict=True)),
+            "known_speakers": self._known_speakers(read),
+            "judge_bits": _judge_bits(self._judge, texts.titles, read) if self._judge else None,
+        }
+        found = titles.model_dump(exclude={"candidates"}) if titles else {}
+        shares = {"ended": (texts.ended, 1), "told_from_real": (told, 2), **{name: (found[name], 1) for name in found}}
+        intervals = {name: tally.interval() for name, tally in tallies.items() if tally}
+        intervals |= {
+            name: share_interval(share, n * len(read)) for name, (share, n) in shares.items() if share is not None
+        }
         return SampleScores(
             name=texts.name,
             texts=len(read),
             characters=float(np.median(lengths)),
             length_distance=None if is_real else float(ks_2samp(lengths, real_lengths, method="asymp").statistic),
             ended=texts.ended,
-            names_that_return=words.share_of_names_that_return(read),
-            names_per_text=words.names_per_text(read),
-            invented=self._invented(read),
-            repeated=words.repeated_spans(read),
-            similarity_lift=similarity_lift(encode, read),
-            told_from_real=None if is_real else told_from_real(self._real_vectors, encode(read)),
-            titles=_titles_found(encode, texts.titles, read),
-            known_speakers=self._known_speakers(read),
-            judge_bits=_judge_bits(self._judge, texts.titles, read) if self._judge else None,
-            copied=characters / max(1, sum(map(len, read))),
+            told_from_real=told,
+            titles=titles,
             longest_copy=float(np.mean([report.longest for report in copied])),
+            **{name: tally.value if tally else None for name, tally in tallies.items()},
+            intervals={name: interval for name, interval in intervals.items() if interval},
         )
 
-    def _invented(self, texts: Sequence[str]) -> float:
-        """The share of lower-case words that neither English nor the training text knows."""
-        unread = [word for text in texts for word in self._copies.invented(text)]
-        unknown = words.unknown_to_english(unread)
-        return sum(word in unknown for word in unread) / max(1, sum(len(lower_case_words(text)) for text in texts))
+    def _invented(self, texts: Sequence[str]) -> Tally:
+        """The lower-case words that neither English nor the training text knows, of all of a text's."""
+        unread = [self._copies.invented(text) for text in texts]
+        unknown = words.unknown_to_english(word for own in unread for word in own)
+        counted = (sum(word in unknown for word in own) for own in unread)
+        return _tally(zip(counted, (len(lower_case_words(text)) for text in texts), strict=True))
 
-    def _known_speakers(self, texts: Sequence[str]) -> float | None:
-        """The share of lines that a speaker of the training text speaks; None where the real text is no dialogue."""
+    def _known_speakers(self, texts: Sequence[str]) -> Tally | None:
+        """The lines that a speaker of the training text speaks; None where the real text is no dialogue."""
         if self._speakers is None:
             return None
-        found = [label for text in texts for label in words.labels(text)]
-        return sum(label is not None and label in self._speakers for label in found) / max(1, len(found))
+        found, known = [words.labels(text) for text in texts], self._speakers - {None}
+        return _tally((sum(label in known for label in own), len(own)) for own in found)
+
+
+def _tally(pairs: Iterable[tuple[float, float]]) -> Tally:
+    return Tally(*np.array([*pairs], float).reshape(-1, 2).T)
 
 
 def _real(corpus: PreparedCorpus, name: str, samples: int, draw: int) -> _Texts:
@@ -288,14 +307,14 @@ def _titles_found(encode: Encoder, titles: Sequence[str], texts: Sequence[str]) 
     )
 
 
-def _judge_bits(judge: Checkpoint, titles: Sequence[str], texts: Sequence[str]) -> float | None:
-    """Bits per character of the texts, which do not end where reading stops; None where all are empty."""
+def _judge_bits(judge: Checkpoint, titles: Sequence[str], texts: Sequence[str]) -> Tally | None:
+    """Bits of the texts, which do not end where reading stops, and characters; None where all are empty."""
     if not any(texts):
         return None
     headers = judge.tokenizer.encode_batch([judge.format.sentence(title) for title in titles])
     documents = list(zip(headers, judge.tokenizer.encode_batch(list(texts)), strict=True))
     scores = score_documents(judge.model, documents, judge.tokenizer.end_id)
-    return bits_per_character(scores.body - scores.end, np.array([len(text) for text in texts]))
+    return Tally((scores.body - scores.end) / math.log(2), np.array([len(text) for text in texts], float))
 
 
 def _is_dialogue(texts: Sequence[str]) -> bool:

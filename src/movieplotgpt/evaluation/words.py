@@ -6,7 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
+
 from movieplotgpt.errors import MissingExtraError
+from movieplotgpt.evaluation.intervals import Tally
 from movieplotgpt.text.sentences import split_sentences
 
 _ASIDE = re.compile(r"\([^()]*\)")  # who plays whom
@@ -37,22 +40,19 @@ def name_mentions(text: str) -> list[str]:
     return names
 
 
-def share_of_names_that_return(texts: Iterable[str]) -> float:
+def names_that_return(texts: Sequence[str]) -> Tally:
     """Of all mentions of names, those of a name that its text mentions twice or more: who is introduced stays.
 
     Real plots have 0.6, random text under 0.1.
     """
-    returning = total = 0
-    for text in texts:
-        counts = Counter(name_mentions(text))
-        total += counts.total()
-        returning += sum(count for count in counts.values() if count > 1)
-    return returning / max(1, total)
+    counts = [Counter(name_mentions(text)) for text in texts]
+    returning = [sum(count for count in each.values() if count > 1) for each in counts]
+    return Tally(np.array(returning, float), np.array([each.total() for each in counts], float))
 
 
-def names_per_text(texts: Sequence[str]) -> float:
+def names_per_text(texts: Sequence[str]) -> Tally:
     """How many different names a text has: salad goes on introducing people."""
-    return sum(len(set(name_mentions(text))) for text in texts) / max(1, len(texts))
+    return Tally(np.array([len(set(name_mentions(text))) for text in texts], float), np.ones(len(texts)))
 
 
 def unknown_to_english(words: Iterable[str]) -> set[str]:
@@ -77,14 +77,14 @@ def without_words_of(title: str, text: str) -> str:
     return "".join(text[start:stop] for start, stop in zip(cuts[::2], cuts[1::2], strict=True))
 
 
-def repeated_spans(texts: Sequence[str]) -> float:
-    """The share of four words in a row that their text had before: loops."""
+def repeated_spans(texts: Sequence[str]) -> Tally:
+    """The share of four words in a row that their text had before, loops: the mean over texts that have four words."""
     shares = []
     for text in texts:
         words = text.split()
         spans = list(zip(*(words[k:] for k in range(_SPAN)), strict=False))
         shares += [1 - len(set(spans)) / len(spans)] if spans else []
-    return sum(shares) / max(1, len(shares))
+    return Tally(np.array(shares, float), np.ones(len(shares)))
 
 
 def labels(text: str) -> list[str | None]:

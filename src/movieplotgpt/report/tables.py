@@ -96,21 +96,30 @@ def show_samples(evaluation: Evaluation) -> list[tuple[str, ...]]:
 
 
 def _sample_row(scores: SampleScores) -> tuple[str, ...]:
-    found = scores.titles
+    measured = scores.model_dump() | (scores.titles.model_dump() if scores.titles else {})
+
+    def shown(name: str, form: str) -> str:
+        """The number and the farther end of its interval."""
+        value, interval = measured.get(name), scores.intervals.get(name)
+        if value is None or interval is None:
+            return _number(value, form)
+        off = max(value - interval[0], interval[1] - value)
+        return _number(value, form).removesuffix(" %") + f" ± {_number(off, form)}"
+
     return (
         scores.name,
-        _number(scores.names_that_return, "{:.2f}"),
-        _number(scores.names_per_text, "{:.1f}"),
-        _number(scores.invented, "{:.2%}"),
-        _number(scores.repeated, "{:.2%}"),
-        _number(scores.copied, "{:.2%}"),
-        _number(scores.similarity_lift, "{:.3f}"),
-        _number(scores.told_from_real, "{:.2f}"),
-        f"{found.at_1:.2f} / {found.at_10:.2f} / {found.masked_at_10:.2f}" if found else "-",
-        _number(scores.judge_bits, "{:.3f}"),
-        _number(scores.ended, "{:.0%}"),
-        _number(scores.length_distance, "{:.2f}"),
-        _number(scores.known_speakers, "{:.1%}"),
+        shown("names_that_return", "{:.2f}"),
+        shown("names_per_text", "{:.1f}"),
+        shown("invented", "{:.2%}"),
+        shown("repeated", "{:.2%}"),
+        shown("copied", "{:.2%}"),
+        shown("similarity_lift", "{:.3f}"),
+        shown("told_from_real", "{:.2f}"),
+        " / ".join(shown(name, "{:.2f}") for name in ("at_1", "at_10", "masked_at_10")) if scores.titles else "-",
+        shown("judge_bits", "{:.3f}"),
+        shown("ended", "{:.0%}"),
+        shown("length_distance", "{:.2f}"),
+        shown("known_speakers", "{:.1%}"),
     )
 
 
@@ -212,7 +221,8 @@ def _samples(evaluations: list[Evaluation]) -> list[Table]:
             note = (
                 f"What they write: {report.rows[0].texts} texts under test titles, the first {report.characters_read:,} "
                 f"characters of each; {_drawn(report)}, seed {report.seed}; the judge "
-                f"is {report.judge or 'none'}. Real A are the test texts of these titles, real B validation texts."
+                f"is {report.judge or 'none'}. Real A are the test texts of these titles, real B validation texts; ± is how far the "
+                f"95 % interval of a number goes."
             )
             asked.setdefault(note, []).append(report)
     tables = []
