@@ -15,7 +15,7 @@ import pytest
 from movieplotgpt.cli import main
 from movieplotgpt.evaluation import samples
 from movieplotgpt.evaluation.likelihood import evaluate as measure
-from movieplotgpt.evaluation.record import read_evaluation
+from movieplotgpt.evaluation.record import Evaluation, read_evaluation
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from movieplotgpt.text.token_files import PreparedCorpus
 
@@ -109,6 +109,46 @@ def test_the_table_has_the_model_its_interval_and_the_compressors(run: Run) -> N
     )
 
 
+def test_what_an_evaluation_lacks_is_added(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def commit(name: str) -> None:
+        monkeypatch.setattr("movieplotgpt.cli.evaluate._commit", lambda: name)
+
+    def added(*metrics: str) -> Evaluation:
+        assert run("--add", "--out", "e.json", "--documents", "4", "--metrics", *metrics)[0] == 0
+        return read_evaluation(Path("e.json"))
+
+    commit("old")
+    first = added("likelihood")
+    commit("new")
+    second = added("next-sentence")
+    assert first.likelihood == second.likelihood and second.next_sentence and not first.next_sentence
+    assert (second.commit, second.earlier) == ("new", {"likelihood": "old"})
+    commit("newest")
+    third = added("titles", "next-sentence")
+    assert third.likelihood.title_lift and third.title_retrieval, "the likelihood had no lift, and is measured again"
+    assert third.next_sentence == second.next_sentence and third.earlier == {"next_sentence": "new"}
+
+
+@pytest.mark.parametrize(
+    ("otherwise", "said"),
+    [
+        (("--documents", "3"), "an evaluation of 4 documents"),
+        (("--documents", "4", "--seed", "1"), "an evaluation of seed 0"),
+        (("--documents", "4", "--split", "validation"), "an evaluation of the test split"),
+    ],
+)
+def test_nothing_is_added_to_an_evaluation_of_something_else(run: Run, otherwise: tuple[str, ...], said: str) -> None:
+    assert run("--documents", "4", "--metrics", "likelihood", "--out", "e.json")[0] == 0
+    kept = Path("e.json").read_bytes()
+    code, _, err = run("--add", "--out", "e.json", *otherwise)
+    assert code == 1 and said in err and "leave --add out" in err and Path("e.json").read_bytes() == kept
+
+
+def test_an_addition_needs_a_place(run: Run) -> None:
+    code, _, err = run("--add")
+    assert code == 1 and "--add is given without --out" in err
+
+
 def test_a_single_work_has_no_title_lift_and_all_else(run: Run) -> None:
     code, out, err = run("--documents", "1", "--metrics", "titles")
     assert code == 0 and list(rows(out)) == ["model"]
@@ -175,7 +215,7 @@ def test_samples_are_written_and_set_beside_real_ones(run: Run, monkeypatch: pyt
     assert list(card) == ["real A", "real B", "sentences shuffled", "trigrams", "model"]
     kept = read_evaluation(Path("one.json")).samples
     assert kept and kept.judge == "model" and kept.rows[-1].judge_bits is not None
-    assert card["model"][8] == f"{kept.rows[-1].judge_bits:.3f}"
+    assert card["model"][8].startswith(f"{kept.rows[-1].judge_bits:.3f} ± ")
 
 
 def test_what_an_evaluation_lacks_is_said_before_the_work(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ def evaluation(model: str, *examples: Example) -> Evaluation:
         **dict.fromkeys(("corpus_hash", "split_hash", "cleaner_hash"), "c" * 64),
         **{"device": "cpu", "precision": "float32", "threads": 2, "torch": "2.13.0", "document_bits": ()},
     }
-    blank: dict[str, Any] = dict.fromkeys(NUMBERS)
+    blank: dict[str, Any] = dict.fromkeys(NUMBERS) | {"intervals": {}}
     row = SampleScores.model_construct(name=model, texts=len(examples), **blank)
     samples = SampleReport.model_construct(
         rows=(row,), sampling=SamplingConfig(), seed=0, characters_read=1000, judge=None, seconds=1.0, examples=examples

@@ -333,6 +333,12 @@ def test_a_model_gone_on_with_tells_every_training() -> None:
     ) in text
 
 
+def test_what_was_kept_tells_its_commit() -> None:
+    kept = {"likelihood": "abc1234", "next_sentence": "abc1234", "samples": None}
+    text = results_markdown([evaluation().model_copy(update={"earlier": kept})])
+    assert "`; samples at ?; likelihood, next sentence at abc1234" in text
+
+
 def test_what_was_not_measured_is_a_dash() -> None:
     one = evaluation(title_lift=None, header_bits=None, interval=None).model_copy(update={"commit": None})
     text = results_markdown([one])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Metric = Literal["likelihood", "compressors", "titles", "next-sentence", "memorisation"]
 Measured = TypeVar("Measured")
 METRICS: tuple[Metric, ...] = get_args(Metric)
+_PARTS = {"titles": "title_retrieval", "next-sentence": "next_sentence"}  # called otherwise in an evaluation
 
 
 def evaluate(
@@ -36,6 +37,7 @@ def evaluate(
     precision: Literal["float32", "bfloat16"] = "float32",
     json: Annotated[bool, Parameter(negative="")] = False,
     out: Path | None = None,
+    add: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Score held-out documents: bits per character with its interval, beside xz and PPMd on the same text.
 
@@ -58,6 +60,7 @@ def evaluate(
         precision: Of the model's products; sums are float64 in any case.
         json: Print the evaluation as JSON.
         out: Write the evaluation as JSON, for `movieplotgpt report`.
+        add: Keep what --out has already of these weights and documents, and measure what it lacks (samples anew, if asked).
     """
     import torch
 
@@ -68,7 +71,7 @@ def evaluate(
     from movieplotgpt.evaluation.held_out import read_held_out
     from movieplotgpt.evaluation.memorisation import memorisation
     from movieplotgpt.evaluation.next_sentence import next_sentence
-    from movieplotgpt.evaluation.record import describe
+    from movieplotgpt.evaluation.record import describe, read_earlier
     from movieplotgpt.evaluation.titles import title_retrieval
     from movieplotgpt.model.checkpoints import load_checkpoint
     from movieplotgpt.text.token_files import PreparedCorpus
@@ -78,6 +81,8 @@ def evaluate(
     for name, value in (("--documents", documents), ("--others", others), ("--samples", samples)):
         if value is not None and value < 1:
             raise ConfigError(f"{name} is {value}; it has to be at least 1")
+    if add and not out:
+        raise ConfigError("--add is given without --out; name the evaluation to add to")
     if out:
         check_place(out)
     place = choose_hardware(TrainingSettings(device=device)).device
@@ -87,9 +92,14 @@ def evaluate(
     corpus = PreparedCorpus.load(data)
     checkpoint = load_checkpoint(model, device=place)
     checkpoint.model.compute_dtype = getattr(torch, precision)
+    before = None
+    if add and out and out.exists():
+        before = read_earlier(out, checkpoint, corpus, split=split, documents=documents, seed=seed)
+    metrics = tuple(metric for metric in metrics if not getattr(before, _PARTS.get(metric, metric), None))
     titles = "titles" in metrics and bool(checkpoint.format.header)
     with stage_bars() as progress:
-        measured = likelihood.evaluate(
+        measured = before.likelihood if before and not titles else None
+        measured = measured or likelihood.evaluate(
             checkpoint,
             corpus,
             split=split,
@@ -119,6 +129,8 @@ def evaluate(
             memorisation=by_heart,
             samples=_sampled(model, checkpoint, corpus, samples, judge, judging, **known) if samples else None,
         )
+    if before:
+        evaluation = evaluation.keeping(before)
     if out:
         evaluation.write(out)
     _say(*measured.notes)

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from movieplotgpt import __version__, atomic
-from movieplotgpt.errors import DataError
+from movieplotgpt.errors import ConfigError, DataError
 from movieplotgpt.evaluation.compressors import CompressorScore
 from movieplotgpt.evaluation.likelihood import LikelihoodReport
 from movieplotgpt.evaluation.memorisation import Memorisation
@@ -19,10 +19,18 @@ from movieplotgpt.evaluation.titles import TitleRetrieval
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.sizes import parameters
 from movieplotgpt.model.weight_files import weights_sha256
+from movieplotgpt.text.splits import Split
+from movieplotgpt.text.token_files import PreparedCorpus
+
+PARTS = ("likelihood", "title_retrieval", "next_sentence", "memorisation", "samples", "compressors")
 
 
 class Evaluation(BaseModel):
-    """What is known of a model: its numbers, how they were measured, how it was trained."""
+    """What is known of a model: its numbers, how they were measured, how it was trained.
+
+    ``commit`` is that of the code that measured; ``earlier`` has another commit for each of PARTS that was kept of an
+    evaluation before.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -42,6 +50,15 @@ class Evaluation(BaseModel):
     compressors: tuple[CompressorScore, ...]
     movieplotgpt: str
     commit: str | None
+    earlier: dict[str, str | None] = {}
+
+    def keeping(self, before: Evaluation) -> Evaluation:
+        """This, and of ``before`` what this has not measured."""
+        own = {name: getattr(self, name) for name in PARTS}
+        kept = {name: getattr(before, name) for name in PARTS}
+        parts = {name: found for name, found in kept.items() if found and (not own[name] or own[name] is found)}
+        earlier = {name: before.earlier.get(name, before.commit) for name in sorted(parts)}
+        return self.model_copy(update=parts | {"earlier": earlier})
 
     def write(self, path: Path) -> None:
         """Write as JSON, whole or not at all.
@@ -84,6 +101,30 @@ def describe(
         movieplotgpt=__version__,
         commit=commit,
     )
+
+
+def read_earlier(
+    path: Path, checkpoint: Checkpoint, corpus: PreparedCorpus, *, split: Split, documents: int | None, seed: int
+) -> Evaluation:
+    """Read an evaluation that is to be added to: of the same weights, the same documents.
+
+    Raises:
+        ConfigError: it is of others.
+        DataError: the file is missing or is no evaluation.
+    """
+    assert checkpoint.folder is not None
+    found, all_documents = read_evaluation(path), corpus.manifest.splits[split].documents
+    measured, asked = found.likelihood, min(documents or all_documents, all_documents)
+    differs = {
+        "other weights": found.weights_sha256 != weights_sha256(checkpoint.folder),
+        "another corpus": measured.corpus_hash != corpus.manifest.corpus_hash,
+        f"the {measured.split} split": measured.split != split,
+        f"{measured.documents:,} documents": measured.documents != asked,
+        f"seed {measured.seed}": measured.seed != seed,
+    }
+    if others := [what for what, does in differs.items() if does]:
+        raise ConfigError(f"{path} is an evaluation of {' and '.join(others)}; leave --add out to write it anew")
+    return found
 
 
 def read_evaluation(path: Path) -> Evaluation:

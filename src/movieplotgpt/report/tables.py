@@ -272,4 +272,8 @@ def _circumstances(evaluation: Evaluation) -> str:
         f"{evaluation.movieplotgpt}{f' at {evaluation.commit}' if evaluation.commit else ''}; weights "
         f"`{evaluation.weights_sha256[:16]}`"
     )
+    commits = sorted({commit or "?" for commit in evaluation.earlier.values()})
+    for commit in commits:
+        kept = [name.replace("_", " ") for name, at in evaluation.earlier.items() if (at or "?") == commit]
+        line += f"; {', '.join(kept)} at {commit}"
     return ". ".join([line, *measured.notes])

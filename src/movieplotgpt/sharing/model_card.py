@@ -172,7 +172,8 @@ def _writing(measured: Evaluation) -> str:
         f"{report.rows[-1].texts} texts{under}, the first {report.characters_read:,} characters of each, "
         f"drawn by default settings, between real texts (A of the test split, B others) and random ones made of real ones. "
         "*Copied* is the share of characters in runs of 50 and more that stand in the training text"
-        + (f", the judge is {report.judge}." if report.judge else ".")
+        + (f", the judge is {report.judge}; " if report.judge else "; ")
+        + "± is how far the 95 % interval of a number goes."
     )
     asked = [cells for cells in rows if set(cells[1:]) != {"-"}]
     lines = [columns, ("---", *["---:"] * len(columns[1:])), *asked]
