@@ -291,7 +291,12 @@ def sample_report(*rows: SampleScores, **settings: Any) -> SampleReport:
 
 def test_samples_have_one_table_with_what_all_share_once() -> None:
     found = TitlesFound(at_1=0.1, at_10=0.5, masked_at_10=0.25, candidates=300)
-    sure = {"invented": (0.0005, 0.0015), "at_10": (0.45, 0.55), "judge_bits": (0.88, 0.91)}
+    sure = {
+        "invented": (0.0005, 0.0015),
+        "at_10": (0.45, 0.55),
+        "judge_bits": (0.88, 0.91),
+        "repeated": (0.0011, 0.0011),
+    }
     own = scores(
         "films-bpe", intervals=sure, ended=0.5, told_from_real=0.75, titles=found, judge_bits=0.9, length_distance=0.4
     )

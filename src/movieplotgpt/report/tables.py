@@ -101,7 +101,7 @@ def _sample_row(scores: SampleScores) -> tuple[str, ...]:
     def shown(name: str, form: str) -> str:
         """The number and the farther end of its interval."""
         value, interval = measured.get(name), scores.intervals.get(name)
-        if value is None or interval is None:
+        if value is None or interval is None or interval[0] == interval[1]:  # all texts alike tell nothing of others
             return _number(value, form)
         off = max(value - interval[0], interval[1] - value)
         return _number(value, form).removesuffix(" %") + f" ± {_number(off, form)}"
