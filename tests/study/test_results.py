@@ -90,6 +90,22 @@ def test_every_budget_has_a_table_with_the_best_first() -> None:
     assert len(tables(study(*rows))[0][1]) == len(columns) - 3  # nobody asked what was learnt by heart
 
 
+def test_what_varies_stands_beside_the_tokenizer() -> None:
+    rows = (
+        row("tiny", "char", 2.0),
+        row("tiny", "char", 1.9, changes=("training.dropout=0.1", "optimizer.kind=adamw")),
+    )
+    results = study(*rows)
+    assert advice(results)[0].startswith(
+        "at 1e+13 flops take tiny with char, training.dropout=0.1, optimizer.kind=adamw: 1.900 bits per character; next tiny "
+        "with char, 0.100 more"
+    )
+    assert "| tiny | char, training.dropout=0.1, optimizer.kind=adamw | 0.9 M | 1.900 |" in study_markdown(results)
+    assert [line.split(",")[5] for line in study_csv(results).splitlines()] == [
+        *("changes", "", "training.dropout=0.1 optimizer.kind=adamw")
+    ]
+
+
 TEXT_LAW = TextLaw(
     **{"floor": 0.8, "interval": (0.7, 0.9), "a": 45, "alpha": 0.3, "b": 900, "beta": 0.4, "points": 9},
     largest_error=0.02,
@@ -120,5 +136,5 @@ def test_markdown_and_csv_hold_every_run_and_law() -> None:
     assert of_text.endswith(", nor by more than 0.040 when the others foretell it)")
     assert f"## Laws\n\n- {of_sizes}\n- {of_text}\n" in text
     header, *lines = study_csv(results).splitlines()
-    assert header.startswith("size,tokenizer,budget,amount,seed,parameters") and header.endswith("low,high")
+    assert header.startswith("size,tokenizer,budget,amount,seed,changes,parameters") and header.endswith("low,high")
     assert [line.split(",")[:2] for line in lines] == [["mini", "char"], ["tiny", "char"]]

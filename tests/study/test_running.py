@@ -23,6 +23,7 @@ from movieplotgpt.training.run import RunFolder
 
 StudyOf = Callable[..., Path]
 FLOPS = 3e10
+PLAIN = ('sizes = ["tiny"]', 'tokenizers = ["char"]', "flops = [1e9]")
 
 
 @pytest.fixture
@@ -58,6 +59,18 @@ def test_a_grid_is_every_combination_once(study_of: StudyOf, tmp_path: Path) -> 
     assert {cell.name for cell in cells} >= {"tiny-char-1e+09-flops-1", "mini-bpe-300-1e+09-flops-2"}
 
 
+def test_any_setting_may_vary(study_of: StudyOf, tmp_path: Path) -> None:
+    vary = 'vary = { "optimizer.learning_rate" = [0.01, 2e-3], "training.dropout" = [0, 0.5], "schedule.shape" = ["linear"] }'
+    study = Study.read(study_of(*PLAIN, vary.replace(', "schedule.shape" = ["linear"]', "")), tmp_path / "out")
+    configs = [study.run_config(cell) for cell in study.cells]
+    assert [(one.optimizer.learning_rate, one.training.dropout) for one in configs] == [
+        *((0.01, 0), (0.01, 0.5), (0.002, 0), (0.002, 0.5))
+    ]
+    assert study.cells[1].name == "tiny-char-1e+09-flops-1-optimizer.learning_rate=0.01-training.dropout=0.5"
+    with pytest.raises(ConfigError, match=r"schedule\.shape"):
+        Study.read(study_of(*PLAIN, vary), tmp_path / "out")
+
+
 def test_equal_flops_are_equal(study_of: StudyOf, plots_csv: Path, tmp_path: Path) -> None:
     path = study_of('sizes = ["tiny", "mini"]', 'tokenizers = ["char", "bpe-300"]', "flops = [1e12]")
     study = Study.read(path, tmp_path / "out")
@@ -79,6 +92,9 @@ def test_equal_flops_are_equal(study_of: StudyOf, plots_csv: Path, tmp_path: Pat
         (('sizes = ["tiny"]', 'tokenizers = ["char"]', "flops = [-1]"), "greater than 0"),
         (('sizes = ["huge"]', 'tokenizers = ["char"]', "flops = [1]"), "'huge'"),
         (('sizes = ["tiny"]', 'tokenizers = ["char"]', "flops = [1]", "nose = 1"), "unknown setting grid.0.nose"),
+        ((*PLAIN, 'vary = { "training.steps" = [1] }'), "training.steps is not varied: sizes"),
+        ((*PLAIN, 'vary = { "cleaning.ascii" = [true] }'), "cleaning.ascii is not varied: .* the text is one"),
+        ((*PLAIN, 'vary = { "training.dropout" = [] }'), "training.dropout varies over no value"),
     ],
 )
 def test_what_does_not_fit_is_said(study_of: StudyOf, tmp_path: Path, grid: tuple[str, ...], said: str) -> None:
@@ -187,6 +203,17 @@ def test_a_run_that_fails_keeps_no_other_from_being_told(
     assert (
         "- at 1e+09 flops tiny with char, the only one" in out and len(load_results(Path("out/study.json")).rows) == 1
     )
+
+
+@pytest.mark.slow
+def test_what_varies_is_trained_and_told(
+    study_of: StudyOf, plots_csv: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = study_of(*PLAIN, 'vary = { "optimizer.learning_rate" = [0.0001, 0.02] }')
+    assert main(["compare", str(path), "--source", str(plots_csv), "--out", "out"]) == 0
+    slow, fast = load_results(Path("out/study.json")).rows
+    assert slow.changes == ("optimizer.learning_rate=0.0001",) and slow.bits_per_character > fast.bits_per_character
+    assert "take tiny with char, optimizer.learning_rate=0.02: " in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -64,7 +64,7 @@ def _compute(axes: Any, results: StudyResults) -> None:
     colours = {name: f"C{i}" for i, name in enumerate(_tokenizer_names(results))}
     marks = dict(zip(dict.fromkeys(row.size for row in results.rows), "os^Dv*", strict=False))
     for row in results.rows:
-        drawn_as = {"color": colours[row.tokenizer], "marker": marks[row.size]}
+        drawn_as = {"color": colours[row.variant], "marker": marks[row.size]}
         axes.plot(*zip(*row.curve, strict=True), linewidth=1, alpha=0.6, markersize=4, **drawn_as)
     for name, colour in colours.items():
         axes.plot([], [], color=colour, label=name)
@@ -80,7 +80,7 @@ def _parameters(axes: Any, results: StudyResults) -> None:
     """A line for each tokenizer and budget; seeds are points."""
     groups: dict[str, list[StudyRow]] = {}
     for row in results.rows:
-        groups.setdefault(f"{row.tokenizer}, {show_budget(row)}", []).append(row)
+        groups.setdefault(f"{row.variant}, {show_budget(row)}", []).append(row)
     for label, rows in groups.items():
         means = _means(rows, lambda row: row.parameters)
         (line,) = axes.plot(*zip(*means, strict=True), "-", label=label)
@@ -96,9 +96,9 @@ def _tokenizers(axes: Any, results: StudyResults) -> None:
     groups: dict[str, list[StudyRow]] = {}
     for row in results.rows:
         groups.setdefault(f"{row.size}, {show_budget(row)}", []).append(row)
-    several = {label: rows for label, rows in groups.items() if len({row.tokenizer for row in rows}) > 1}
+    several = {label: rows for label, rows in groups.items() if len({row.variant for row in rows}) > 1}
     for label, rows in (several or groups).items():
-        axes.plot(*zip(*_means(rows, lambda row: names.index(row.tokenizer)), strict=True), "o-", label=label)
+        axes.plot(*zip(*_means(rows, lambda row: names.index(row.variant)), strict=True), "o-", label=label)
     axes.set_xticks(range(len(names)), names)
     axes.set(xlabel="tokenizer")
 
@@ -108,7 +108,7 @@ def _memorisation(axes: Any, results: StudyResults) -> None:
     groups: dict[str, list[StudyRow]] = {}
     for row in results.rows:
         if row.read_bits is not None:
-            groups.setdefault(f"{row.size}, {row.tokenizer}", []).append(row)
+            groups.setdefault(f"{row.size}, {row.variant}", []).append(row)
     for label, rows in groups.items():
         ordered = sorted(rows, key=lambda row: row.epochs)
         epochs = [row.epochs for row in ordered]
@@ -119,7 +119,8 @@ def _memorisation(axes: Any, results: StudyResults) -> None:
 
 def _tokenizer_names(results: StudyResults) -> list[str]:
     """Characters and bytes first, then byte pairs by their number."""
-    return sorted({row.tokenizer for row in results.rows}, key=lambda name: (int(name.partition("-")[2] or 0), name))
+    rows = sorted(results.rows, key=lambda row: (int(row.tokenizer.partition("-")[2] or 0), row.variant))
+    return list(dict.fromkeys(row.variant for row in rows))
 
 
 def _means(rows: Sequence[StudyRow], place: Callable[[StudyRow], float]) -> list[tuple[float, float]]:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -20,19 +21,20 @@ from pydantic import Field, field_validator, model_validator
 from movieplotgpt.config import Settings, build_settings, override, read_toml
 from movieplotgpt.errors import ConfigError
 from movieplotgpt.model.sizes import SizeName
-from movieplotgpt.text.prepare import changed_settings, is_prepared, prepare
+from movieplotgpt.text.prepare import PrepareSettings, changed_settings, is_prepared, prepare
 from movieplotgpt.text.splits import Split
 from movieplotgpt.text.token_files import read_manifest
 from movieplotgpt.training.run import RunConfig, RunFolder
 
 BUDGETS = ("flops", "epochs", "minutes")
 _LENGTHS = ("minutes", "steps", "epochs")
+_OWN = {"model.size", "training.seed", *(f"training.{name}" for name in _LENGTHS)}
 Amount = Annotated[float, Field(gt=0)]
 _TOKENIZER = re.compile(r"char|byte|bpe-[1-9][0-9]*")
 
 
 class Grid(Settings):
-    """Every size with every tokenizer, budget and seed."""
+    """Every size with every tokenizer, budget and seed, and with every value of each setting that varies."""
 
     sizes: tuple[SizeName, ...] = Field(min_length=1)
     tokenizers: tuple[str, ...] = Field(min_length=1, description="char, byte, or bpe and its vocabulary: bpe-4096.")
@@ -40,6 +42,27 @@ class Grid(Settings):
     flops: tuple[Amount, ...] = Field((), description="Floating-point operations of each training.")
     epochs: tuple[Amount, ...] = ()
     minutes: tuple[Amount, ...] = ()
+    vary: dict[str, tuple[str | bool | float, ...]] = Field(
+        {}, description="Other settings to try: section.key = [values]."
+    )
+
+    @property
+    def changes(self) -> list[tuple[str, ...]]:
+        """Each way to set what varies, as section.key=value."""
+        axes = ([f"{key}={_toml(value)}" for value in values] for key, values in self.vary.items())
+        return list(itertools.product(*axes))
+
+    @field_validator("vary")
+    @classmethod
+    def _varied(cls, vary: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+        for key, values in vary.items():
+            if key in _OWN or key.partition(".")[0] in PrepareSettings.model_fields:
+                raise ValueError(
+                    f"{key} is not varied: sizes, tokenizers, seeds and lengths have their own lists, and the text is one"
+                )
+            if not values:
+                raise ValueError(f"{key} varies over no value")
+        return vary
 
     @field_validator("tokenizers")
     @classmethod
@@ -82,6 +105,11 @@ class StudySettings(Settings):
         return changes
 
 
+def _toml(value: str | bool | float) -> str:
+    """As an override of the command line writes it."""
+    return exact(value) if isinstance(value, float) else json.dumps(value)
+
+
 def exact(amount: float) -> str:
     """An amount in few digits, but all that tell it from another."""
     return f"{amount:g}" if float(f"{amount:g}") == amount else repr(amount)
@@ -96,11 +124,13 @@ class Cell:
     budget: str  # one of BUDGETS
     amount: float
     seed: int
+    changes: tuple[str, ...] = ()  # settings as section.key=value
 
     @property
     def name(self) -> str:
         """What its files are called."""
-        return f"{self.size}-{self.tokenizer}-{exact(self.amount)}-{self.budget}-{self.seed}"
+        plain = f"{self.size}-{self.tokenizer}-{exact(self.amount)}-{self.budget}-{self.seed}"
+        return "-".join([plain, *(re.sub(r"[^\w.=+-]", "", change) for change in self.changes)])
 
     @property
     def tokenizer_settings(self) -> dict[str, Any]:
@@ -136,12 +166,13 @@ class Study:
     def cells(self) -> list[Cell]:
         """The runs, each once, small ones first."""
         cells = {
-            Cell(size, tokenizer, grid.budget, amount, seed): None
+            Cell(size, tokenizer, grid.budget, amount, seed, changes): None
             for grid in self.settings.grid
             for amount in getattr(grid, grid.budget)
             for size in grid.sizes
             for tokenizer in grid.tokenizers
             for seed in grid.seeds
+            for changes in grid.changes
         }
         return sorted(cells, key=lambda cell: (cell.budget, cell.amount))
 
@@ -155,6 +186,7 @@ class Study:
         training = {key: value for key, value in values.get("training", {}).items() if key not in _LENGTHS}
         values["training"] = {**training, "seed": cell.seed}
         values["model"] = {**values.get("model", {}), "size": cell.size}
+        values = override(values, cell.changes)
         return build_settings(RunConfig, values, where=f"{self.config}, as {cell.name}")
 
     def key(self, cell: Cell) -> str:

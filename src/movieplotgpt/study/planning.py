@@ -145,9 +145,9 @@ def _unknown(study: StudyResults | None, corpus: PreparedCorpus, n_parameters: i
     if study.corpus_hash != corpus.manifest.corpus_hash:
         return f"{study.name} is a study of another text, {study.source}, or of the same prepared otherwise"
     name = _name(corpus.tokenizer)
-    runs = [row for row in study.rows if row.tokenizer == name]
+    runs = [row for row in study.rows if row.variant == name]
     if name not in _laws(study):
-        tried = ", ".join(dict.fromkeys(row.tokenizer for row in study.rows))
+        tried = ", ".join(dict.fromkeys(row.variant for row in study.rows))
         return f"{study.name} has no law for {name} (it tried {tried}): that takes a size trained for three lengths or more"
     characters = epochs * corpus.manifest.splits["train"].characters
     smallest, largest = min(row.parameters for row in runs), max(row.parameters for row in runs)

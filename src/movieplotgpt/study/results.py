@@ -34,9 +34,10 @@ BY_HEART = ("bits per character of text it has read", "of that word for word", "
 class StudyRow(BaseModel):
     """One run: what it was, what it cost, what came of it.
 
-    ``characters`` is how many of the training text it read, repeats counted; ``curve`` has FLOPs and bits per character
-    on the validation split. ``read_bits`` are on training documents, ``by_heart`` the share of them that the model goes on
-    with word for word, ``copied`` the characters for which it does, of the hundred asked for; None where the study does not ask.
+    ``changes`` are the settings that the grid varies. ``characters`` is how many of the training text it read, repeats
+    counted; ``curve`` has FLOPs and bits per character on the validation split. ``read_bits`` are on training documents,
+    ``by_heart`` the share of them that the model goes on with word for word, ``copied`` the characters for which it does, of
+    the hundred asked for; None where the study does not ask.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -46,6 +47,7 @@ class StudyRow(BaseModel):
     budget: str
     amount: float
     seed: int
+    changes: tuple[str, ...] = ()
     parameters: int
     tokens: int
     characters: float
@@ -58,6 +60,11 @@ class StudyRow(BaseModel):
     by_heart: float | None = None
     copied: float | None = None
     curve: tuple[tuple[float, float], ...]
+
+    @property
+    def variant(self) -> str:
+        """The tokenizer, and what was set otherwise."""
+        return ", ".join([self.tokenizer, *self.changes])
 
 
 class Law(BaseModel):
@@ -110,7 +117,7 @@ def read_results(study: Study, name: str) -> StudyResults:
         rows=rows,
         documents=likelihood.documents,
         missing=tuple(cell.name for cell in study.cells if cell not in done),
-        laws=tuple(_law(tokenizer, rows) for tokenizer in dict.fromkeys(row.tokenizer for row in rows)),
+        laws=tuple(_law(tokenizer, rows) for tokenizer in dict.fromkeys(row.variant for row in rows)),
     )
 
 
@@ -146,7 +153,8 @@ def study_csv(results: StudyResults) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*columns, "low", "high"])
     for row in results.rows:
-        writer.writerow([*(getattr(row, name) for name in columns), *(row.interval or ("", ""))])
+        cells = {**row.model_dump(), "changes": " ".join(row.changes)}
+        writer.writerow([*(cells[name] for name in columns), *(row.interval or ("", ""))])
     return out.getvalue()
 
 
@@ -219,7 +227,7 @@ def _cells(rows: Sequence[StudyRow]) -> dict[tuple[str, str], list[float]]:
     """Bits per character by size and tokenizer, a number for each seed."""
     cells: dict[tuple[str, str], list[float]] = {}
     for row in rows:
-        cells.setdefault((row.size, row.tokenizer), []).append(row.bits_per_character)
+        cells.setdefault((row.size, row.variant), []).append(row.bits_per_character)
     return cells
 
 
@@ -230,7 +238,7 @@ def tables(results: StudyResults) -> list[tuple[str, tuple[str, ...], list[tuple
     for budget, rows in _by_budget(results.rows):
         lines = []
         for (size, tokenizer), bits in sorted(_cells(rows).items(), key=lambda item: mean(item[1])):
-            first = next(row for row in rows if (row.size, row.tokenizer) == (size, tokenizer))
+            first = next(row for row in rows if (row.size, row.variant) == (size, tokenizer))
             by_heart = (_shown(first.read_bits, ".3f"), _shown(first.by_heart, ".1%"), _shown(first.copied, ".0f"))
             lines.append(
                 (
@@ -284,6 +292,7 @@ def _row(study: Study, cell: Cell) -> StudyRow:
         budget=cell.budget,
         amount=cell.amount,
         seed=cell.seed,
+        changes=cell.changes,
         parameters=parameters(network),
         tokens=training["tokens"],
         characters=epochs * counts.characters,
@@ -308,7 +317,7 @@ def tokens_in_epoch(config: RunConfig, corpus: PreparedCorpus) -> int:
 
 def _law(tokenizer: str, rows: Sequence[StudyRow]) -> Law:
     """The laws that the runs suffice for."""
-    own = [row for row in rows if row.tokenizer == tokenizer]
+    own = [row for row in rows if row.variant == tokenizer]
     sizes: dict[str, SizeLaw] = {}
     for budget, same in _by_budget(own):
         if same[0].budget != "epochs":  # where larger models read less, no law of sizes alone holds

@@ -78,7 +78,7 @@ def _arguments(study: Study, cell: Cell, corpus: PreparedCorpus) -> Iterator[str
     config = study.run_config(cell)
     yield from study.settings.set
     yield from (f"tokenizer.{name}={value}" for name, value in cell.tokenizer_settings.items())
-    yield f"training.seed={cell.seed}"
+    yield from (f"training.seed={cell.seed}", *cell.changes)
     yield from ("--size", cell.size, "--out", str(study.run(cell).path))
     if cell.budget == "flops":
         yield from ("--steps", str(steps_for(config, corpus, cell.amount)))
