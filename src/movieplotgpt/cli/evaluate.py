@@ -255,12 +255,16 @@ def _say(*lines: str) -> None:
 
 
 def _commit() -> str | None:
-    """The commit this code is at, with a mark if it was changed since; None outside a checkout."""
+    """The commit this code is at, with a mark if the code was changed since; None outside a checkout."""
     import subprocess
 
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
+    git = ["git", "-C", str(Path(__file__).parents[1])]
+    commands = (["describe", "--always", "--exclude=*"], ["status", "--porcelain", "--", "."])
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        done = [
+            subprocess.run([*git, *one], capture_output=True, text=True, check=True, timeout=10) for one in commands
+        ]
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() or None
+    commit, changed = (one.stdout.strip() for one in done)
+    return f"{commit}-dirty" if commit and changed else commit or None
