@@ -60,7 +60,8 @@ def evaluate(
         precision: Of the model's products; sums are float64 in any case.
         json: Print the evaluation as JSON.
         out: Write the evaluation as JSON, for `movieplotgpt report`.
-        add: Keep what --out has already of these weights and documents, and measure what it lacks (samples anew, if asked).
+        add: Keep what the file to write has already of these weights and documents, and measure what it lacks (samples anew,
+            if asked).
     """
     import torch
 
