@@ -83,8 +83,8 @@ def _show(plan: Plan, study: Path | None) -> None:
         "speed": f"{plan.tokens_per_second:,.0f} tokens/s, {plan.step:.2f} s a step of {plan.tokens_per_step:,} tokens",
         "an epoch": f"{plan.epoch_minutes:.1f} minutes",
         "in all": f"{plan.minutes:.1f} minutes: {plan.steps:,} steps, {plan.epochs:.2f} epochs",
-        "expected": f"{plan.bits_per_character:.2f} bits per character ({study}, whose runs foretell one another to "
-        f"{plan.off_by:.3f})"
+        "expected": f"{plan.bits_per_character:.2f} bits per character if its settings are those of {study}, whose runs foretell "
+        f"one another to {plan.off_by:.3f}"
         if plan.bits_per_character is not None
         else f"not known: {plan.unknown}",
     }
