@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -142,6 +143,24 @@ def test_nothing_is_added_to_an_evaluation_of_something_else(run: Run, otherwise
     kept = Path("e.json").read_bytes()
     code, _, err = run("--add", "--out", "e.json", *otherwise)
     assert code == 1 and said in err and "leave --add out" in err and Path("e.json").read_bytes() == kept
+
+
+def test_a_commit_is_marked_by_changes_of_the_code_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["movieplotgpt.cli.evaluate"]
+    code = tmp_path / "src" / "package" / "cli" / "evaluate.py"
+    code.parent.mkdir(parents=True)
+    code.write_text("1\n", encoding="utf-8")
+    monkeypatch.setattr(module, "__file__", str(code))
+    assert module._commit() is None, "no checkout"
+    name = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
+    for words in (["init", "-q"], ["add", "."], [*name, "commit", "-qm", "one"]):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    clean = module._commit()
+    assert clean and re.fullmatch("[0-9a-f]{7,}", clean)
+    (tmp_path / "results.json").write_text("{}", encoding="utf-8")
+    assert module._commit() == clean
+    code.write_text("2\n", encoding="utf-8")
+    assert module._commit() == f"{clean}-dirty"
 
 
 def test_an_addition_needs_a_place(run: Run) -> None:

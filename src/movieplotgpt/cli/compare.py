@@ -22,9 +22,8 @@ def compare(
     What is done stays done: the same command goes on with a study that was stopped.
 
     Args:
-        study: A TOML (the settings all share, and grids of sizes, tokenizers, seeds, other settings that vary, and flops, epochs or
-            minutes), or a
-            text or table, which is studied by three sizes with characters and with byte pairs.
+        study: A TOML (the settings all share, and grids of sizes, tokenizers, seeds, other settings that vary, and flops,
+            epochs or minutes), or a text or table, which is studied by three sizes with characters and with byte pairs.
         source: The corpus; it is prepared once for each tokenizer.
         minutes: For a text: how long all runs together may take, about (default: 20).
         title_column: For a table: the column with titles.
