@@ -117,6 +117,7 @@ def test_markdown_and_csv_hold_every_run_and_law() -> None:
     found = (
         Law(
             tokenizer="char",
+            settings={},
             sizes={"2 epochs": SizeLaw(floor=0.9, scale=60, exponent=0.3, interval=(0.8, 1.0), largest_error=0.01)},
             text=TEXT_LAW,
         ),

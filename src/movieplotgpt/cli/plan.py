@@ -34,7 +34,7 @@ def plan(
         minutes: How long the training would be.
         title_column: For a table: the column with titles.
         text_column: For a table: the column with texts.
-        study: A study.json that `compare` made of the same text: it tells what to expect.
+        study: A study.json that `compare` made of the same text, with the same settings: it tells what to expect.
         json: Print the plan as JSON.
     """
     from rich.console import Console
@@ -83,8 +83,8 @@ def _show(plan: Plan, study: Path | None) -> None:
         "speed": f"{plan.tokens_per_second:,.0f} tokens/s, {plan.step:.2f} s a step of {plan.tokens_per_step:,} tokens",
         "an epoch": f"{plan.epoch_minutes:.1f} minutes",
         "in all": f"{plan.minutes:.1f} minutes: {plan.steps:,} steps, {plan.epochs:.2f} epochs",
-        "expected": f"{plan.bits_per_character:.2f} bits per character if its settings are those of {study}, whose runs foretell "
-        f"one another to {plan.off_by:.3f}"
+        "expected": f"{plan.bits_per_character:.2f} bits per character, as {study} has it, whose runs foretell one another "
+        f"to {plan.off_by:.3f}"
         if plan.bits_per_character is not None
         else f"not known: {plan.unknown}",
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from movieplotgpt.errors import ConfigError, MoviePlotGPTError, TrainingError
 from movieplotgpt.evaluation.likelihood import score_split
 from movieplotgpt.model.gpt import GPT
-from movieplotgpt.study.results import StudyResults
+from movieplotgpt.study.results import Law, StudyResults
 from movieplotgpt.study.scaling import TextLaw
 from movieplotgpt.text.prepare import peak_memory
 from movieplotgpt.text.token_files import PreparedCorpus
@@ -28,7 +29,9 @@ from movieplotgpt.training.sizing import MEMORISED_AFTER
 from movieplotgpt.training.trainer import train
 
 TIMED = 3  # steps, after one that compiles and one that settles
-BELIEVED = 2.0  # times the parameters and characters of a study's runs, its law is still believed
+BELIEVED = (
+    2.0  # times the parameters and characters of a study's runs, or so many times fewer, its law is still believed
+)
 FRESH = 4  # epochs, up to which text read again is nearly worth new text (arXiv 2305.16264)
 _SCORED = 20  # validation documents that are scored to see how long all take
 
@@ -92,8 +95,8 @@ def make_plan(config: RunConfig, corpus: PreparedCorpus, study: StudyResults | N
     epoch = measured.windows * context_length
     steps = _steps(config, epoch / tokens_per_step, first, step, scoring)
     epochs = steps * tokens_per_step / epoch
-    unknown = _unknown(study, corpus, measured.parameters, epochs)
-    law = None if unknown or study is None else _laws(study)[_name(corpus.tokenizer)]
+    law = _law_for(config, corpus, measured.parameters, epochs, study)
+    told = law if isinstance(law, TextLaw) else None
     return Plan(
         size=config.model.size,
         parameters=measured.parameters,
@@ -109,9 +112,9 @@ def make_plan(config: RunConfig, corpus: PreparedCorpus, study: StudyResults | N
         epochs=epochs,
         minutes=(first + step * (steps - 1) + scoring * training.evaluations) / 60,
         memory=measured.memory,
-        bits_per_character=law.bits(measured.parameters, epochs * counts.characters) if law else None,
-        off_by=law.foretold_error if law else None,
-        unknown=unknown,
+        bits_per_character=told.bits(measured.parameters, epochs * counts.characters) if told else None,
+        off_by=told.foretold_error if told else None,
+        unknown=law if isinstance(law, str) else None,
         warnings=tuple(_warnings(epochs, counts.characters)),
     )
 
@@ -131,37 +134,64 @@ def _name(tokenizer: Tokenizer) -> str:
     return f"bpe-{tokenizer.vocab_size}" if tokenizer.kind == "bpe" else tokenizer.kind
 
 
-def _laws(study: StudyResults) -> dict[str, TextLaw]:
-    return {law.tokenizer: law.text for law in study.laws if law.text}
+def _law_for(
+    config: RunConfig, corpus: PreparedCorpus, n_parameters: int, epochs: float, study: StudyResults | None
+) -> TextLaw | str:
+    """The study's law that tells the result of a training, or why it does not tell it.
 
-
-def _unknown(study: StudyResults | None, corpus: PreparedCorpus, n_parameters: int, epochs: float) -> str | None:
-    """Why the study does not tell the result of a training; None where it does.
-
-    Its law was fitted to text that was read once or less, and is believed up to twice what its runs had of each.
+    A law holds for the text and the settings of its runs. It was fitted to text that was read a few times or less, and is
+    believed from half the parameters and the text of its runs to twice as much.
     """
     if study is None:
         return "`movieplotgpt compare` makes a study of a text, and --study names it"
     if study.corpus_hash != corpus.manifest.corpus_hash:
         return f"{study.name} is a study of another text, {study.source}, or of the same prepared otherwise"
     name = _name(corpus.tokenizer)
-    runs = [row for row in study.rows if row.variant == name]
-    if name not in _laws(study):
+    variants = {row.variant for row in study.rows if row.tokenizer == name}
+    laws = [law for law in study.laws if law.tokenizer in variants and law.text]
+    if not laws:
         tried = ", ".join(dict.fromkeys(row.variant for row in study.rows))
         return f"{study.name} has no law for {name} (it tried {tried}): that takes a size trained for three lengths or more"
-    characters = epochs * corpus.manifest.splits["train"].characters
-    smallest, largest = min(row.parameters for row in runs), max(row.parameters for row in runs)
-    longest = max(row.characters for row in runs)
-    if (
-        smallest / BELIEVED <= n_parameters <= BELIEVED * largest
-        and characters <= BELIEVED * longest
-        and epochs <= FRESH
-    ):
+    law = min(laws, key=lambda law: len(_differing(law, config)))
+    if differing := _differing(law, config):
+        return f"the runs of {study.name} were trained otherwise: {', '.join(differing)}"
+    assert law.text
+    return _too_far(study, law, n_parameters, epochs, corpus.manifest.splits["train"].characters) or law.text
+
+
+def _differing(law: Law, config: RunConfig) -> list[str]:
+    """The settings that a law's runs had otherwise."""
+    here = config.learning
+    keys = dict.fromkeys([*law.settings, *here])
+    return [
+        f"{key} was {_shown(law.settings.get(key))}, here it is {_shown(here.get(key))}"
+        for key in keys
+        if law.settings.get(key) != here.get(key)
+    ]
+
+
+def _shown(value: object) -> str:
+    """Of a setting that only one of them has, or whose default depends on others: not set."""
+    return "not set" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _too_far(study: StudyResults, law: Law, n_parameters: int, epochs: float, text: int) -> str | None:
+    runs = [row for row in study.rows if row.variant == law.tokenizer]
+    sizes, lengths = [row.parameters for row in runs], [row.characters for row in runs]
+    if not min(sizes) / BELIEVED <= n_parameters <= BELIEVED * max(sizes):
+        what = f"have {_millions(sizes)} parameters, and this network {n_parameters / 1e6:.1f} M"
+    elif not min(lengths) / BELIEVED <= epochs * text <= BELIEVED * max(lengths):
+        what = f"read {_millions(lengths)} characters, and this training reads {epochs * text / 1e6:.1f} M"
+    elif epochs > FRESH:
+        what = f"read the text up to {max(lengths) / text:.1f} times, and this training {epochs:.1f} times: "
+        what += f"beyond {FRESH} epochs repeats count for less than the law says"
+    else:
         return None
-    return (
-        f"the runs of {study.name} have {smallest / 1e6:.1f} to {largest / 1e6:.1f} M parameters and read up to "
-        f"{longest / 1e6:.1f} M characters; this training is too far from them"
-    )
+    return f"the runs of {study.name} {what}"
+
+
+def _millions(amounts: Sequence[float]) -> str:
+    return f"{min(amounts) / 1e6:.1f} to {max(amounts) / 1e6:.1f} M"
 
 
 def _warnings(epochs: float, characters: int) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -68,11 +68,15 @@ class StudyRow(BaseModel):
 
 
 class Law(BaseModel):
-    """The laws of one tokenizer: of sizes for each budget, and of sizes and text over all."""
+    """The laws of one tokenizer: of sizes for each budget, and of sizes and text over all.
+
+    ``settings``: what its runs were trained with, as section.key, and what the laws therefore hold for.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     tokenizer: str
+    settings: dict[str, Any]
     sizes: dict[str, SizeLaw]
     text: TextLaw | None
 
@@ -117,7 +121,7 @@ def read_results(study: Study, name: str) -> StudyResults:
         rows=rows,
         documents=likelihood.documents,
         missing=tuple(cell.name for cell in study.cells if cell not in done),
-        laws=tuple(_law(tokenizer, rows) for tokenizer in dict.fromkeys(row.variant for row in rows)),
+        laws=tuple(_laws(study, done, rows)),
     )
 
 
@@ -315,9 +319,14 @@ def tokens_in_epoch(config: RunConfig, corpus: PreparedCorpus) -> int:
     return windows.rows_in_epoch(0) * context_length
 
 
-def _law(tokenizer: str, rows: Sequence[StudyRow]) -> Law:
-    """The laws that the runs suffice for."""
-    own = [row for row in rows if row.variant == tokenizer]
+def _laws(study: Study, cells: Sequence[Cell], rows: Sequence[StudyRow]) -> Iterator[Law]:
+    """The laws that the runs suffice for, of each tokenizer and whatever else varies."""
+    settings = {row.variant: study.run_config(cell).learning for cell, row in zip(cells, rows, strict=True)}
+    for variant, shared in settings.items():
+        yield _law(variant, shared, [row for row in rows if row.variant == variant])
+
+
+def _law(variant: str, settings: dict[str, Any], own: Sequence[StudyRow]) -> Law:
     sizes: dict[str, SizeLaw] = {}
     for budget, same in _by_budget(own):
         if same[0].budget != "epochs":  # where larger models read less, no law of sizes alone holds
@@ -331,4 +340,4 @@ def _law(tokenizer: str, rows: Sequence[StudyRow]) -> Law:
             [row.characters for row in own],
             [row.bits_per_character for row in own],
         )
-    return Law(tokenizer=tokenizer, sizes=sizes, text=text)
+    return Law(tokenizer=variant, settings=settings, sizes=sizes, text=text)

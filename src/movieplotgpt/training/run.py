@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 from pydantic import Field, model_validator
@@ -57,6 +57,16 @@ class TrainingSettings(Settings):
         return self
 
 
+_NOT_LEARNING: dict[str, Any] = {
+    **dict.fromkeys(PrepareSettings.model_fields, True),
+    "model": {"size"},
+    "training": {
+        *("minutes", "steps", "epochs", "seed", "evaluations", "patience", "checkpoint_every"),
+        *("device", "precision", "compile"),
+    },
+}
+
+
 class RunConfig(PrepareSettings):
     """Everything a published run is made from: one TOML file."""
 
@@ -66,6 +76,12 @@ class RunConfig(PrepareSettings):
     schedule: ScheduleSettings = Field(ScheduleSettings(), description="The learning rate's course.")
     distillation: DistillationSettings = Field(DistillationSettings(), description="Teachers beside the text.")
     training: TrainingSettings = Field(TrainingSettings(), description="How long and on what.")
+
+    @property
+    def learning(self) -> dict[str, Any]:
+        """What bears on how much is learnt from a text, as section.key; but for the size, the length and the seed."""
+        values = self.model_dump(mode="json", exclude=_NOT_LEARNING)
+        return {f"{section}.{key}": value for section, keys in values.items() for key, value in keys.items()}
 
 
 @dataclass(frozen=True)
