@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -213,7 +215,16 @@ def test_what_varies_is_trained_and_told(
     assert main(["compare", str(path), "--source", str(plots_csv), "--out", "out"]) == 0
     slow, fast = load_results(Path("out/study.json")).rows
     assert slow.changes == ("optimizer.learning_rate=0.0001",) and slow.bits_per_character > fast.bits_per_character
-    assert "take tiny with char, optimizer.learning_rate=0.02: " in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "take tiny with char, optimizer.learning_rate=0.02: " in out
+    longer, expected = [line.partition(": movieplotgpt ")[2] for line in err.splitlines()[-2:]]
+    assert "optimizer.learning_rate=0.02 --size tiny --minutes 30" in longer
+    assert main([*shlex.split(longer.replace("--minutes 30", "--steps 2")), "--out", "longer"]) == 0
+    asked = json.loads(Path("longer/last/movieplotgpt.json").read_text(encoding="utf-8"))
+    assert asked["settings"]["optimizer"]["learning_rate"] == 0.02
+    capsys.readouterr()
+    assert main(shlex.split(expected)) == 0
+    assert "has no law for char (it tried char, optimizer" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from movieplotgpt.errors import ConfigError, TrainingError
+
+if TYPE_CHECKING:
+    from movieplotgpt.study.grid import Study
 
 
 def compare(
@@ -65,8 +69,26 @@ def compare(
     except MissingExtraError as error:
         print(f"no figures: {error}", file=sys.stderr)
     print(study_markdown(results), end="", flush=True)
+    print(_go_on(planned), file=sys.stderr)
     if failed:
         raise TrainingError("; ".join([*failed, "the same command goes on with what is missing"]))
+
+
+def _go_on(study: Study) -> str:
+    """The commands that train the best network of a study for longer, and say beforehand what it would come to."""
+    import shlex
+
+    from movieplotgpt.evaluation.record import read_evaluation
+    from movieplotgpt.study.results import RESULTS
+    from movieplotgpt.study.running import settings_arguments
+
+    done = [cell for cell in study.cells if study.evaluation(cell).exists()]
+    best = min(done, key=lambda cell: read_evaluation(study.evaluation(cell)).likelihood.bits_per_character)
+    known = [str(study.config), "--data", str(study.data(best)), *settings_arguments(study, best), "--minutes", "30"]
+    return (
+        f"the best of them for longer: movieplotgpt train {shlex.join(known)}\n"
+        f"what to expect of that: movieplotgpt plan {shlex.join(known)} --study {shlex.quote(str(study.out / RESULTS))}"
+    )
 
 
 def _end_as_interrupted() -> None:

@@ -74,14 +74,18 @@ def _train_and_score(study: Study, cell: Cell, jobs: int, commands: _Commands) -
         shutil.rmtree(unneeded, ignore_errors=True)
 
 
+def settings_arguments(study: Study, cell: Cell) -> list[str]:
+    """What `train` and `plan` are told, after the config, for the cell's network and settings."""
+    tokenizer = (f"tokenizer.{name}={value}" for name, value in cell.tokenizer_settings.items())
+    return [*study.settings.set, *tokenizer, *cell.changes, "--size", cell.size]
+
+
 def _arguments(study: Study, cell: Cell, corpus: PreparedCorpus) -> Iterator[str]:
-    config = study.run_config(cell)
-    yield from study.settings.set
-    yield from (f"tokenizer.{name}={value}" for name, value in cell.tokenizer_settings.items())
-    yield from (f"training.seed={cell.seed}", *cell.changes)
-    yield from ("--size", cell.size, "--out", str(study.run(cell).path))
+    yield f"training.seed={cell.seed}"
+    yield from settings_arguments(study, cell)
+    yield from ("--out", str(study.run(cell).path))
     if cell.budget == "flops":
-        yield from ("--steps", str(steps_for(config, corpus, cell.amount)))
+        yield from ("--steps", str(steps_for(study.run_config(cell), corpus, cell.amount)))
     else:
         yield from (f"--{cell.budget}", exact(cell.amount))
 
