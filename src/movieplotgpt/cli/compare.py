@@ -9,6 +9,7 @@ from movieplotgpt.errors import ConfigError, TrainingError
 
 if TYPE_CHECKING:
     from movieplotgpt.study.grid import Study
+    from movieplotgpt.study.results import StudyResults
 
 
 def compare(
@@ -69,21 +70,21 @@ def compare(
     except MissingExtraError as error:
         print(f"no figures: {error}", file=sys.stderr)
     print(study_markdown(results), end="", flush=True)
-    print(_go_on(planned), file=sys.stderr)
+    print(_go_on(planned, results), file=sys.stderr)
     if failed:
         raise TrainingError("; ".join([*failed, "the same command goes on with what is missing"]))
 
 
-def _go_on(study: Study) -> str:
+def _go_on(study: Study, results: StudyResults) -> str:
     """The commands that train the best network of a study for longer, and say beforehand what it would come to."""
     import shlex
 
-    from movieplotgpt.evaluation.record import read_evaluation
     from movieplotgpt.study.results import RESULTS
     from movieplotgpt.study.running import settings_arguments
 
-    done = [cell for cell in study.cells if study.evaluation(cell).exists()]
-    best = min(done, key=lambda cell: read_evaluation(study.evaluation(cell)).likelihood.bits_per_character)
+    row = min(results.rows, key=lambda row: row.bits_per_character)
+    same = (row.size, row.tokenizer, row.changes)
+    best = next(cell for cell in study.cells if (cell.size, cell.tokenizer, cell.changes) == same)
     known = [str(study.config), "--data", str(study.data(best)), *settings_arguments(study, best), "--minutes", "30"]
     return (
         f"the best of them for longer: movieplotgpt train {shlex.join(known)}\n"

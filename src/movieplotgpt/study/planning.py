@@ -29,9 +29,7 @@ from movieplotgpt.training.sizing import MEMORISED_AFTER
 from movieplotgpt.training.trainer import train
 
 TIMED = 3  # steps, after one that compiles and one that settles
-BELIEVED = (
-    2.0  # times the parameters and characters of a study's runs, or so many times fewer, its law is still believed
-)
+BELIEVED = 2.0  # times what a study's runs had of parameters and text, or so many times less, its law is believed
 FRESH = 4  # epochs, up to which text read again is nearly worth new text (arXiv 2305.16264)
 _SCORED = 20  # validation documents that are scored to see how long all take
 
