@@ -17,6 +17,7 @@ from movieplotgpt.config import build_settings, override
 from movieplotgpt.errors import CheckpointError, TrainingError
 from movieplotgpt.model.checkpoints import load_checkpoint
 from movieplotgpt.model.gpt import GPT
+from movieplotgpt.model.previous_token_head import add_previous_token_head
 from movieplotgpt.model.sizes import parameters
 from movieplotgpt.text.prepare import prepare
 from movieplotgpt.text.token_files import PreparedCorpus
@@ -188,8 +189,11 @@ def test_the_loss_falls_and_the_model_keeps_what_it_learned(run: Run, corpus: Pr
 
 def test_the_first_loss_is_that_of_the_first_batch(run: Run, corpus: PreparedCorpus) -> None:
     result = run("a", "training.seed=5", "training.steps=1")
+    plain = run("b", "training.seed=5", "training.steps=1", "training.previous_token_head=false")
     model = GPT(config_of().model.model_config_for(corpus.tokenizer.vocab_size))
     model.initialize(5)
+    assert plain.losses[0] == pytest.approx(loss_of(model, corpus, rows=4, seed=5), rel=1e-6) != result.losses[0]
+    add_previous_token_head(model)
     assert result.losses[0] == pytest.approx(loss_of(model, corpus, rows=4, seed=5), rel=1e-6)
 
 

@@ -36,6 +36,7 @@ class TrainingSettings(Settings):
     tokens_per_step: int = Field(8192, ge=32, description="Tokens a step learns from; rows are this over the context.")
     seed: int = Field(1337, ge=0)
     dropout: float = Field(0.0, ge=0, lt=1, description="Of the embedding and of what each block adds.")
+    previous_token_head: bool = Field(True, description="Start with a head that looks at the token before each.")
     gradient_clip: float | None = Field(1.0, gt=0, description="Largest norm of the gradient.")
     plain_tail: float = Field(0.1, ge=0, le=1, description="Last share of training in which no hint line is shown.")
     evaluations: int = Field(5, ge=1, description="How often the validation split is scored, the last step included.")

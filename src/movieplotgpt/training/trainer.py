@@ -21,6 +21,7 @@ from movieplotgpt.model.checkpoints import (
     write_model_files,
 )
 from movieplotgpt.model.gpt import GPT
+from movieplotgpt.model.previous_token_head import add_previous_token_head
 from movieplotgpt.model.sizes import parameters, training_flops_per_token
 from movieplotgpt.text.token_files import PreparedCorpus
 from movieplotgpt.training.compiling import CompiledLoss
@@ -379,6 +380,8 @@ class _Trainer:
             return start_from.model
         model = GPT(self.config.model.model_config_for(self.corpus.tokenizer.vocab_size))
         model.initialize(self.settings.seed)
+        if self.settings.previous_token_head:
+            add_previous_token_head(model)
         return model
 
     def _started(self) -> Started:
