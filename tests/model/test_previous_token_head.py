@@ -49,6 +49,18 @@ def test_the_first_head_looks_at_the_token_before(dimensions: dict[str, Any]) ->
 
 
 @torch.no_grad()
+def test_its_values_tell_tokens_apart_and_do_not_see_what_all_share() -> None:
+    model = a_model()
+    add_previous_token_head(model)
+    block = model.model.layers[0]
+    assert isinstance(block, Block)
+    values_VD = block.self_attn.v_proj(block.input_layernorm(model.model.embed_tokens.weight))
+    first_VD, second_VD = values_VD.split(64, dim=1)
+    assert first_VD.mean(0).norm() < 0.2 * first_VD.norm(dim=1).mean()
+    assert second_VD.mean(0).norm() > 0.5 * second_VD.norm(dim=1).mean()
+
+
+@torch.no_grad()
 def test_other_heads_and_blocks_are_as_they_were() -> None:
     plain, model = a_model(), a_model()
     add_previous_token_head(model)
