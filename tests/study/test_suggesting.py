@@ -25,12 +25,21 @@ def test_sizes_tokenizers_and_cost_are_chosen(text: Path, monkeypatch: pytest.Mo
     path, reasons = suggesting.suggest_study(text, Path("out"), 20)
     cells = Study.read(path, Path("out")).cells
     assert {cell.size for cell in cells} == {"tiny", "mini", "small"}
-    assert {cell.tokenizer for cell in cells} == {"char", "bpe-512"} and len(cells) == 9
+    assert {cell.tokenizer for cell in cells} == {"char", "bpe-512"} and len(cells) == 10
     flops = max(cell.amount for cell in cells)
     shorter = sorted((cell.size, cell.tokenizer, cell.amount / flops) for cell in cells if cell.amount < flops)
-    assert shorter == [("mini", "bpe-512", 0.5), ("tiny", "bpe-512", 0.25), ("tiny", "bpe-512", 0.5)]
-    assert flops == pytest.approx(0.55 * 20 * 60 * 1e11 / 7.25, rel=0.05)  # under two minutes: compiling does not pay
-    assert f"{flops:.1e} floating-point operations each" in reasons[-1]
+    assert shorter == [(size, "bpe-512", share) for size in ("mini", "tiny") for share in (0.25, 0.5)]
+    assert flops == pytest.approx(0.55 * 20 * 60 * 1e11 / 7.5, rel=0.05)  # under two minutes: compiling does not pay
+    assert f"{flops:.1e} floating-point operations each" in " ".join(reasons)
+
+
+def test_a_text_that_is_read_often_gets_dropout(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for speed, dropout in ((1e11, 0.2), (1e7, 0.0)):
+        monkeypatch.setattr(suggesting, "training_speed", lambda *_, speed=speed: speed)
+        path, reasons = suggesting.suggest_study(text, Path(f"at {speed}"), 2)
+        study = Study.read(path, Path("out"))
+        assert {study.run_config(cell).training.dropout for cell in study.cells} == {dropout}
+        assert ("dropout 0.2: the smallest reads the text about" in " ".join(reasons)) == bool(dropout)
 
 
 @pytest.mark.slow

@@ -10,17 +10,20 @@ from typing import Any
 from movieplotgpt import atomic
 from movieplotgpt.config import build_settings, read_toml
 from movieplotgpt.errors import ConfigError
-from movieplotgpt.model.sizes import SizeName
+from movieplotgpt.model.sizes import SizeName, SizeSettings, training_flops_per_token
 from movieplotgpt.study.grid import StudySettings
 from movieplotgpt.text.sources import source_sha256
 from movieplotgpt.training.hardware import choose_hardware
 from movieplotgpt.training.quickstart import suggest
-from movieplotgpt.training.sizing import COMPILED, COMPILING_PAYS_FROM, training_speed
+from movieplotgpt.training.sizing import COMPILED, COMPILING_PAYS_FROM, DROPOUT, SEEN_OFTEN, training_speed
 
 STUDY, CONFIG = "study.toml", "config.toml"
 SIZES: tuple[SizeName, ...] = ("tiny", "mini", "small")
 TOKENS_PER_STEP = 2048  # a small text has few tokens for its many steps
-SHORTER = ((("tiny", "mini"), 0.5), (("tiny",), 0.25))  # with byte pairs, of the cost: a law takes several lengths
+SHORTER = (
+    (("tiny", "mini"), 0.5),
+    (("tiny", "mini"), 0.25),
+)  # with byte pairs, of the cost: a law takes several lengths
 _SHARE = 0.55  # of the minutes that is spent in steps: the rest starts processes, compiles, evaluates
 
 
@@ -28,7 +31,7 @@ def suggest_study(text: Path, out: Path, minutes: float, **columns: str | None) 
     """Write a study of ``text``, and the settings its runs share, into ``out``; returns its TOML, and what was chosen.
 
     Three sizes with characters and with byte pairs, at the same cost each, and the smaller ones for less, so that a law can
-    be fitted; in about so many minutes together.
+    be fitted; in about so many minutes together. With dropout where the smallest reads the text often, as `train` would.
 
     Raises:
         ConfigError: the minutes are not above 0.
@@ -43,24 +46,29 @@ def suggest_study(text: Path, out: Path, minutes: float, **columns: str | None) 
     values["model"] = {"context_length": context_length}
     each = _SHARE * minutes / (2 * len(SIZES) + sum(len(sizes) * share for sizes, share in SHORTER))
     compiled = choose_hardware(suggestion.config.training).compile and each >= COMPILING_PAYS_FROM
+    speed = training_speed(suggestion.config.training, context_length) * (COMPILED if compiled else 1)
+    flops = float(f"{60 * each * speed:.1e}")
+    vocab_size = tokenizer.get("vocab_size", 512)
+    pairs = f"bpe-{vocab_size}"
+    smallest = SizeSettings(size=SIZES[0], context_length=context_length).model_config_for(vocab_size)
+    epochs = flops / training_flops_per_token(smallest) / suggestion.tokens
+    often = epochs > SEEN_OFTEN
     values["training"] = {
         "tokens_per_step": TOKENS_PER_STEP,
         "evaluations": 5,
+        **({"dropout": DROPOUT} if often else {}),
         **({} if compiled else {"compile": "off"}),
     }
-    pairs = f"bpe-{tokenizer.get('vocab_size', 512)}"
-    grid = {"sizes": list(SIZES), "tokenizers": ["char", pairs]}
-    speed = training_speed(suggestion.config.training, context_length) * (COMPILED if compiled else 1)
-    flops = float(f"{60 * each * speed:.1e}")
     atomic.write_text(out / CONFIG, "".join(f"{line}\n" for line in _toml(values)))
     known = [f"config = {json.dumps(CONFIG)}", f"text = {json.dumps(source_sha256(text))}", f"minutes = {minutes!r}"]
-    grids = [grid | {"flops": [flops]}]
+    grids: list[dict[str, Any]] = [{"sizes": list(SIZES), "tokenizers": ["char", pairs], "flops": [flops]}]
     grids += [{"sizes": sizes, "tokenizers": [pairs], "flops": [share * flops]} for sizes, share in SHORTER]
     study = [*known, *(line for grid in grids for line in ("", "[[grid]]", *_toml(grid)))]
     atomic.write_text(out / STUDY, "\n".join(study) + "\n")
     reason = f"sizes {', '.join(SIZES)} with char and {pairs}, {flops:.1e} floating-point operations each, and "
     reason += f"{pairs} for half and a quarter of that"
-    return out / STUDY, (*suggestion.reasons, reason)
+    regularised = f"dropout {DROPOUT:g}: the smallest reads the text about {epochs:,.0f} times"
+    return out / STUDY, (*suggestion.reasons, reason, *([regularised] if often else []))
 
 
 def refuse_other(text: Path, out: Path, minutes: float | None) -> None:

@@ -14,9 +14,13 @@ from movieplotgpt.training.run import RunConfig
 
 @dataclass(frozen=True)
 class Suggestion:
-    """Settings for a text, and one sentence for each choice; size and batch are left to ``sizing``."""
+    """Settings for a text, and one sentence for each choice; size and batch are left to ``sizing``.
+
+    ``tokens``: about how many the training split will have.
+    """
 
     config: RunConfig
+    tokens: float
     reasons: tuple[str, ...]
 
 
@@ -45,6 +49,7 @@ def suggest(
     pieces = f"BPE with {tokenizer['vocab_size']:,} tokens" if tokenizer["kind"] == "bpe" else "single characters"
     return Suggestion(
         build_settings(RunConfig, values),
+        tokens,
         (f"{characters:,} characters of text: {pieces}, read {context_length} at once",),
     )
 
