@@ -12,10 +12,11 @@ from movieplotgpt.config import build_settings, read_toml
 from movieplotgpt.errors import ConfigError
 from movieplotgpt.model.sizes import SizeName, SizeSettings, training_flops_per_token
 from movieplotgpt.study.grid import StudySettings
+from movieplotgpt.text.formatting import overlap_for
 from movieplotgpt.text.sources import source_sha256
 from movieplotgpt.training.hardware import choose_hardware
 from movieplotgpt.training.quickstart import suggest
-from movieplotgpt.training.sizing import COMPILED, COMPILING_PAYS_FROM, DROPOUT, SEEN_OFTEN, training_speed
+from movieplotgpt.training.sizing import COMPILED, COMPILING_PAYS_FROM, SEEN_OFTEN, training_speed
 
 STUDY, CONFIG = "study.toml", "config.toml"
 SIZES: tuple[SizeName, ...] = ("tiny", "mini", "small")
@@ -24,6 +25,9 @@ SHORTER = (
     (("tiny", "mini"), 0.5),
     (("tiny", "mini"), 0.25),
 )  # with byte pairs, of the cost: a law takes several lengths
+PER_TOKEN = (
+    2.8  # characters of a text that stand for one token, about, of a thousand byte pairs; a tenth is not trained on
+)
 _SHARE = 0.55  # of the minutes that is spent in steps: the rest starts processes, compiles, evaluates
 
 
@@ -31,7 +35,8 @@ def suggest_study(text: Path, out: Path, minutes: float, **columns: str | None) 
     """Write a study of ``text``, and the settings its runs share, into ``out``; returns its TOML, and what was chosen.
 
     Three sizes with characters and with byte pairs, at the same cost each, and the smaller ones for less, so that a law can
-    be fitted; in about so many minutes together. With dropout where the smallest reads the text often, as `train` would.
+    be fitted; in about so many minutes together, or fewer where the smallest would read the text more than a few times:
+    beyond that the laws of fresh text do not hold.
 
     Raises:
         ConfigError: the minutes are not above 0.
@@ -44,19 +49,20 @@ def suggest_study(text: Path, out: Path, minutes: float, **columns: str | None) 
     values = suggestion.config.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     tokenizer, context_length = values.pop("tokenizer"), values["model"]["context_length"]
     values["model"] = {"context_length": context_length}
-    each = _SHARE * minutes / (2 * len(SIZES) + sum(len(sizes) * share for sizes, share in SHORTER))
-    compiled = choose_hardware(suggestion.config.training).compile and each >= COMPILING_PAYS_FROM
-    speed = training_speed(suggestion.config.training, context_length) * (COMPILED if compiled else 1)
-    flops = float(f"{60 * each * speed:.1e}")
     vocab_size = tokenizer.get("vocab_size", 512)
     pairs = f"bpe-{vocab_size}"
     smallest = SizeSettings(size=SIZES[0], context_length=context_length).model_config_for(vocab_size)
-    epochs = flops / training_flops_per_token(smallest) / suggestion.tokens
-    often = epochs > SEEN_OFTEN
+    epoch = suggestion.characters / PER_TOKEN * context_length / (context_length - overlap_for(context_length))
+    enough = SEEN_OFTEN * epoch * training_flops_per_token(smallest)
+    speed = training_speed(suggestion.config.training, context_length)
+    seconds = 60 * _SHARE * minutes / (2 * len(SIZES) + sum(len(sizes) * share for sizes, share in SHORTER))
+    compiled = min(seconds, enough / speed) >= 60 * COMPILING_PAYS_FROM
+    compiled = compiled and choose_hardware(suggestion.config.training).compile
+    wanted = seconds * speed * (COMPILED if compiled else 1)
+    flops = float(f"{min(wanted, enough):.1e}")
     values["training"] = {
         "tokens_per_step": TOKENS_PER_STEP,
         "evaluations": 5,
-        **({"dropout": DROPOUT} if often else {}),
         **({} if compiled else {"compile": "off"}),
     }
     atomic.write_text(out / CONFIG, "".join(f"{line}\n" for line in _toml(values)))
@@ -67,8 +73,10 @@ def suggest_study(text: Path, out: Path, minutes: float, **columns: str | None) 
     atomic.write_text(out / STUDY, "\n".join(study) + "\n")
     reason = f"sizes {', '.join(SIZES)} with char and {pairs}, {flops:.1e} floating-point operations each, and "
     reason += f"{pairs} for half and a quarter of that"
-    regularised = f"dropout {DROPOUT:g}: the smallest reads the text about {epochs:,.0f} times"
-    return out / STUDY, (*suggestion.reasons, reason, *([regularised] if often else []))
+    short = (
+        f"more would not tell which is better: at that cost {SIZES[0]} reads so short a text about {SEEN_OFTEN} times"
+    )
+    return out / STUDY, (*suggestion.reasons, reason, *([short] if enough < wanted else []))
 
 
 def refuse_other(text: Path, out: Path, minutes: float | None) -> None:

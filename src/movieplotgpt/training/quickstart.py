@@ -16,11 +16,11 @@ from movieplotgpt.training.run import RunConfig
 class Suggestion:
     """Settings for a text, and one sentence for each choice; size and batch are left to ``sizing``.
 
-    ``tokens``: about how many the training split will have.
+    ``characters``: of the whole text.
     """
 
     config: RunConfig
-    tokens: float
+    characters: int
     reasons: tuple[str, ...]
 
 
@@ -49,7 +49,7 @@ def suggest(
     pieces = f"BPE with {tokenizer['vocab_size']:,} tokens" if tokenizer["kind"] == "bpe" else "single characters"
     return Suggestion(
         build_settings(RunConfig, values),
-        tokens,
+        characters,
         (f"{characters:,} characters of text: {pieces}, read {context_length} at once",),
     )
 

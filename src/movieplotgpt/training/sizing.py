@@ -23,7 +23,6 @@ from movieplotgpt.training.run import RunConfig, TrainingSettings
 
 TOKENS_PER_PARAMETER = 10.5  # seen in training, per weight of the matrices: nanochat's scaling runs
 SEEN_OFTEN = 4  # epochs from which repeats count for less, and regularisation pays (arXiv 2305.16264)
-DROPOUT = 0.2  # of a text seen that often
 MEMORISED_AFTER = 12  # epochs after which a small text is known by heart rather than learnt from
 STEPS_WANTED = 1000  # fewer, larger steps learn less from the same tokens (results/LOG.md)
 LARGEST_STEP, LARGEST_STEP_OF_A_GPU = 8192, 65_536  # tokens; a GPU needs many at once to be busy
@@ -83,7 +82,7 @@ def settle(config: RunConfig, corpus: PreparedCorpus, flops: float) -> tuple[Run
     if config.training.steps is None:  # steps of another batch would be another number of tokens
         chosen["tokens_per_step"] = _tokens_per_step(tokens, model.context_length, hardware.device.type)
     if epochs > SEEN_OFTEN:
-        chosen |= {"dropout": DROPOUT, "patience": 3, "evaluations": 10}
+        chosen |= {"dropout": 0.2, "patience": 3, "evaluations": 10}
     chosen = {name: value for name, value in chosen.items() if name not in config.training.model_fields_set}
     training = config.training.model_copy(update=chosen)
     settled = config.model_copy(update={"model": model, "training": training})
