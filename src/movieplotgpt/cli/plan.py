@@ -51,7 +51,7 @@ def plan(
     overrides += (f"training.minutes={minutes}",) if minutes is not None else ()
     overrides += (f"model.size={size}",) if size else ()
     if config.suffix == ".toml":
-        settings = read_config(config, overrides, length_given=minutes is not None)
+        settings = read_config(config, overrides)
     else:
         lengths = {"minutes": minutes}
         settings = suggest_config(config, overrides, lengths, title_column, text_column, console)

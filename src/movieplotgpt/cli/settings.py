@@ -27,13 +27,14 @@ def refuse_contradictions(config: Path, source: Path | None, data: Path | None, 
         )
 
 
-def read_config(config: Path, overrides: tuple[str, ...], length_given: bool) -> RunConfig:
+def read_config(config: Path, overrides: tuple[str, ...]) -> RunConfig:
     """Read the TOML; a length on the command line takes the place of the file's."""
     from movieplotgpt.config import read_settings
     from movieplotgpt.training.run import RunConfig
 
-    cleared = tuple(f"training.{name}=none" for name in ("minutes", "steps", "epochs")) if length_given else ()
-    return read_settings(RunConfig, config, cleared + overrides)
+    lengths = tuple(f"training.{name}=" for name in ("minutes", "steps", "epochs"))
+    cleared = [f"{name}none" for name in lengths] if any(text.startswith(lengths) for text in overrides) else []
+    return read_settings(RunConfig, config, (*cleared, *overrides))
 
 
 def suggest_config(

@@ -79,14 +79,13 @@ def train(
     overrides += (f"model.size={size}",) if size else ()
     overrides += (f"distillation.teachers={json.dumps(teacher)}",) if teacher else ()
     start_from = load_checkpoint(from_) if from_ else None
-    length_given = any(value is not None for value in lengths.values())
     source = source if config.suffix == ".toml" else config
     with join_workers() as workers:
         console = Console(stderr=True, quiet=not workers.first)
         if resume:
             settings = _kept(folder, overrides)
         elif config.suffix == ".toml":
-            settings = read_config(config, overrides, length_given)
+            settings = read_config(config, overrides)
         else:
             settings = suggest_config(config, overrides, lengths, title_column, text_column, console)
         if start_from:
