@@ -173,6 +173,7 @@ def test_the_run_is_named_after_its_config_or_text(run: Run, text_of: Callable[[
     ("flags", "kept"),
     [
         (["--steps", "2"], {"steps": 2, "minutes": None, "epochs": None}),
+        (["training.steps=2"], {"steps": 2, "minutes": None, "epochs": None}),
         (["--epochs", "0.01"], {"steps": None, "minutes": None, "epochs": 0.01}),
         (["training.seed=7", "--steps", "2"], {"seed": 7, "steps": 2}),
         (["--steps", "2", "training.evaluations=1", "optimizer.kind=adamw"], {"evaluations": 1}),
