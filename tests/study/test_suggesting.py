@@ -45,7 +45,7 @@ def test_a_short_text_is_not_read_more_than_a_few_times(text: Path, monkeypatch:
     config, corpus = study.run_config(cell), PreparedCorpus.load(study.data(cell))
     tokens = steps_for(config, corpus, cell.amount) * config.training.tokens_per_step
     assert 2 < tokens / tokens_in_epoch(config, corpus) < 8  # how long a token is can only be guessed before
-    assert "at that cost tiny reads so short a text about 4 times" in reasons[-1]
+    assert "tiny reads so short a text about 4 times at that cost" in reasons[-1]
 
 
 @pytest.mark.slow

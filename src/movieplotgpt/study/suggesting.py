@@ -21,13 +21,8 @@ from movieplotgpt.training.sizing import COMPILED, COMPILING_PAYS_FROM, SEEN_OFT
 STUDY, CONFIG = "study.toml", "config.toml"
 SIZES: tuple[SizeName, ...] = ("tiny", "mini", "small")
 TOKENS_PER_STEP = 2048  # a small text has few tokens for its many steps
-SHORTER = (
-    (("tiny", "mini"), 0.5),
-    (("tiny", "mini"), 0.25),
-)  # with byte pairs, of the cost: a law takes several lengths
-PER_TOKEN = (
-    2.8  # characters of a text that stand for one token, about, of a thousand byte pairs; a tenth is not trained on
-)
+SHORTER = ((("tiny", "mini"), 0.5), (("tiny", "mini"), 0.25))  # of the cost, with byte pairs, to fit a law
+PER_TOKEN = 2.8  # characters of the whole text to a token that is trained on, about, with a thousand byte pairs
 _SHARE = 0.55  # of the minutes that is spent in steps: the rest starts processes, compiles, evaluates
 
 
@@ -51,9 +46,7 @@ def suggest_study(text: Path, out: Path, minutes: float, **columns: str | None) 
     values["model"] = {"context_length": context_length}
     vocab_size = tokenizer.get("vocab_size", 512)
     pairs = f"bpe-{vocab_size}"
-    smallest = SizeSettings(size=SIZES[0], context_length=context_length).model_config_for(vocab_size)
-    epoch = suggestion.characters / PER_TOKEN * context_length / (context_length - overlap_for(context_length))
-    enough = SEEN_OFTEN * epoch * training_flops_per_token(smallest)
+    enough = _enough(suggestion.characters, vocab_size, context_length)
     speed = training_speed(suggestion.config.training, context_length)
     seconds = 60 * _SHARE * minutes / (2 * len(SIZES) + sum(len(sizes) * share for sizes, share in SHORTER))
     compiled = min(seconds, enough / speed) >= 60 * COMPILING_PAYS_FROM
@@ -73,10 +66,15 @@ def suggest_study(text: Path, out: Path, minutes: float, **columns: str | None) 
     atomic.write_text(out / STUDY, "\n".join(study) + "\n")
     reason = f"sizes {', '.join(SIZES)} with char and {pairs}, {flops:.1e} floating-point operations each, and "
     reason += f"{pairs} for half and a quarter of that"
-    short = (
-        f"more would not tell which is better: at that cost {SIZES[0]} reads so short a text about {SEEN_OFTEN} times"
-    )
+    short = f"not more, as minutes would allow: {SIZES[0]} reads so short a text about {SEEN_OFTEN} times at that cost"
     return out / STUDY, (*suggestion.reasons, reason, *([short] if enough < wanted else []))
+
+
+def _enough(characters: int, vocab_size: int, context_length: int) -> float:
+    """Operations for which the smallest network reads a text of so many characters ``SEEN_OFTEN`` times, about."""
+    smallest = SizeSettings(size=SIZES[0], context_length=context_length).model_config_for(vocab_size)
+    epoch = characters / PER_TOKEN * context_length / (context_length - overlap_for(context_length))
+    return SEEN_OFTEN * epoch * training_flops_per_token(smallest)
 
 
 def refuse_other(text: Path, out: Path, minutes: float | None) -> None:
