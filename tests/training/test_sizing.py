@@ -16,7 +16,7 @@ from movieplotgpt.text.token_files import PreparedCorpus
 from movieplotgpt.training import sizing
 from movieplotgpt.training.hardware import Hardware
 from movieplotgpt.training.run import RunConfig, TrainingSettings
-from movieplotgpt.training.sizing import MEMORISED_AFTER, SEEN_OFTEN, settle, training_speed
+from movieplotgpt.training.sizing import MEMORISED_AFTER, SEEN_OFTEN, settle, settle_by_timing, training_speed
 
 TextOf = Callable[[int], str]
 SLOW, USUAL, FAST = 1e8, 1e11, 1e15  # operations a second
@@ -142,6 +142,34 @@ def test_compiling_must_pay(corpus: PreparedCorpus) -> None:
     assert settle(config, corpus, USUAL)[0].training.compile == "off"
     config = build_settings(RunConfig, {**config_of().model_dump(mode="json"), "training": {"minutes": 30}})
     assert settle(config, corpus, USUAL)[0].training.compile == "auto"
+
+
+def test_a_smaller_network_than_the_timed_one_is_timed_itself(
+    corpus: PreparedCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    per_token = training_flops_per_token(
+        config_of().model.model_copy(update={"size": "tiny"}).model_config_for(corpus.tokenizer.vocab_size)
+    )
+    often = 1.5 * SEEN_OFTEN * tokens_of(corpus) * per_token / (5 * 60)  # operations a second
+    asked: list[str | None] = []
+
+    def speed(_settings: TrainingSettings, _context_length: int, size: str | None = None) -> float:
+        asked.append(size)
+        return often / 2 if size == "tiny" else often
+
+    monkeypatch.setattr(sizing, "training_speed", speed)
+    assert settle(config_of(), corpus, often)[0].training.dropout == 0.2
+    settled, reasons = settle_by_timing(config_of(), corpus)
+    assert asked == [None, "tiny"] and settled.model.size == "tiny"
+    assert settled.training.dropout == 0 and "3.0 times the text" in reasons[0]
+    settled, _ = settle_by_timing(config_of(), corpus, lambda flops: 4 * flops)
+    assert settled.training.dropout == 0.2, "of several workers"
+    asked.clear()
+    config = config_of().model_copy(update={"model": config_of().model.model_copy(update={"size": "small"})})
+    assert settle_by_timing(config, corpus) == (config, ()) and not asked
+    monkeypatch.setattr(sizing, "TIMED_SIZE", "tiny")
+    settle_by_timing(config_of(), corpus)
+    assert asked == [None]
 
 
 def test_what_is_settled_is_a_config_like_any_other(corpus: PreparedCorpus) -> None:

@@ -44,7 +44,7 @@ def plan(
     from movieplotgpt.study.planning import make_plan
     from movieplotgpt.study.results import load_results
     from movieplotgpt.text.token_files import PreparedCorpus
-    from movieplotgpt.training.sizing import settle, training_speed
+    from movieplotgpt.training.sizing import settle_by_timing
 
     refuse_contradictions(config, source, data, title_column or text_column)
     console = Console(stderr=True)
@@ -63,10 +63,9 @@ def plan(
     if not data:
         raise ConfigError("say what to train on: --source FILE, or --data FOLDER that `movieplotgpt prepare` made")
     corpus = PreparedCorpus.load(data)
-    if settings.model.size == "auto":
-        settings, reasons = settle(settings, corpus, training_speed(settings.training, settings.model.context_length))
-        for reason in reasons:
-            console.print(reason, markup=False, highlight=False)
+    settings, reasons = settle_by_timing(settings, corpus)
+    for reason in reasons:
+        console.print(reason, markup=False, highlight=False)
     console.print("taking five steps", markup=False, highlight=False)
     made = make_plan(settings, corpus, found)
     if json:

@@ -178,7 +178,7 @@ def _run(
     from movieplotgpt.evaluation.likelihood import validation_scorer
     from movieplotgpt.training.events import Event, Finished
     from movieplotgpt.training.monitors import ConsoleProgress, MetricsFile, SamplesFile, TensorBoard, tell
-    from movieplotgpt.training.sizing import settle, training_speed
+    from movieplotgpt.training.sizing import settle_by_timing
     from movieplotgpt.training.trainer import train
     from movieplotgpt.training.windows import too_small
 
@@ -186,13 +186,9 @@ def _run(
     if problem:
         raise TrainingError(problem)
     folder.path.mkdir(parents=True, exist_ok=True)
-    if settings.model.size == "auto":
-        speed = workers.world_size * workers.from_first(
-            training_speed(settings.training, settings.model.context_length)
-        )
-        settings, reasons = settle(settings, corpus, speed)
-        for reason in reasons:
-            console.print(reason, markup=False, highlight=False)
+    settings, reasons = settle_by_timing(settings, corpus, lambda flops: workers.world_size * workers.from_first(flops))
+    for reason in reasons:
+        console.print(reason, markup=False, highlight=False)
     train_counts = corpus.manifest.splits["train"]
     tokens_per_character = train_counts.body_tokens / train_counts.characters
     events = train(

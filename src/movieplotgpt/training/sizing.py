@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
@@ -33,15 +34,15 @@ TIMED_SIZE: SizeName = "small"
 TIMED_TOKENS = 2048
 
 
-def training_speed(settings: TrainingSettings, context_length: int) -> float:
-    """Floating-point operations a second in training: the median of three steps of a small model after one to warm up.
+def training_speed(settings: TrainingSettings, context_length: int, size: SizeName | None = None) -> float:
+    """Floating-point operations a second in training: the median of three steps after one to warm up.
 
-    In the precision and on the device of the run, not compiled.
+    In the precision and on the device of the run, not compiled; of a small model where no ``size`` is said.
     """
     hardware = choose_hardware(settings)
     if hardware.device.type == "cpu":
         keep_freed_memory()
-    config = SizeSettings(size=TIMED_SIZE, context_length=context_length).model_config_for(4096)
+    config = SizeSettings(size=size or TIMED_SIZE, context_length=context_length).model_config_for(4096)
     model = GPT(config).to(hardware.device)
     model.initialize(0)
     model.compute_dtype = hardware.dtype
@@ -57,6 +58,23 @@ def training_speed(settings: TrainingSettings, context_length: int) -> float:
         model.zero_grad()
         seconds.append(time.perf_counter() - began)
     return training_flops_per_token(config) * ids_BT.numel() / median(seconds[1:])
+
+
+def settle_by_timing(
+    config: RunConfig, corpus: PreparedCorpus, together: Callable[[float], float] = float
+) -> tuple[RunConfig, tuple[str, ...]]:
+    """``settle`` by three timed steps; a smaller network than the timed one does less in a second, and is timed itself.
+
+    ``together``: what all workers do in a second, from what this one does.
+    """
+    if config.model.size != "auto":
+        return config, ()
+    sizes = list(LADDER)
+    settled, reasons = settle(config, corpus, together(training_speed(config.training, config.model.context_length)))
+    if settled.model.size in sizes[: sizes.index(TIMED_SIZE)]:
+        speed = training_speed(config.training, config.model.context_length, settled.model.size)
+        settled, reasons = settle(config, corpus, together(speed))
+    return settled, reasons
 
 
 def settle(config: RunConfig, corpus: PreparedCorpus, flops: float) -> tuple[RunConfig, tuple[str, ...]]:
