@@ -12,11 +12,12 @@ import torch
 from movieplotgpt.config import build_settings
 from movieplotgpt.model.sizes import LADDER, training_flops_per_token
 from movieplotgpt.text.prepare import prepare
-from movieplotgpt.text.token_files import PreparedCorpus
+from movieplotgpt.text.token_files import PreparedCorpus, SplitCounts
 from movieplotgpt.training import sizing
 from movieplotgpt.training.hardware import Hardware
 from movieplotgpt.training.run import RunConfig, TrainingSettings
 from movieplotgpt.training.sizing import MEMORISED_AFTER, SEEN_OFTEN, settle, settle_by_timing, training_speed
+from movieplotgpt.training.windows import TrainingWindows
 
 TextOf = Callable[[int], str]
 SLOW, USUAL, FAST = 1e8, 1e11, 1e15  # operations a second
@@ -43,9 +44,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> PreparedCorpus:
     return PreparedCorpus.load(folder / "data")
 
 
-def tokens_of(corpus: PreparedCorpus) -> int:
+def tokens_of(corpus: PreparedCorpus) -> float:
+    """Of an epoch: windows of 64 tokens repeat 16."""
     counts = corpus.manifest.splits["train"]
-    return counts.body_tokens + counts.header_tokens
+    return (counts.body_tokens + counts.header_tokens) * 64 / 48
 
 
 class LargeText:
@@ -107,13 +109,21 @@ def test_passes_are_the_budget_over_the_text(corpus: PreparedCorpus) -> None:
         assert len(reasons) == 1 + (passes > SEEN_OFTEN) + (passes > MEMORISED_AFTER)
 
 
+def test_an_epoch_is_what_training_reads(corpus: PreparedCorpus) -> None:
+    windows = TrainingWindows.of(corpus, 64, config_of().windows, 1)
+    assert 64 * windows.rows_in_epoch(0) == pytest.approx(tokens_of(corpus), rel=0.1)
+    assert sizing._epoch(corpus.manifest.splits["train"], 64) == pytest.approx(tokens_of(corpus))
+    short = SplitCounts(documents=10, characters=600, header_tokens=100, body_tokens=500)
+    assert sizing._epoch(short, 64) == 600, "no window overlaps another"
+
+
 def test_what_is_set_stays(corpus: PreparedCorpus) -> None:
     config = settle(config_of(tokens_per_step=640, dropout=0.1, evaluations=2), corpus, FAST)[0]
     assert (config.training.tokens_per_step, config.training.dropout, config.training.evaluations) == (640, 0.1, 2)
 
 
 def test_epochs_and_steps_are_budgets_too(corpus: PreparedCorpus) -> None:
-    text = large(corpus, 1_000_000)
+    text = large(corpus, 750_000)
     epochs = settle(config_of(minutes=None, epochs=40), text, SLOW)
     steps = settle(config_of(minutes=None, steps=10_000, tokens_per_step=4000), text, FAST)
     assert "40.0 times the text" in epochs[1][0] and "40.0 times the text" in steps[1][0]
@@ -132,7 +142,7 @@ def test_a_network_given_is_not_called_by_the_name_of_a_size(corpus: PreparedCor
 
 
 def test_steps_are_of_the_batch_they_were_told_with(corpus: PreparedCorpus) -> None:
-    config, reasons = settle(config_of(minutes=None, steps=100), large(corpus, 1_000_000), FAST)
+    config, reasons = settle(config_of(minutes=None, steps=100), large(corpus, 750_000), FAST)
     assert config.training.tokens_per_step == TrainingSettings().tokens_per_step == 8192
     assert "sees about 0.8 M tokens, 0.8 times the text, 8,192 a step" in reasons[0]
 

@@ -18,7 +18,8 @@ from movieplotgpt.model.sizes import (
     parameters,
     training_flops_per_token,
 )
-from movieplotgpt.text.token_files import PreparedCorpus
+from movieplotgpt.text.formatting import overlap_for
+from movieplotgpt.text.token_files import PreparedCorpus, SplitCounts
 from movieplotgpt.training.hardware import choose_hardware, keep_freed_memory
 from movieplotgpt.training.run import RunConfig, TrainingSettings
 
@@ -92,11 +93,11 @@ def settle(config: RunConfig, corpus: PreparedCorpus, flops: float) -> tuple[Run
     if hardware.compile and "compile" not in chosen:
         flops *= COMPILED
     counts = corpus.manifest.splits["train"]
-    text_tokens = counts.body_tokens + counts.header_tokens
-    size = _size(config, corpus.tokenizer.vocab_size, text_tokens, flops)
+    vocab_size, epoch = corpus.tokenizer.vocab_size, _epoch(counts, config.model.context_length)
+    size = _size(config, vocab_size, counts, flops)
     model = config.model.model_copy(update={"size": size})
-    tokens = _tokens(config, model, corpus.tokenizer.vocab_size, text_tokens, flops)
-    epochs = tokens / text_tokens
+    tokens = _tokens(config, model, vocab_size, epoch, flops)
+    epochs = tokens / epoch
     if config.training.steps is None:  # steps of another batch would be another number of tokens
         chosen["tokens_per_step"] = _tokens_per_step(tokens, model.context_length, hardware.device.type)
     if epochs > SEEN_OFTEN:
@@ -104,15 +105,24 @@ def settle(config: RunConfig, corpus: PreparedCorpus, flops: float) -> tuple[Run
     chosen = {name: value for name, value in chosen.items() if name not in config.training.model_fields_set}
     training = config.training.model_copy(update=chosen)
     settled = config.model_copy(update={"model": model, "training": training})
-    return settled, _reasons(settled, corpus.tokenizer.vocab_size, tokens, epochs, flops)
+    return settled, _reasons(settled, vocab_size, tokens, epochs, flops)
 
 
-def _size(config: RunConfig, vocab_size: int, text_tokens: int, flops: float) -> SizeName:
+def _epoch(counts: SplitCounts, context_length: int) -> float:
+    """Tokens that are read to read the text once, about: the windows of long documents overlap."""
+    tokens = counts.body_tokens + counts.header_tokens
+    if tokens <= counts.documents * context_length:
+        return tokens
+    return tokens * context_length / (context_length - overlap_for(context_length))
+
+
+def _size(config: RunConfig, vocab_size: int, counts: SplitCounts, flops: float) -> SizeName:
     """The size that comes nearest to the right number of tokens per weight, among those the text can feed."""
+    text_tokens, epoch = counts.body_tokens + counts.header_tokens, _epoch(counts, config.model.context_length)
 
     def off(size: SizeName) -> float:
         model = config.model.model_copy(update={"size": size})
-        per_weight = _tokens(config, model, vocab_size, text_tokens, flops) / matrix_parameters(
+        per_weight = _tokens(config, model, vocab_size, epoch, flops) / matrix_parameters(
             model.model_config_for(vocab_size)
         )
         return max(per_weight / TOKENS_PER_PARAMETER, TOKENS_PER_PARAMETER / per_weight)
@@ -125,11 +135,11 @@ def _weights(config: RunConfig, size: SizeName, vocab_size: int) -> int:
     return parameters(config.model.model_copy(update={"size": size}).model_config_for(vocab_size))
 
 
-def _tokens(config: RunConfig, model: SizeSettings, vocab_size: int, text_tokens: int, flops: float) -> float:
+def _tokens(config: RunConfig, model: SizeSettings, vocab_size: int, epoch: float, flops: float) -> float:
     """How many tokens the run trains on."""
     training = config.training
     if training.epochs is not None:
-        return training.epochs * text_tokens
+        return training.epochs * epoch
     if training.steps is not None:
         return float(training.steps * training.tokens_per_step)
     seconds = 60 * (training.minutes or 0)
