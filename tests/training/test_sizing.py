@@ -12,11 +12,18 @@ import torch
 from movieplotgpt.config import build_settings
 from movieplotgpt.model.sizes import LADDER, training_flops_per_token
 from movieplotgpt.text.prepare import prepare
-from movieplotgpt.text.token_files import PreparedCorpus, SplitCounts
+from movieplotgpt.text.token_files import PreparedCorpus
 from movieplotgpt.training import sizing
 from movieplotgpt.training.hardware import Hardware
 from movieplotgpt.training.run import RunConfig, TrainingSettings
-from movieplotgpt.training.sizing import MEMORISED_AFTER, SEEN_OFTEN, settle, settle_by_timing, training_speed
+from movieplotgpt.training.sizing import (
+    MEMORISED_AFTER,
+    SEEN_OFTEN,
+    about_an_epoch,
+    settle,
+    settle_by_timing,
+    training_speed,
+)
 from movieplotgpt.training.windows import TrainingWindows
 
 TextOf = Callable[[int], str]
@@ -112,9 +119,9 @@ def test_passes_are_the_budget_over_the_text(corpus: PreparedCorpus) -> None:
 def test_an_epoch_is_what_training_reads(corpus: PreparedCorpus) -> None:
     windows = TrainingWindows.of(corpus, 64, config_of().windows, 1)
     assert 64 * windows.rows_in_epoch(0) == pytest.approx(tokens_of(corpus), rel=0.1)
-    assert sizing._epoch(corpus.manifest.splits["train"], 64) == pytest.approx(tokens_of(corpus))
-    short = SplitCounts(documents=10, characters=600, header_tokens=100, body_tokens=500)
-    assert sizing._epoch(short, 64) == 600, "no window overlaps another"
+    counts = corpus.manifest.splits["train"]
+    assert about_an_epoch(counts.body_tokens, counts.documents, 64) == pytest.approx(tokens_of(corpus))
+    assert about_an_epoch(600, 10, 64) == 600, "no window overlaps another"
 
 
 def test_what_is_set_stays(corpus: PreparedCorpus) -> None:

@@ -16,11 +16,12 @@ from movieplotgpt.training.run import RunConfig
 class Suggestion:
     """Settings for a text, and one sentence for each choice; size and batch are left to ``sizing``.
 
-    ``characters``: of the whole text.
+    ``characters`` and ``documents``: of the whole text.
     """
 
     config: RunConfig
     characters: int
+    documents: int
     reasons: tuple[str, ...]
 
 
@@ -50,6 +51,7 @@ def suggest(
     return Suggestion(
         build_settings(RunConfig, values),
         characters,
+        len(documents),
         (f"{characters:,} characters of text: {pieces}, read {context_length} at once",),
     )
 

@@ -19,7 +19,7 @@ from movieplotgpt.model.sizes import (
     training_flops_per_token,
 )
 from movieplotgpt.text.formatting import overlap_for
-from movieplotgpt.text.token_files import PreparedCorpus, SplitCounts
+from movieplotgpt.text.token_files import PreparedCorpus
 from movieplotgpt.training.hardware import choose_hardware, keep_freed_memory
 from movieplotgpt.training.run import RunConfig, TrainingSettings
 
@@ -92,9 +92,10 @@ def settle(config: RunConfig, corpus: PreparedCorpus, flops: float) -> tuple[Run
     hardware = choose_hardware(config.training)
     if hardware.compile and "compile" not in chosen:
         flops *= COMPILED
-    counts = corpus.manifest.splits["train"]
-    vocab_size, epoch = corpus.tokenizer.vocab_size, _epoch(counts, config.model.context_length)
-    size = _size(config, vocab_size, counts, flops)
+    counts, vocab_size = corpus.manifest.splits["train"], corpus.tokenizer.vocab_size
+    text_tokens = counts.body_tokens + counts.header_tokens
+    epoch = about_an_epoch(text_tokens, counts.documents, config.model.context_length)
+    size = _size(config, vocab_size, text_tokens, epoch, flops)
     model = config.model.model_copy(update={"size": size})
     tokens = _tokens(config, model, vocab_size, epoch, flops)
     epochs = tokens / epoch
@@ -108,17 +109,15 @@ def settle(config: RunConfig, corpus: PreparedCorpus, flops: float) -> tuple[Run
     return settled, _reasons(settled, vocab_size, tokens, epochs, flops)
 
 
-def _epoch(counts: SplitCounts, context_length: int) -> float:
-    """Tokens that are read to read the text once, about: the windows of long documents overlap."""
-    tokens = counts.body_tokens + counts.header_tokens
-    if tokens <= counts.documents * context_length:
-        return tokens
-    return tokens * context_length / (context_length - overlap_for(context_length))
+def about_an_epoch(text_tokens: float, documents: int, context_length: int) -> float:
+    """Tokens that are read to read a text once, about: the windows of documents that do not fit one overlap."""
+    if text_tokens <= documents * context_length:
+        return text_tokens
+    return text_tokens * context_length / (context_length - overlap_for(context_length))
 
 
-def _size(config: RunConfig, vocab_size: int, counts: SplitCounts, flops: float) -> SizeName:
+def _size(config: RunConfig, vocab_size: int, text_tokens: int, epoch: float, flops: float) -> SizeName:
     """The size that comes nearest to the right number of tokens per weight, among those the text can feed."""
-    text_tokens, epoch = counts.body_tokens + counts.header_tokens, _epoch(counts, config.model.context_length)
 
     def off(size: SizeName) -> float:
         model = config.model.model_copy(update={"size": size})
