@@ -15,6 +15,7 @@ export TITLE SOURCE
 
 RUNTIME = $(VENV)/.runtime
 SERVE   = $(VENV)/.serve
+TRAIN   = $(VENV)/.train
 DEV     = $(VENV)/.dev
 PYTEST  = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
@@ -31,11 +32,10 @@ plot: $(RUNTIME) ## write a plot: make plot TITLE="The Lighthouse Keeper's Daugh
 serve: $(SERVE) ## an API and a page with the published models: make serve [ARGS="--port 8080"]
 	@$(BIN)/movieplotgpt serve $(ARGS)
 
-train: $(RUNTIME) ## train the default model: make train SOURCE=wiki_movie_plots_deduped.csv [CONFIG=...] [ARGS=...]
+train: $(TRAIN) ## train the default model: make train SOURCE=wiki_movie_plots_deduped.csv [CONFIG=...] [ARGS=...]
 	$(BIN)/movieplotgpt train $(CONFIG) $(if $(SOURCE),--source "$$SOURCE") $(ARGS)
 
-demo: $(RUNTIME) requirements-dev.txt ## docs/demo: the Office model in a browser, with no server of ours (needs npm)
-	$(BIN)/python -m pip install --disable-pip-version-check -c requirements-dev.txt -e ".[onnx]" >&2
+demo: $(TRAIN) requirements-dev.txt ## docs/demo: the Office model in a browser, with no server of ours (needs npm)
 	PYTHON="$(abspath $(BIN))/python" sh docs/demo/build.sh
 	@echo "python3 -m http.server -d docs/demo 8001   # then open http://127.0.0.1:8001/"
 
@@ -76,6 +76,10 @@ $(SERVE): $(RUNTIME) requirements-dev.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -c requirements-dev.txt -e ".[serve]" >&2
 	@touch $@
 
-$(DEV): requirements-dev.txt $(RUNTIME)
+$(TRAIN): requirements-train.txt $(RUNTIME)
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-train.txt >&2
+	@touch $@
+
+$(DEV): requirements-dev.txt $(TRAIN)
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt >&2
 	@touch $@

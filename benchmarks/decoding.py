@@ -1,6 +1,8 @@
 """What each way of writing brings, and what it takes: settings of the sampler against the scorecard.
 
-    python benchmarks/decoding.py --data data/plots-bpe --judge plots-large --samples 300 --out results/benchmarks/decoding.json
+    python benchmarks/decoding.py --data data/plots-bpe --judge plots-bpe --out results/benchmarks/decoding-plots-large.json
+    python benchmarks/decoding.py --data data/plots-bpe --model plots-bpe --judge plots-large \\
+        --out results/benchmarks/decoding-plots-bpe.json
 
 The same titles, which no model was trained on, for each setting and seed, between real plots and random texts (as
 `movieplotgpt evaluate --samples`). The judge is another model. Best-of chooses by the title's gain under its own model, among
@@ -26,25 +28,33 @@ from movieplotgpt.model.checkpoints import load_checkpoint
 from movieplotgpt.text.token_files import PreparedCorpus
 
 SETTINGS = {
-    "default": SamplingConfig(guidance=1.5),
+    "default": SamplingConfig(),
+    "the default before: guidance 1.5, 512 tokens": SamplingConfig(
+        guidance=1.5, guidance_characters=None, max_tokens=512
+    ),
     "no guidance": SamplingConfig(guidance=1),
-    "best of 8": SamplingConfig(guidance=1.5, best_of=8),
-    "best of 8, no guidance": SamplingConfig(guidance=1, best_of=8),
-    "guidance 1.25": SamplingConfig(guidance=1.25),
-    "guidance 2": SamplingConfig(guidance=2),
-    "temperature 0.9, min-p 0.05, no guidance": SamplingConfig(temperature=0.9, min_p=0.05, guidance=1),
-    "min-p 0.05, no guidance": SamplingConfig(min_p=0.05, guidance=1),
-    "top-p 0.92, no guidance": SamplingConfig(min_p=None, top_p=0.92, guidance=1),
-    "typical 0.9, no guidance": SamplingConfig(min_p=None, typical_p=0.9, guidance=1),
-    "no rule": SamplingConfig(min_p=None, guidance=1),
-    "DRY 0.8": SamplingConfig(guidance=1.5, dry_multiplier=0.8),
-    "repetition penalty 1.2": SamplingConfig(guidance=1.5, repetition_penalty=1.2),
+    "guidance 1.25, not fading": SamplingConfig(guidance=1.25, guidance_characters=None),
+    "guidance 1.5, not fading": SamplingConfig(guidance=1.5, guidance_characters=None),
+    "guidance 1.5, fading over 400": SamplingConfig(guidance=1.5, guidance_characters=400),
+    "guidance 2, fading over 200": SamplingConfig(guidance=2, guidance_characters=200),
+    "best of 4": SamplingConfig(best_of=4),
+    "best of 4, no guidance": SamplingConfig(guidance=1, best_of=4),
+    "temperature 0.9, min-p 0.05": SamplingConfig(temperature=0.9, min_p=0.05),
+    "min-p 0.05": SamplingConfig(min_p=0.05),
+    "top-p 0.92": SamplingConfig(min_p=None, top_p=0.92),
+    "typical 0.9": SamplingConfig(min_p=None, typical_p=0.9),
+    "no rule": SamplingConfig(min_p=None),
+    "DRY 0.8": SamplingConfig(dry_multiplier=0.8),
+    "repetition penalty 1.2": SamplingConfig(repetition_penalty=1.2),
 }
 COLUMNS: dict[str, Callable[[SampleScores], float | None]] = {
     "names that return": lambda row: row.names_that_return,
     "names": lambda row: row.names_per_text,
     "invented words, %": lambda row: 100 * row.invented,
     "repeated, %": lambda row: 100 * row.repeated,
+    "title words per 100": lambda row: row.title_words,
+    "sentences with one, %": lambda row: None if row.title_sentences is None else 100 * row.title_sentences,
+    "parroted, %": lambda row: None if row.title_parroted is None else 100 * row.title_parroted,
     "copied, %": lambda row: None if row.copied is None else 100 * row.copied,
     "similarity lift": lambda row: row.similarity_lift,
     "told from real": lambda row: row.told_from_real,
@@ -92,18 +102,17 @@ def main() -> None:
     """Write and score what is missing, keep each as it comes, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="a prepared corpus")
-    parser.add_argument("--model", default="plots-bpe")
+    parser.add_argument("--model", default="plots-large")
     parser.add_argument("--judge", help="another model, which says how likely it finds the texts")
     parser.add_argument("--samples", type=int, default=300)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--only", nargs="+", choices=SETTINGS, metavar="SETTING", help=f"of: {', '.join(SETTINGS)}")
-    parser.add_argument("--fast", action="store_true", help="write by the fast decoder")
     parser.add_argument("--out", type=Path, required=True, help="a JSON file to keep the numbers in")
     arguments = parser.parse_args()
     corpus = PreparedCorpus.load(arguments.data)
-    generator = PlotGenerator.load(arguments.model, fast=arguments.fast)
+    generator = PlotGenerator.load(arguments.model)
     settings: dict[str, Any] = {
-        **{name: getattr(arguments, name) for name in ("model", "judge", "samples", "fast")},
+        **{name: getattr(arguments, name) for name in ("model", "judge", "samples")},
         "corpus": corpus.manifest.corpus_hash,
     }
     kept: dict[str, Any] = {"settings": settings, "rows": {}}

@@ -6,19 +6,22 @@
 Everyone draws with temperature 0.9 and min-p 0.05, never ends before its tokens are written, and takes its turn in each
 round, in a process of its own; the table shows medians, prompts read included, loading and compiling not. llama.cpp is what
 the package xllamacpp holds, asked through its server without a network between. The floor is what reading the weights (once
-a step) and the keys and values (of each text) would take in our fast form at the memory bandwidth measured here, or the
-products at the rate measured here, whichever is longer.
+a step) and the keys and values (of each text) would take at the memory bandwidth measured here, or the products at the
+rate measured here, whichever is longer. Whole commands are timed as well, from the start of the process to its end.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -30,9 +33,9 @@ import torch
 
 from machine import keep, machine, seconds_of, settings_of
 from movieplotgpt import PlotGenerator
+from movieplotgpt.engine.model_config import Precision, kv_cache_bytes, matrix_parameters
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint
-from movieplotgpt.model.sizes import kv_cache_bytes, matrix_parameters
 
 Writer = Callable[[int, int], int]  # (tokens, seed) -> tokens written in all
 Recipe = Callable[[Checkpoint, int], Writer]  # (model, batch)
@@ -59,7 +62,7 @@ def main() -> None:
     rows = []
     for batch in arguments.batches:
         with tempfile.TemporaryDirectory() as folder:
-            recipes: dict[str, Recipe] = {"ours": partial(ours, fast=False), "ours, fast": partial(ours, fast=True)}
+            recipes: dict[str, Recipe] = {"ours": ours, "ours, float32": partial(ours, precision="float32")}
             if "llama.cpp" in arguments.peers:
                 for kind, threads in product(("bf16", "q8_0"), (1, 2)):
                     name = f"llama.cpp {kind}, {threads} thread{'s' * (threads > 1)}"
@@ -74,23 +77,46 @@ def main() -> None:
             print(f"batch {batch:3}  {name:32} {median(found):8,.0f} tokens/s", flush=True)
         print(f"batch {batch:3}  {'the floor':32} {limit:8,.0f} tokens/s", flush=True)
     print(table(rows))
-    starts = cold(arguments.model, arguments.rounds)
-    for name, seconds in starts.items():
-        print(f"from a cold process, {name:24} {median(seconds):6.2f} s")
-    keep(arguments.out, {"settings": settings_of(arguments), "rows": rows, "cold_seconds": starts})
+    processes = whole_processes(arguments.model, arguments.rounds)
+    for name, measured in processes.items():
+        print(f"whole process, {name:38} {median(measured['seconds']):5.2f} s  {median(measured['megabytes']):4.0f} MB")
+    keep(arguments.out, {"settings": settings_of(arguments), "rows": rows, "processes": processes})
 
 
-def cold(model: str, rounds: int) -> dict[str, list[float]]:
-    """Seconds of the whole command, from the start of the process to its end."""
-    asked = {"1 token": ["1"], "400 tokens": ["400"], "400 tokens, fast": ["400", "--fast"]}
-    seconds: dict[str, list[float]] = {name: [] for name in asked}
-    command = [sys.executable, "-m", "movieplotgpt", "generate", "--model", model, "--title", TITLE, "--seed", "1"]
-    for _ in range(rounds):
-        for name, (tokens, *fast) in asked.items():
-            began = perf_counter()
-            subprocess.run([*command, "--max-tokens", tokens, *fast], check=True, capture_output=True)
-            seconds[name].append(perf_counter() - began)
-    return seconds
+def whole_processes(model: str, rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Seconds from the start of the command to its end, and its peak memory; also beside a process that keeps a core busy."""
+    asked = {
+        "1 token, no graph in the cache": ["--max-tokens", "1"],
+        "1 token": ["--max-tokens", "1"],
+        "400 tokens": ["--max-tokens", "400", "--min-tokens", "400"],
+        "a default plot": [],
+        "a default plot beside a busy process": [],
+    }
+    found: dict[str, dict[str, list[float]]] = {name: {"seconds": [], "megabytes": []} for name in asked}
+    command = [sys.executable, "-m", "movieplotgpt", "generate", "--model", model, "--title", TITLE]
+    for seed in range(1, rounds + 1):
+        for name, flags in asked.items():
+            with ExitStack() as stack:
+                environment = dict(os.environ)
+                if "no graph" in name:
+                    environment["XDG_CACHE_HOME"] = stack.enter_context(tempfile.TemporaryDirectory())
+                if "busy" in name:
+                    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+                    stack.callback(busy.kill)
+                    time.sleep(0.5)
+                began = perf_counter()
+                ours = subprocess.Popen(
+                    [*command, "--seed", str(seed), *flags],
+                    env=environment,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+                _, status, usage = os.wait4(ours.pid, 0)
+                seconds = perf_counter() - began
+            assert status == 0, f"{name} failed"
+            found[name]["seconds"].append(seconds)
+            found[name]["megabytes"].append(usage.ru_maxrss / 1000)
+    return found
 
 
 class Apart:
@@ -135,9 +161,9 @@ def measure(writers: dict[str, Apart], tokens: int, rounds: int) -> dict[str, li
     return rates
 
 
-def ours(checkpoint: Checkpoint, batch: int, *, fast: bool) -> Writer:
+def ours(checkpoint: Checkpoint, batch: int, *, precision: Precision = "int8") -> Writer:
     """Through the door everyone takes."""
-    generator = PlotGenerator(checkpoint, fast=fast)
+    generator = PlotGenerator(checkpoint, precision=precision)
 
     def write(tokens: int, seed: int) -> int:
         asked: dict[str, Any] = {"n": batch, "seed": seed, "min_tokens": tokens, "max_tokens": tokens}
@@ -156,7 +182,7 @@ def llama_cpp(checkpoint: Checkpoint, batch: int, *, folder: Path, kind: Any, th
     save_gguf(checkpoint, path, kind)
     asked = xllamacpp.CommonParams()
     asked.model.path = str(path)
-    asked.n_parallel, asked.n_ctx = batch, batch * checkpoint.model.config.context_length
+    asked.n_parallel, asked.n_ctx = batch, batch * checkpoint.config.context_length
     asked.cpuparams.n_threads = asked.cpuparams_batch.n_threads = threads
     asked.cpuparams.poll = asked.cpuparams_batch.poll = 0  # idle threads leave the others their turn
     asked.port, asked.verbosity = 0, 0
@@ -210,10 +236,10 @@ def transformers(checkpoint: Checkpoint, batch: int) -> Writer:
 
 
 def floor(checkpoint: Checkpoint, batch: int, tokens: int) -> float:
-    """Tokens per second that memory and multipliers allow: weights of a byte, keys and values of two."""
-    c = checkpoint.model.config
+    """Tokens per second that memory and multipliers allow: weights of a byte, keys and values of four."""
+    c = checkpoint.config
     weights = matrix_parameters(c) + c.vocab_size * c.n_embd
-    keys_and_values = kv_cache_bytes(c, batch=batch, bytes_per_value=2) * tokens // (2 * c.context_length)
+    keys_and_values = kv_cache_bytes(c, batch=batch, bytes_per_value=4) * tokens // (2 * c.context_length)
     reading = weights / bandwidth(weights) + keys_and_values / bandwidth(keys_and_values)
     inputs, matrix = (torch.ones(rows, c.n_embd, dtype=torch.int8) for rows in (max(batch, 64), c.vocab_size))
     rate = len(inputs) * matrix.numel() / seconds_of(lambda: torch._int_mm(inputs, matrix.t()))

@@ -34,7 +34,7 @@ def main() -> None:
     checkpoint = load_checkpoint(arguments.model)
     held_out = read_held_out(checkpoint, PreparedCorpus.load(arguments.data), "test", 4 * arguments.documents)
     ours = held_out.score(checkpoint, held_out.titles, None).body
-    room = checkpoint.model.config.context_length - 60
+    room = checkpoint.config.context_length - 60
     rows = [i for i, body in enumerate(held_out.bodies) if len(body) < room][: arguments.documents]
     form, decode = checkpoint.format, checkpoint.tokenizer.decode
     asked = [(form.sentence(held_out.titles[i]), decode(held_out.bodies[i]) + form.end) for i in rows]

@@ -1,6 +1,6 @@
 """Does a plot follow its hints? Whether a simple classifier of real plots tells the hint from what was written under it.
 
-    python benchmarks/hints.py --data data/plots-bpe --fast --out results/benchmarks/hints.json
+    python benchmarks/hints.py --data data/plots-bpe --out results/benchmarks/hints.json
 
 Words and pairs of words, weighted by their rarity, in a logistic regression: trained on real plots of each value alike,
 asked about real plots it has not seen, and about plots written under the same held-out titles with each value in turn, so
@@ -36,12 +36,11 @@ def main() -> None:
     parser.add_argument("--model", default="plots-bpe")
     parser.add_argument("--most", type=int, default=1_000, help="real plots of each value to learn from")
     parser.add_argument("--asked", type=int, default=50, help="plots of each value to ask about, real and written ones")
-    parser.add_argument("--fast", action="store_true", help="write by the fast decoder")
     parser.add_argument("--out", type=Path, help="a JSON file to keep the numbers in")
     arguments = parser.parse_args()
     print(", ".join(f"{key} {value}" for key, value in machine().items()), flush=True)
     corpus = PreparedCorpus.load(arguments.data)
-    generator = PlotGenerator.load(arguments.model, fast=arguments.fast)
+    generator = PlotGenerator.load(arguments.model)
     titles = corpus.split("test").titles[: arguments.asked]
     rows: dict[str, Any] = {}
     with stage_bars() as progress:

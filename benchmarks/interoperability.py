@@ -24,8 +24,9 @@ import torch
 
 from machine import keep, machine, settings_of
 from movieplotgpt import atomic
+from movieplotgpt.engine.model_config import ModelConfig
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, write_description
-from movieplotgpt.model.gpt import GPT, ModelConfig
+from movieplotgpt.model.gpt import GPT
 from movieplotgpt.sharing.exporting import TIES, TITLE, TOKENS, FileType, gaps, prompt_ids
 from movieplotgpt.sharing.gguf import save_gguf
 from movieplotgpt.sharing.modelfile import modelfile
@@ -150,7 +151,7 @@ def random_model(folder: Path) -> Checkpoint:
             weight.copy_(torch.randn(weight.shape, generator=generator) * 0.2 + (weight.ndim == 1))
         model.model.embed_tokens.weight[tokenizer.vocab_size :] = 0
     document_format = DocumentFormat(header="The plot summary of the movie named '{Title}' is:")
-    save_checkpoint(folder, Checkpoint(model, tokenizer, document_format, CleaningSettings(), {}))
+    save_checkpoint(folder, Checkpoint(model.config, tokenizer, document_format, CleaningSettings(), {}, model=model))
     return load_checkpoint(folder)
 
 
@@ -238,7 +239,7 @@ def soon_over(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
         for name in ("model.embed_tokens.weight", "lm_head.weight"):
             rows = checkpoint.model.state_dict()[name][[frequent, checkpoint.tokenizer.end_id]]
             state[name][[checkpoint.tokenizer.end_id, frequent]] = rows
-        model = GPT(checkpoint.model.config).eval()
+        model = GPT(checkpoint.config).eval()
         model.load_state_dict(state)
         changed = replace(checkpoint, model=model)
         if 0 < len(greedy(changed, prompt)) < TOKENS:

@@ -84,7 +84,8 @@ def flops_per_token(shape: Shape, parameters: int) -> int:
 
 def ours(shape: Shape, nanogpt: Path | None, device: str) -> Contender:
     """This project's, as ``movieplotgpt train`` runs it."""
-    from movieplotgpt.model.gpt import GPT, ModelConfig
+    from movieplotgpt.engine.model_config import ModelConfig
+    from movieplotgpt.model.gpt import GPT
     from movieplotgpt.training.compiling import CompiledLoss
     from movieplotgpt.training.hardware import choose_hardware, keep_freed_memory
     from movieplotgpt.training.optimizers import MuonSettings

@@ -57,7 +57,6 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         servers = {
             "ours": stack.enter_context(ours(arguments.model, slots)),
-            "ours, fast": stack.enter_context(ours(arguments.model, slots, "--fast")),
             "llama.cpp bf16": stack.enter_context(llama_cpp(arguments.model, folder, "bf16", slots)),
             "llama.cpp q8_0": stack.enter_context(llama_cpp(arguments.model, folder, "q8_0", slots)),
         }
@@ -114,11 +113,11 @@ def running(command: list[str], port: int, asks: Callable[[int], dict[str, Any]]
 
 
 @contextmanager
-def ours(model: str, slots: int, *flags: str) -> Iterator[Server]:
+def ours(model: str, slots: int) -> Iterator[Server]:
     """`movieplotgpt serve`."""
     port = free_port()
     places = ["--max-concurrency", str(max(2, slots)), "--max-waiting", "2000"]
-    command = [sys.executable, "-m", "movieplotgpt", "serve", "--model", model, "--port", str(port), *places, *flags]
+    command = [sys.executable, "-m", "movieplotgpt", "serve", "--model", model, "--port", str(port), *places]
     with running(command, port, lambda n: {"min_tokens": n, "max_tokens": n, "guidance": 1}) as server:
         yield server
 
@@ -153,7 +152,7 @@ def serve_llama_cpp(path: Path, port: int, slots: int, checkpoint: Any) -> None:
 
     asked = xllamacpp.CommonParams()
     asked.model.path = str(path)
-    asked.n_parallel, asked.n_ctx = slots, slots * checkpoint.model.config.context_length
+    asked.n_parallel, asked.n_ctx = slots, slots * checkpoint.config.context_length
     asked.cpuparams.n_threads = asked.cpuparams_batch.n_threads = os.cpu_count() or 1
     asked.cpuparams.poll = asked.cpuparams_batch.poll = 0  # idle threads leave the others their turn
     asked.hostnames, asked.port, asked.verbosity = ["127.0.0.1"], port, 0

@@ -23,6 +23,18 @@ sample() {  # a file below outputs/, then the arguments of `movieplotgpt generat
     mv "$file.partial" "$file"
 }
 
+twenty=outputs/movie-plots/twenty.txt # the same seed for twenty titles, none left out
+mkdir -p "$(dirname "$twenty")"
+for title in "Mars, Texas" "The Last Tram" "Harbour Lights" "The Clockmaker's Debt" "Salt and Copper" "Night Train to Gdansk" \
+    "The Beekeeper's Wife" "Eleven Days in June" "Dust" "A Wedding in Madras" "The Man Who Sold the Sea" "Cold Harbor" \
+    "Miss Flanagan Regrets" "Return of the Iron Monkey" "The Quiet Neighbour" "Two Tickets to Cairo" "Blood on the Orchard" \
+    "Grandfather's Radio" "The Ninth Passenger" "Love, Etc."; do
+    printf '$ movieplotgpt generate --title "%s" --seed 1\n\n' "$title"
+    "$command" generate --title "$title" --seed 1 --no-stream
+    echo
+done >"$twenty.partial"
+mv "$twenty.partial" "$twenty"
+
 sample movie-plots/the-lighthouse-keepers-daughter.txt --title "The Lighthouse Keeper's Daughter" --seed 1
 sample movie-plots/mars-texas.txt --title "Mars, Texas" --seed 1
 sample movie-plots/the-last-tram.txt --title "The Last Tram" --decade 1950s --origin British --seed 1

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from movieplotgpt.engine.places import cache_folder
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -172,8 +174,15 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, str]], columns: Iterable[s
 
 @pytest.fixture(autouse=True)
 def _no_downloaded_models(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What whoever runs the tests has downloaded is out of sight."""
-    monkeypatch.setenv("MOVIEPLOTGPT_CACHE", str(tmp_path_factory.getbasetemp() / "no-cache"))
+    """What whoever runs the tests has downloaded is out of sight, and no graphs are put into their cache.
+
+    Code that PyTorch compiled stays there: to compile it again takes a minute.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(cache_folder("compiled")))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.setenv("MOVIEPLOTGPT_CACHE", str(folder / "no-cache"))
 
 
 @pytest.fixture
@@ -294,8 +303,9 @@ def make_tiny_checkpoint(
     n_kv_head: int = 1,
     dropout: float = 0.0,
 ) -> Checkpoint:
+    from movieplotgpt.engine.model_config import ModelConfig
     from movieplotgpt.model.checkpoints import Checkpoint
-    from movieplotgpt.model.gpt import GPT, ModelConfig
+    from movieplotgpt.model.gpt import GPT
     from movieplotgpt.text.cleaning import CleaningSettings
     from movieplotgpt.text.formatting import END_OF_PLOT, DocumentFormat
     from movieplotgpt.text.tokenizers import BpeSettings, ByteSettings, CharSettings, TokenizerSettings
@@ -316,7 +326,9 @@ def make_tiny_checkpoint(
     draw_weights(model, seed)
     model.model.embed_tokens.weight.data[tokenizer.vocab_size :] = 0  # padding: training teaches it to be unlikely
     document_format = DocumentFormat(header=header, hints=hints)
-    return Checkpoint(model.eval(), tokenizer, document_format, CleaningSettings(ascii=fold), {"made": "for tests"})
+    return Checkpoint(
+        config, tokenizer, document_format, CleaningSettings(ascii=fold), {"made": "for tests"}, model=model.eval()
+    )
 
 
 def draw_weights(model: GPT, seed: int) -> None:
@@ -336,8 +348,9 @@ def long_model() -> Callable[[], GPT]:
 
 
 def make_long_model() -> GPT:
+    from movieplotgpt.engine.model_config import ModelConfig
     from movieplotgpt.model.attention import QUERIES_AT_ONCE
-    from movieplotgpt.model.gpt import GPT, ModelConfig
+    from movieplotgpt.model.gpt import GPT
 
     config = ModelConfig(
         vocab_size=64,

@@ -170,16 +170,19 @@ def test_ways_of_writing_are_set_beside_real_texts_and_none_is_measured_twice(tm
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("data_and_model")
-def test_generation_is_timed_beside_llama_cpp_and_what_fast_costs_is_told(tmp_path: Path) -> None:
+def test_generation_is_timed_beside_llama_cpp_and_int8_beside_float32(tmp_path: Path) -> None:
     pytest.importorskip("xllamacpp")
     given = ["--model", str(tmp_path / "model"), "--out", str(tmp_path / "out.json")]
     run("generate", *given, "--batches", "1", "2", "--tokens", "8", "--rounds", "1", "--peers", "llama.cpp")
     for row in json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["rows"]:
         assert len(row["tokens_per_second"]) == 6
         assert min(*(rate for rates in row["tokens_per_second"].values() for rate in rates), row["floor"]) > 0
-    run("fast_loss", *given, "--data", str(tmp_path / "data"), "--documents", "4", "--tokens", "64")
-    bits = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["bits_per_character"]
-    assert 0 < abs(bits["cost"]) < 0.05 * bits["exact"]
+    processes = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["processes"]
+    assert len(processes) == 5 and min(min(found["seconds"]) for found in processes.values()) > 0
+    model, data = str(tmp_path / "model"), str(tmp_path / "data")
+    run("int8_loss", "--models", model, "--data", data, "--documents", "4", "--out", str(tmp_path / "loss.json"))
+    [bits] = json.loads((tmp_path / "loss.json").read_text(encoding="utf-8"))["bits_per_character"].values()
+    assert 0 < abs(bits["cost"]) < 0.05 * bits["float32"]
 
 
 @pytest.fixture

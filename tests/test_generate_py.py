@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from movieplotgpt.engine.places import WEIGHTS_FOLDER
 from movieplotgpt.generation.generator import PlotGenerator
-from movieplotgpt.model.checkpoints import WEIGHTS_FOLDER, Checkpoint, save_checkpoint
+from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
 
 INCEPTION = "The plot summary of the movie named 'Inception' is:"
 ECHO = "import json\n\n\ndef main(arguments):\n    print(json.dumps(list(arguments)))\n    return 7\n"

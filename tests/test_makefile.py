@@ -20,7 +20,8 @@ def make(repository: Path, environment: Path, *arguments: str) -> list[str]:
     command.parent.mkdir(parents=True)
     command.write_text(ECHO, encoding="utf-8")
     command.chmod(0o755)
-    (environment / ".runtime").touch()
+    for stamp in (".runtime", ".train"):  # make looks for them, in this order
+        (environment / stamp).touch()
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     clean = {name: value for name, value in clean.items() if name not in ("TITLE", "SOURCE", "ARGS", "CONFIG")}
     done = subprocess.run(

@@ -12,6 +12,7 @@ import sys
 import tomllib
 import zipfile
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import movieplotgpt
+from movieplotgpt.errors import EXTRAS, PACKAGES
 
-CARRIED = ("office-bpe", "plots-bpe")  # models in a wheel
+LOCKS = ("requirements.txt", "requirements-train.txt", "requirements-dev.txt")  # each begins with the one before
+CARRIED = ("office-bpe", "plots-large")  # models in a wheel
 NAMES = {"sklearn": "scikit-learn"}  # packages that are imported by another name
 FOR_ONE_PLATFORM = re.compile(r"nvidia-|cuda-|triton|intel-|pytorch-triton|colorama")  # never locked
 
@@ -65,19 +68,23 @@ def imported(folder: Path) -> Iterator[tuple[str, str]]:
                     yield top, path.name
 
 
-def test_the_lock_is_the_closure_of_what_is_declared(repository: Path, project: dict) -> None:
-    lock = locked(repository / "requirements.txt")
-    assert set(lock) == closure(project["dependencies"])
+def all_locked(repository: Path) -> dict[str, str]:
+    return {name: version for lock in LOCKS for name, version in locked(repository / lock).items()}
 
 
-def test_the_development_lock_holds_the_rest(repository: Path, project: dict) -> None:
+def test_each_lock_adds_what_its_extras_bring_in(repository: Path, project: dict) -> None:
     extras = project["optional-dependencies"]
-    everything = closure(project["dependencies"] + [r for rs in extras.values() for r in rs if "movieplotgpt" not in r])
-    both = locked(repository / "requirements.txt") | locked(repository / "requirements-dev.txt")
-    assert set(both) == everything
+    everything = [text for texts in extras.values() for text in texts if "movieplotgpt" not in text]
+    added: list[str] = []
+    known: set[str] = set()
+    for lock, more in zip(LOCKS, (project["dependencies"], extras["train"], everything), strict=True):
+        added += more
+        assert set(locked(repository / lock)) == closure(added) - known, lock
+        known |= closure(added)
+    assert "torch" not in locked(repository / LOCKS[0])
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("name", LOCKS)
 def test_a_lock_installs_anywhere(repository: Path, name: str) -> None:
     lock = locked(repository / name)
     assert list(lock) == sorted(lock), "keep the lock sorted"
@@ -86,8 +93,14 @@ def test_a_lock_installs_anywhere(repository: Path, name: str) -> None:
         assert not FOR_ONE_PLATFORM.match(package), f"{package} is for one platform; torch asks for it where needed"
 
 
+@pytest.mark.parametrize(("before", "name"), [*pairwise(LOCKS)])
+def test_a_lock_begins_with_the_one_before(repository: Path, before: str, name: str) -> None:
+    lines = (repository / name).read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line[:1] == "-"] == [f"-r {before}"]
+
+
 def test_locked_versions_lie_within_the_declared_bounds(repository: Path, project: dict) -> None:
-    lock = locked(repository / "requirements.txt") | locked(repository / "requirements-dev.txt")
+    lock = all_locked(repository)
     extras = [text for texts in project["optional-dependencies"].values() for text in texts]
     for requirement in map(Requirement, project["dependencies"] + extras):
         if requirement.name != "movieplotgpt":
@@ -103,9 +116,18 @@ def test_every_third_party_import_is_declared(repository: Path, project: dict) -
 
 def test_every_extra_an_error_names_exists(repository: Path, project: dict) -> None:
     named = set()
+    asked = dict(EXTRAS)  # what `main` says of a package that is missing
     for path in (repository / "src").rglob("*.py"):
-        named |= set(re.findall(r'MissingExtraError\([^)]*,\s*"([a-z]+)"\)', path.read_text(encoding="utf-8")))
+        text = path.read_text(encoding="utf-8")
+        named |= set(re.findall(r'MissingExtraError\([^)]*,\s*"([a-z]+)"\)', text))
+        for module, extra in re.findall(r'optional\(\s*"([\w.]+)",\s*"([a-z]+)"', text):
+            top = module.partition(".")[0]
+            asked[PACKAGES.get(module) or PACKAGES.get(top, top)] = extra
     assert named <= set(project["optional-dependencies"])
+    assert asked.keys() >= {"matplotlib", "pyppmd", "scikit-learn", "scipy", "tensorboard", "wordfreq"}
+    for package, extra in asked.items():
+        requirements = map(Requirement, project["optional-dependencies"][extra])
+        assert package in {canonicalize_name(requirement.name) for requirement in requirements}
 
 
 @pytest.mark.slow
@@ -129,13 +151,13 @@ def test_a_wheel_carries_two_models_and_their_manifest(repository: Path, tmp_pat
     assert carried == expected
     code = {path.relative_to(repository / "src").as_posix() for path in (repository / "src").rglob("*.py")}
     assert code == {name for name in files if name.endswith(".py")}
-    assert path.stat().st_size < 40_000_000
+    assert path.stat().st_size < 75_000_000
 
 
 def test_an_editable_install_carries_no_weights(repository: Path) -> None:
     pytest.importorskip("hatchling")
     hook = runpy.run_path(str(repository / "hatch_build.py"))["CarriedWeights"]
-    for version, many in (("standard", 1 + 7 * len(CARRIED)), ("editable", 0)):
+    for version, many in (("standard", 1 + 7 + 10), ("editable", 0)):
         carried: dict[str, dict[str, str]] = {"force_include": {}}
         made = hook(str(repository), {"models": CARRIED}, None, None, "dist", "wheel")
         made.initialize(version, carried)
@@ -145,14 +167,14 @@ def test_an_editable_install_carries_no_weights(repository: Path) -> None:
 def test_a_package_that_carries_weights_finds_them_and_a_checkout_its_own(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from movieplotgpt.model import checkpoints
+    from movieplotgpt.engine import places
 
-    monkeypatch.delenv(checkpoints.WEIGHTS_FOLDER, raising=False)
-    assert checkpoints.weights_folder() == repository / "weights"
+    monkeypatch.delenv(places.WEIGHTS_FOLDER, raising=False)
+    assert places.weights_folder() == repository / "weights"
     installed = tmp_path / "site-packages" / "movieplotgpt"
     (installed / "weights").mkdir(parents=True)
-    monkeypatch.setattr(checkpoints, "__file__", str(installed / "model" / "checkpoints.py"))
-    assert checkpoints.weights_folder() == installed / "weights"
+    monkeypatch.setattr(places, "__file__", str(installed / "engine" / "places.py"))
+    assert places.weights_folder() == installed / "weights"
 
 
 def test_one_version_everywhere(repository: Path) -> None:

@@ -10,20 +10,22 @@ from typing import Any
 import pytest
 import torch
 
+from movieplotgpt.engine.model_config import parameters
+from movieplotgpt.engine.places import DEFAULT_MODEL, WEIGHTS_FOLDER
+from movieplotgpt.engine.session import Engine
 from movieplotgpt.generation.decoding import write
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.prompts import Prompt
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.generation.writing import Writing
-from movieplotgpt.model.checkpoints import WEIGHTS_FOLDER, Checkpoint, load_checkpoint
-from movieplotgpt.model.decoder import Decoder
-from movieplotgpt.model.sizes import parameters
+from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint
 from movieplotgpt.sharing.model_card import card_for
-from movieplotgpt.sharing.publishing import LARGEST, read_manifest, verify, weights_readme
+from movieplotgpt.sharing.published import read_manifest, verify
+from movieplotgpt.sharing.publishing import LARGEST, weights_readme
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 NAMES = sorted(json.loads((WEIGHTS / "manifest.json").read_text(encoding="utf-8"))["models"])
-DEFAULT = "plots-bpe"
+
 HOSTILE = [
     "",
     " ",
@@ -53,7 +55,7 @@ def _weights_of_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_published_file_is_what_the_manifest_says() -> None:
     assert verify(WEIGHTS) == NAMES
-    assert DEFAULT in NAMES
+    assert DEFAULT_MODEL in NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -73,7 +75,7 @@ def test_manifest_card_and_checkpoint_tell_the_same(name: str) -> None:
     entry, card = read_manifest(WEIGHTS).models[name], card_for(name, WEIGHTS / "cards.toml")
     checkpoint = load_checkpoint(name)
     assert checkpoint.folder == WEIGHTS / name
-    assert entry.parameters == parameters(checkpoint.model.config)
+    assert entry.parameters == parameters(checkpoint.config)
     assert (entry.summary, entry.licence) == (card.summary, card.licence_name or card.licence)
     assert entry.corpus_hash == checkpoint.info["corpus"]["hash"]
     text = (WEIGHTS / name / "README.md").read_text(encoding="utf-8")
@@ -84,7 +86,7 @@ def test_manifest_card_and_checkpoint_tell_the_same(name: str) -> None:
 
 
 def test_the_default_model_writes_the_same_plot_for_the_same_seed() -> None:
-    generator = PlotGenerator.load(DEFAULT)
+    generator = PlotGenerator.load(DEFAULT_MODEL)
     first, second = (generator.plot("The Last Tram", seed=7, max_tokens=100) for _ in range(2))
     assert first == second
     assert first.finish_reason == ("length" if first.tokens == 100 else "stop")
@@ -128,11 +130,12 @@ def test_transformers_writes_the_same_60_greedy_tokens(name: str) -> None:
     checkpoint = load_checkpoint(name)
     ours, (model, tokenizer) = checkpoint.tokenizer, theirs(name)
     assert next(model.parameters()).dtype == torch.float32
-    context_length, total = checkpoint.model.config.context_length, 0
+    engine = Engine(checkpoint, precision="float32")
+    context_length, total = checkpoint.config.context_length, 0
     for prompt in prompts_for(name, checkpoint):
         writing = Writing(prompt, ours, context_length, SamplingConfig(temperature=0, max_tokens=60), seed=0)
         begun = len(writing.body)
-        for _ in write(Decoder(checkpoint.model), [writing], ours.vocab_size, room=2):
+        for _ in write(engine, [writing], ours.vocab_size, room=2):
             pass
         ids_BT = tokenizer(prompt.header + prompt.begun, return_tensors="pt").input_ids
         output_BT = model.generate(ids_BT, do_sample=False, max_new_tokens=60)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Brings into vendor/ what the page needs beside itself: ONNX Runtime for browsers, from npm, and a model without titles.
-# PYTHON is one that has movieplotgpt[onnx]; MODEL may be another one of byte pairs or bytes, TYPE another type of weights.
+# PYTHON is one that has movieplotgpt[train]; MODEL may be another one of byte pairs or bytes, TYPE another type of weights.
 set -eu
 cd "$(dirname "$0")"
 runtime=onnxruntime-web-1.30.0

@@ -4,7 +4,7 @@ The public names, each imported when it is first used, so that ``import movieplo
 
     from movieplotgpt import PlotGenerator
 
-    plot = PlotGenerator.load("plots-bpe").plot("Mars, Texas")
+    plot = PlotGenerator.load("plots-large").plot("Mars, Texas")
 """
 
 from __future__ import annotations

@@ -54,18 +54,14 @@ def read_settings(cls: type[S], path: Path, overrides: Iterable[str] = ()) -> S:
     return build_settings(cls, override(read_toml(path), overrides), where=where)
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file.
+def read_toml(path: Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The tables of a TOML file; ``extending`` are the files that extend it.
 
     A file that says ``extends = "other.toml"`` has the other's settings but for those it sets itself.
 
     Raises:
         ConfigError: the file, or one it extends, is missing, not readable, no TOML, or extends itself.
     """
-    return _read_extended(path, ())
-
-
-def _read_extended(path: Path, extending: tuple[Path, ...]) -> dict[str, Any]:
     values = _read_alone(path)
     base = values.pop("extends", None)
     if base is None:
@@ -76,7 +72,7 @@ def _read_extended(path: Path, extending: tuple[Path, ...]) -> dict[str, Any]:
     other = path.parent / base
     if other.resolve() in extending:
         raise ConfigError(f"{path} extends {base}, which extends it in turn; take one of the two lines out")
-    return _merge(_read_extended(other, extending), values)
+    return _merge(read_toml(other, extending), values)
 
 
 def _read_alone(path: Path) -> dict[str, Any]:

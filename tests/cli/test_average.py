@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from movieplotgpt.cli import main
-from movieplotgpt.model.checkpoints import WEIGHTS_FOLDER, Checkpoint, load_checkpoint, save_checkpoint
+from movieplotgpt.engine.places import WEIGHTS_FOLDER
+from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 
 BITS = (2.5, 2.25, 2.0)
 

@@ -9,16 +9,19 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from movieplotgpt.cli import main
+from movieplotgpt.engine.model_config import Precision
+from movieplotgpt.engine.places import DEFAULT_MODEL, WEIGHTS_FOLDER
 from movieplotgpt.generation.generator import PlotGenerator
-from movieplotgpt.model.checkpoints import WEIGHTS_FOLDER, Checkpoint, save_checkpoint
+from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
 
+PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 Run = Callable[..., tuple[int, str, str]]
 SENTENCE = "The plot summary of the movie named 'Mars, Texas' is:"
 CUT = "the plot was cut at the limit of {} tokens; --max-tokens gives more\n"
@@ -73,7 +76,7 @@ def test_a_cut_plot_and_a_changed_prompt_are_said_on_stderr(run: Run, generator:
 
 
 def test_how_many_of_several_were_cut_is_said(run: Run, generator: PlotGenerator) -> None:
-    stop = generator.plot("Ada", seed=1, max_tokens=9).text[4]
+    stop = generator.plot("Ada", seed=1, max_tokens=9).text[4:6]
     plots = generator.plots("Ada", n=6, seed=0, max_tokens=9, stop=stop)
     cut = sum(plot.finish_reason == "length" for plot in plots)
     assert 0 < cut < 6, "nothing would be tested"
@@ -252,7 +255,8 @@ def test_surprise_is_shown_in_colours(run: Run, generator: PlotGenerator, monkey
     code, _, err = run(*fixed, "--show-probs", "--out", "x.txt")
     assert code == 1 and "--show-probs colours a terminal" in err and not Path("x.txt").exists()
     plain, told = run(*fixed, "--show-probs")[1:]
-    whole = re.sub("[\a\b\v\f\r]", "", run(*fixed)[1])  # what a terminal would obey is not shown in colours
+    # what a terminal would obey is not shown in colours, and tabs as blanks
+    whole = re.sub("[\a\b\v\f\r]", "", run(*fixed)[1]).expandtabs(8)
     assert plain == whole and told.startswith("surprise in bits: 0 to 1  1 to 3  3 to 6")
     monkeypatch.setenv("FORCE_COLOR", "1")
     coloured = run(*fixed, "--show-probs")[1]
@@ -427,39 +431,19 @@ def test_the_model_may_be_a_run_or_a_published_name(
     save_checkpoint(Path("runs/mine/last"), tiny_checkpoint(seed=1))
     assert run(*fixed, "--model", "runs/mine") == run(*fixed, "--model", "runs/mine/best") == expected
     assert run(*fixed, "--model", "runs/mine/last")[1] != expected[1]
-    shutil.copytree("model", "shelf/plots-bpe")
+    shutil.copytree("model", f"shelf/{DEFAULT_MODEL}")
     monkeypatch.setenv(WEIGHTS_FOLDER, "shelf")
-    assert run(*fixed, "--model", "plots-bpe") == expected
+    assert run(*fixed, "--model", DEFAULT_MODEL) == expected
     assert main(["generate", *fixed]) == 0  # the default
     assert capsys.readouterr().out == expected[1]
 
 
-def test_the_memory_of_many_texts_is_said_beforehand(
-    run: Run, tiny_checkpoint: Callable[..., Checkpoint], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("movieplotgpt.generation.generator.TEXTS_AT_ONCE", 3)
-    monkeypatch.setattr("movieplotgpt.model.sizes.kv_cache_bytes", lambda *_, batch, bytes_per_value: batch * 10**9)
-    asked = ("--title", "Ada", "--max-tokens", "2", "--seed", "1")
-    assert "texts" not in run(*asked, "-n", "3")[2]
-    assert run(*asked, "-n", "4")[2].startswith("4 texts, 3 at a time, in 3.0 GB\n")
-    save_checkpoint(Path("guided"), replace(tiny_checkpoint(), info={"settings": {"windows": {"no_title": 0.1}}}))
-    assert run(*asked, "-n", "4", "--model", "guided")[2].startswith("4 texts, 3 at a time, in 6.0 GB\n"), "read twice"
-
-
-@pytest.mark.slow
-def test_fast_says_that_it_compiles_and_writes_the_same_from_every_door(
-    run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    asked = ("--title", "Mars, Texas", "--seed", "3", "--max-tokens", "60", "--fast")
-    first, second = run(*asked), run(*asked)
-    assert first[2] == "compiling for models of this shape, once; about a minute\n" + second[2]
-    assert second[2] == CUT.format(60)
-    fast = PlotGenerator.load(model, fast=True)
-    plot = fast.plot("Mars, Texas", seed=3, max_tokens=60)
-    assert first[1] == second[1] == plot.text + "\n"
-    assert "".join(fast.stream("Mars, Texas", seed=3, max_tokens=60)) == plot.text
-    several = fast.plots(["Mars, Texas", "Ada", "Dimitri"], n=2, seed=3, max_tokens=60)
-    assert len({each.text for each in several}) == 6
-    longer = fast.plots("Mars, Texas", n=3, seed=3, max_tokens=600)  # past the context, where windows are read anew
-    assert all(each.tokens for each in longer)
+def test_precision_is_that_of_the_generator(run: Run, model: str) -> None:
+    asked = ("--title", "Mars, Texas", "--seed", "3", "--max-tokens", "60")
+    exact, usual = (PlotGenerator.load(model, precision=each) for each in PRECISIONS)
+    plot = exact.plot("Mars, Texas", seed=3, max_tokens=60)
+    for door in ("--stream", "--no-stream"):
+        assert run(*asked, door, "--precision", "float32") == (0, plot.text + "\n", CUT.format(60))
+    default = run(*asked)
+    assert run(*asked, "--precision", "int8") == default
+    assert default[1] == usual.plot("Mars, Texas", seed=3, max_tokens=60).text + "\n" != plot.text + "\n"

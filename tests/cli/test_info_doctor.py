@@ -7,20 +7,31 @@ import json
 import os
 import platform
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 import torch
 
 from movieplotgpt import __version__
 from movieplotgpt.cli import main
-from movieplotgpt.model.checkpoints import WEIGHTS_FOLDER, Checkpoint, load_checkpoint, save_checkpoint
+from movieplotgpt.engine.places import DEFAULT_MODEL, WEIGHTS_FOLDER
+from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from movieplotgpt.training.hardware import choose_hardware
 from movieplotgpt.training.run import TrainingSettings
 
-EXTRAS = {"matplotlib": "plots", "pyppmd": "evaluate", "tensorboard": "track"}
+EXTRAS = {
+    "torch": "train",
+    "polars": "train",
+    "zstandard": "train",
+    "matplotlib": "plots",
+    "pyppmd": "evaluate",
+    "tensorboard": "track",
+}
+OF_TORCH = {"torch", "device", "precision", "compiler", "training threads", "memory"}
 
 
 @pytest.fixture
@@ -45,6 +56,16 @@ def hide(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
         return find(name, package)
 
     monkeypatch.setattr(importlib.util, "find_spec", found)
+
+
+def doctor(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """What ``doctor --json`` tells."""
+    capsys.readouterr()
+    assert main(["doctor", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    told: dict[str, Any] = json.loads(out)
+    return told
 
 
 def test_info_tells_what_the_model_is(checkpoint: Checkpoint, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,9 +101,10 @@ def test_a_run_and_a_published_name_are_found(
     checkpoint: Checkpoint, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree("model", "run/best")
-    shutil.copytree("model", "shelf/plots-bpe")
+    shutil.copytree("model", f"shelf/{DEFAULT_MODEL}")
     monkeypatch.setenv(WEIGHTS_FOLDER, "shelf")
-    for arguments, folder in ((["run"], "run/best"), (["plots-bpe"], "shelf/plots-bpe"), ([], "shelf/plots-bpe")):
+    published = f"shelf/{DEFAULT_MODEL}"
+    for arguments, folder in ((["run"], "run/best"), ([DEFAULT_MODEL], published), ([], published)):
         assert main(["info", *arguments, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["folder"] == folder
 
@@ -112,19 +134,62 @@ def test_a_model_that_is_none_is_one_line_and_exit_1(
     assert err.startswith(f"movieplotgpt: {said}")
 
 
-def test_doctor_tells_what_a_run_would_use(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    hide(monkeypatch)
-    assert main(["doctor", "--json"]) == 0
-    out, err = capsys.readouterr()
-    told = json.loads(out)
-    assert err == ""
-    reasons = choose_hardware(TrainingSettings()).reasons
-    assert (told["device"], told["precision"], told["compiler"]) == reasons
+def test_doctor_tells_what_text_is_generated_with(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    graphs = tmp_path / "movieplotgpt" / "graphs"
+    graphs.mkdir(parents=True)
+    (graphs / "a.onnx").write_bytes(bytes(1_500_000))
+    (graphs / "a.lock").write_bytes(bytes(9_000_000))
+    monkeypatch.setattr("movieplotgpt.engine.byte_products.sums_are_exact", lambda: True)  # it would keep a graph
+    told = doctor(capsys)
     assert told["movieplotgpt"] == __version__
     assert told["python"].startswith(platform.python_version())
+    assert told["onnxruntime"] == onnxruntime.__version__
+    assert told["threads"] == f"3 of {os.cpu_count()} cores"
+    assert told["graph cache"] == f"1.5 MB in {graphs}"
+    assert told["disk free here"].endswith(" GB")
+
+
+@pytest.mark.parametrize(("exact", "said"), [(True, "exact: "), (False, "exact, by slower kernels: ")])
+def test_doctor_tells_how_products_of_bytes_are_added_up(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, exact: bool, said: str
+) -> None:
+    monkeypatch.setattr("movieplotgpt.engine.byte_products.sums_are_exact", lambda: exact)
+    assert doctor(capsys)["int8 products"].startswith(said)
+
+
+def test_doctor_without_a_cache_tells_why(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("no home")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert doctor(capsys)["graph cache"] == "none (no home folder is known; name a folder in XDG_CACHE_HOME)"
+
+
+def test_doctor_without_torch_tells_nothing_of_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide(monkeypatch)
+    whole = doctor(capsys)
+    hide(monkeypatch, "torch")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    told = doctor(capsys)
+    assert set(whole) - set(told) == OF_TORCH
+    assert told["missing"] == ["torch (training and evaluating models): pip install 'movieplotgpt[train]'"]
+
+
+def test_doctor_tells_what_a_run_would_use(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    hide(monkeypatch)
+    told = doctor(capsys)
+    reasons = choose_hardware(TrainingSettings()).reasons
+    assert (told["device"], told["precision"], told["compiler"]) == reasons
     assert told["torch"] == torch.__version__
-    assert told["threads"] == f"{torch.get_num_threads()} of {os.cpu_count()} cores"
-    assert float(told["memory"].removesuffix(" GB")) >= 0 and told["disk free here"].endswith(" GB")
+    assert told["training threads"] == f"{torch.get_num_threads()} of {os.cpu_count()} cores"
+    assert float(told["memory"].removesuffix(" GB")) >= 0
     assert told["missing"] == []
 
 
@@ -132,8 +197,7 @@ def test_doctor_in_words_has_a_line_for_each(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hide(monkeypatch)
-    main(["doctor", "--json"])
-    told = json.loads(capsys.readouterr().out)
+    told = doctor(capsys)
     assert main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line[:17].strip() for line in lines] == [name for name in told if name != "missing"]
@@ -150,18 +214,18 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(
     [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("not installed")]
     assert line.split()[2] == package
     assert line.endswith(f": pip install 'movieplotgpt[{EXTRAS[package]}]'")
-    main(["doctor", "--json"])
-    [told] = json.loads(capsys.readouterr().out)["missing"]
+    [told] = doctor(capsys)["missing"]
     assert line.endswith(told)
 
 
 def test_the_extras_named_are_those_of_the_project(repository: Path) -> None:
     import tomllib
 
-    from movieplotgpt.cli import doctor
+    from movieplotgpt.cli import doctor as module
 
     project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for package, (extra, _) in doctor.EXTRAS.items():
+    assert {package: extra for package, (extra, _) in module.EXTRAS.items()} == EXTRAS
+    for package, extra in EXTRAS.items():
         assert any(line.startswith(package) for line in project["optional-dependencies"][extra])
 
 
@@ -169,9 +233,7 @@ def test_doctor_names_the_published_models(
     checkpoint: Checkpoint, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(WEIGHTS_FOLDER, "shelf")
-    main(["doctor", "--json"])
-    assert json.loads(capsys.readouterr().out)["published models"] == "none"
+    assert doctor(capsys)["published models"] == "none"
     for name in ("b", "a"):
         shutil.copytree("model", f"shelf/{name}")
-    main(["doctor", "--json"])
-    assert json.loads(capsys.readouterr().out)["published models"] == "a, b"
+    assert doctor(capsys)["published models"] == "a, b"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import inspect
+import json
 import os
 import re
 import shlex
@@ -16,15 +17,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import zstandard
 from cyclopts import App, Parameter
 
 from movieplotgpt import __version__
 from movieplotgpt.cli import COMMANDS, main
 from movieplotgpt.cli.sampling import SamplingFlags
+from movieplotgpt.config import read_settings
 from movieplotgpt.errors import MissingExtraError, MoviePlotGPTError
 from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
+from movieplotgpt.text.copies import COPIES, CopyIndex
+from movieplotgpt.text.prepare import PrepareSettings, prepare
+from movieplotgpt.text.token_files import PreparedCorpus
 
-LOAD = "movieplotgpt.model.checkpoints.load_checkpoint"  # what `info` calls
+OF_TRAINING = ("torch", "polars", "zstandard")  # what the extra `train` brings
+LOAD = "movieplotgpt.engine.model_folder.load_folder"  # what `info` calls
 
 
 def leaves() -> Iterator[tuple[list[str], Callable[..., object]]]:
@@ -74,6 +81,13 @@ def raising(error: BaseException) -> Callable[..., object]:
 
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "movieplotgpt", *arguments]
+
+
+def without(packages: tuple[str, ...], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """What a process does in which ``packages`` cannot be imported."""
+    block = f"import sys; sys.modules.update(dict.fromkeys({packages}))"
+    code = f"{block}; from movieplotgpt.cli import main; sys.exit(main())"
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
 
 
 def environment() -> dict[str, str]:
@@ -214,6 +228,76 @@ def test_ctrl_c_exits_130(model: str, capsys: pytest.CaptureFixture[str], monkey
     monkeypatch.setattr(LOAD, raising(KeyboardInterrupt()))
     assert main(["info", model]) == 130
     assert capsys.readouterr() == ("", "movieplotgpt: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "more"),
+    [
+        (["generate", "--model", "model", "--title", "Ada", "--seed", "1", "--max-tokens", "9"], ()),
+        (["copies", "plot.txt", "--model", "model"], ("onnx", "onnxruntime")),
+        (["info", "model"], ("onnx", "onnxruntime")),
+        (["weights", "list"], ("onnx", "onnxruntime")),
+        (["doctor"], ()),
+        (["--help"], ("onnx", "onnxruntime", "numpy")),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_what_writes_needs_no_torch(
+    model: str, films_toml: Path, plots_csv: Path, arguments: list[str], more: tuple[str, ...]
+) -> None:
+    prepare(read_settings(PrepareSettings, films_toml), plots_csv, Path("data"))
+    give_index(Path(model), PreparedCorpus.load(Path("data")))
+    Path("plot.txt").write_text("A baker hides a letter.", encoding="utf-8")
+    done = without((*OF_TRAINING, *more), *arguments)
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    usual = subprocess.run(command(*arguments), capture_output=True, text=True, check=False)
+    assert done.stdout == usual.stdout != "" or arguments == ["doctor"]
+
+
+def give_index(model: Path, corpus: PreparedCorpus) -> None:
+    """The index of copies from ``corpus``, and the claim to be trained on it."""
+    CopyIndex.of_corpus(corpus).save(model / COPIES)
+    about = model / "movieplotgpt.json"
+    told = {**json.loads(about.read_text(encoding="utf-8")), "corpus": {"hash": corpus.manifest.corpus_hash}}
+    about.write_text(json.dumps(told), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments"),
+    [
+        ("torch", ["train", "text.txt"]),
+        ("torch", ["evaluate", "model", "--data", "data"]),
+        ("torch", ["average", "model", "model", "-o", "mean"]),
+        ("polars", ["prepare", "films.toml", "--source", "plots.csv", "--out", "data"]),
+        ("zstandard", ["prepare", "films.toml", "--source", "plots.csv.zst", "--out", "data"]),
+    ],
+)
+@pytest.mark.usefixtures("model", "films_toml")
+def test_what_trains_names_its_extra(plots_csv: Path, package: str, arguments: list[str]) -> None:
+    Path("text.txt").write_text("A baker hides a letter. " * 99, encoding="utf-8")
+    Path("plots.csv.zst").write_bytes(zstandard.compress(plots_csv.read_bytes()))
+    done = without((package,), *arguments)
+    said = f"this needs {package}, which is not installed; pip install 'movieplotgpt[train]'"
+    assert (done.returncode, done.stdout) == (1, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"movieplotgpt: {said}")
+    for_cpus = "pip install torch --index-url https://download.pytorch.org/whl/cpu"
+    assert (for_cpus in line) == (package == "torch" and sys.platform == "linux")
+
+
+@pytest.mark.parametrize(("platform", "named"), [("linux", True), ("darwin", False), ("win32", False)])
+def test_the_packages_for_cpus_are_named_where_others_are_the_default(
+    monkeypatch: pytest.MonkeyPatch, platform: str, named: bool
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    assert ("--index-url" in str(MissingExtraError("torch", "train"))) == named
+    assert "--index-url" not in str(MissingExtraError("polars", "train"))
+
+
+def test_another_package_that_is_missing_is_a_bug_of_ours(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LOAD, raising(ModuleNotFoundError("No module named 'pydantic'", name="pydantic")))
+    with pytest.raises(ModuleNotFoundError, match="pydantic"):
+        main(["info", model])
 
 
 @pytest.mark.parametrize(

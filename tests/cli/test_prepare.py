@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from movieplotgpt.cli import main
-from movieplotgpt.text.prepare import PrepareReport, read_report
+from movieplotgpt.text.prepare import PrepareReport
 from movieplotgpt.text.token_files import PreparedCorpus
 from movieplotgpt.training.windows import share_with_title
 
@@ -61,7 +61,7 @@ def test_the_table_says_all_that_was_found(run: Run) -> None:
     assert (code, err) == (0, "")
     assert out.startswith("plots.csv")
     assert out.endswith("prepared data; next: movieplotgpt train plots.toml --data data\n")
-    report, rows = read_report(Path("data")), table(out)
+    report, rows = PrepareReport.load(Path("data/report.json"), missing="", damaged=""), table(out)
     train = report.splits["train"]
     expected = {
         "rows read": "60",
@@ -110,7 +110,7 @@ def test_json_is_the_report_and_the_share(run: Run) -> None:
     assert (code, err) == (0, "")
     told = json.loads(out)
     assert told.pop("share_with_title") == share_with_title(PreparedCorpus.load(Path("data")).split("train"), 512)
-    assert PrepareReport.model_validate(told) == read_report(Path("data"))
+    assert PrepareReport.model_validate(told) == PrepareReport.load(Path("data/report.json"), missing="", damaged="")
 
 
 def test_dialogue_and_plain_text_are_other_tomls(run: Run, office_csv: Path, text_of: Callable[[int], str]) -> None:

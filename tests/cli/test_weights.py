@@ -9,13 +9,8 @@ from pathlib import Path
 import pytest
 
 from movieplotgpt.cli import main
-from movieplotgpt.model.checkpoints import (
-    DOWNLOADED_FOLDER,
-    WEIGHTS_FOLDER,
-    Checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-)
+from movieplotgpt.engine.places import DOWNLOADED_FOLDER, WEIGHTS_FOLDER
+from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 
 CARDS = """
 [cards.films]

@@ -19,6 +19,7 @@ import pytest
 from movieplotgpt.cli import main
 from movieplotgpt.cli.write import Session
 from movieplotgpt.generation.generator import PlotGenerator
+from movieplotgpt.generation.guidance import USUAL
 from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
 
 Talk = Callable[..., str]
@@ -197,8 +198,8 @@ def test_guidance_is_shown_as_it_will_be(
     checkpoint = replace(tiny_checkpoint(context_length=128), info={"settings": {"windows": {"no_title": 0.1}}})
     save_checkpoint(tmp_path / "model", checkpoint)
     out = talk("/set", "/set guidance off", "/set guidance", "/set guidance 2")
-    assert "  guidance             1.5\n" in out
-    assert "guidance is off\n> guidance is 1.5\n> guidance is 2.0\n".replace("> ", "") in out
+    assert f"  guidance             {USUAL}\n" in out
+    assert f"guidance is off\nguidance is {USUAL}\nguidance is 2.0\n" in out
 
 
 def test_what_nobody_saw_does_not_replace_the_plot(

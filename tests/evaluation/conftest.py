@@ -57,7 +57,7 @@ def untrained(corpus: PreparedCorpus, *, spread: float = 0.3) -> Checkpoint:
         for weight in model.parameters():
             weight.copy_(torch.randn(weight.shape, generator=generator) * spread)
     info = {"corpus": {"hash": corpus.manifest.corpus_hash}}
-    return Checkpoint(model.eval(), corpus.tokenizer, corpus.format, corpus.manifest.cleaning, info)
+    return Checkpoint(model.config, corpus.tokenizer, corpus.format, corpus.manifest.cleaning, info, model=model.eval())
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def echo() -> Callable[[Checkpoint], Checkpoint]:
     """``echo(checkpoint)``: the same with a model that expects what it has read, and reads 256 tokens."""
 
     def made(checkpoint: Checkpoint) -> Checkpoint:
-        config = checkpoint.model.config.model_copy(update={"context_length": 256})
+        config = checkpoint.config.model_copy(update={"context_length": 256})
         return replace(checkpoint, model=Echo(config))
 
     return made

@@ -25,7 +25,7 @@ UntrainedOn = Callable[..., Checkpoint]
 @torch.no_grad()
 def nats_by_hand(checkpoint: Checkpoint, title: str, body: str) -> float:
     """Body and end token, one window and one token at a time, from the text."""
-    tokenizer, context = checkpoint.tokenizer, checkpoint.model.config.context_length
+    tokenizer, context = checkpoint.tokenizer, checkpoint.config.context_length
     header = tokenizer.encode(checkpoint.format.sentence(title)).tolist()[-(context // 2) :]
     text = [*tokenizer.encode(body).tolist(), tokenizer.end_id]
     nats: list[float] = []
@@ -62,7 +62,7 @@ def test_transformers_finds_the_same_nats(corpus_of: CorpusOf, untrained_on: Unt
 
     corpus = corpus_of("bpe", folded=False)
     checkpoint, part = untrained_on(corpus), corpus.split("test")
-    wide = checkpoint.model.config.model_copy(update={"context_length": 1024})
+    wide = checkpoint.config.model_copy(update={"context_length": 1024})
     model = GPT(wide).eval()
     model.load_state_dict(checkpoint.model.state_dict())
     checkpoint = replace(checkpoint, model=model)
@@ -88,13 +88,13 @@ def test_a_model_that_knows_nothing_pays_the_logarithm_of_its_vocabulary(
     corpus = corpus_of("char")
     checkpoint = untrained_on(corpus, spread=0.0)
     report = evaluate(checkpoint, corpus)
-    each = math.log2(checkpoint.model.config.vocab_size)
+    each = math.log2(checkpoint.config.vocab_size)
     n, headers = report.documents, [len(corpus.split("test").sentence(i)) for i in range(report.documents)]
     assert report.tokens == report.characters + n
     assert report.bits_per_character == pytest.approx(each * report.tokens / report.characters, rel=1e-5)
     assert report.body_bits_per_character == pytest.approx(each, rel=1e-5)
     assert report.end_bits == pytest.approx(each, rel=1e-5)
-    context = checkpoint.model.config.context_length
+    context = checkpoint.config.context_length
     assert report.header_bits == pytest.approx(each * np.mean([min(h, context // 2) for h in headers]), rel=1e-5)
     lift = report.title_lift
     assert lift and (lift.bits_per_character, lift.against_empty) == pytest.approx((0, 0), abs=1e-5)

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from movieplotgpt import __version__
+from movieplotgpt.engine.model_config import parameters
 from movieplotgpt.evaluation.compressors import CompressorScore
 from movieplotgpt.evaluation.likelihood import evaluate
 from movieplotgpt.evaluation.record import describe
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from movieplotgpt.model.sizes import parameters
 from movieplotgpt.text.token_files import PreparedCorpus
 
 TRAINING = {"step": 1200, "tokens": 9_830_400, "seconds": 2700.0}
@@ -31,7 +31,5 @@ def test_a_description_puts_together_what_is_known(
     assert one.weights_sha256 == hashlib.sha256((tmp_path / "m" / "model.safetensors").read_bytes()).hexdigest()
     assert (one.model, one.commit, one.movieplotgpt) == ("a-name", "abc1234", __version__)
     assert (one.tokenizer, one.vocab_size, one.context_length) == ("bpe", corpus.tokenizer.vocab_size, 64)
-    assert (
-        one.parameters == parameters(checkpoint.model.config) == sum(w.numel() for w in checkpoint.model.parameters())
-    )
+    assert one.parameters == parameters(checkpoint.config) == sum(w.numel() for w in checkpoint.model.parameters())
     assert (one.training, one.likelihood, one.compressors) == (TRAINING, likelihood, (PRICE,))

@@ -53,6 +53,7 @@ def test_every_row_is_scored(corpus_of: CorpusOf, untrained_on: UntrainedOn) -> 
     bits = [scores.judge_bits for scores in (real, shuffled, trigrams)]
     assert all(each and 3 < each < 9 for each in bits)
     asked = {"names_that_return", "names_per_text", "invented", "repeated", "similarity_lift", "copied", "judge_bits"}
+    asked |= {"title_words", "title_sentences", "title_parroted"}
     shares = {"at_1", "at_10", "masked_at_10", "told_from_real", "ended"}
     assert {*salad.intervals} == asked | shares and {*real.intervals} == {*salad.intervals} - {
         "told_from_real",

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
+from movieplotgpt.engine.kv_cache import KVCache
+from movieplotgpt.engine.session import Engine
 from movieplotgpt.generation.decoding import Batch, write
 from movieplotgpt.generation.guidance import bare_header
 from movieplotgpt.generation.prompts import PromptForm
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.generation.writing import Writing
 from movieplotgpt.model.checkpoints import Checkpoint
-from movieplotgpt.model.decoder import Decoder
-from movieplotgpt.model.kv_cache import KVCache
 
 Make = Callable[..., Checkpoint]
 TITLES = ("Ada", "Mars, Texas", "The Long Way to the Lighthouse")
@@ -32,14 +31,16 @@ def checkpoint(tiny_checkpoint: Make) -> Checkpoint:
     return made
 
 
-class CountingDecoder(Decoder):
-    """Counts the prompts it reads."""
+class CountingEngine(Engine):
+    """Keeps how many prompts it read in each call."""
 
-    prompts = 0
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        self.prompts: list[int] = []
 
-    def read(self, ids_BT: Tensor, cache: KVCache) -> Tensor:
-        self.prompts += ids_BT.shape[1] > 1
-        return super().read(ids_BT, cache)
+    def read(self, texts: Sequence[Sequence[int]], cache: KVCache, row: int = 0) -> None:
+        self.prompts.append(len(texts))
+        super().read(texts, cache, row)
 
 
 def writing(checkpoint: Checkpoint, seed: int, *, title: str = "Ada", begin: str = "", **settings: Any) -> Writing:
@@ -50,8 +51,8 @@ def writing(checkpoint: Checkpoint, seed: int, *, title: str = "Ada", begin: str
     return Writing(prompt, checkpoint.tokenizer, 64, config, seed=seed, without_title=without)
 
 
-def alone(checkpoint: Checkpoint, text: Writing) -> list[int]:
-    for _ in write(Decoder(checkpoint.model), [text], checkpoint.tokenizer.vocab_size, room=2):
+def alone(checkpoint: Checkpoint, text: Writing, engine: Engine | None = None) -> list[int]:
+    for _ in write(engine or Engine(checkpoint), [text], checkpoint.tokenizer.vocab_size, room=2):
         pass
     return text.body
 
@@ -64,6 +65,7 @@ def crowds(draw: st.DrawFn) -> list[tuple[int, int, dict]]:
             "seed": st.integers(0, 1000),
             "title": st.sampled_from(TITLES),
             "guidance": st.sampled_from([1.0, 1.7]),
+            "guidance_characters": st.sampled_from([None, 30]),
             "max_tokens": st.integers(1, 90),  # the context is 64
         }
     )
@@ -73,13 +75,17 @@ def crowds(draw: st.DrawFn) -> list[tuple[int, int, dict]]:
 @given(crowd=crowds())
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_crowd_writes_what_each_writes_alone(checkpoint: Checkpoint, crowd: list[tuple[int, int, dict]]) -> None:
-    batch = Batch(Decoder(checkpoint.model), checkpoint.tokenizer.vocab_size, room=5)
+    engine = Engine(checkpoint)
+    batch = Batch(engine, checkpoint.tokenizer.vocab_size, room=5)
     waiting = [(leaves, writing(checkpoint, **text), text) for _, leaves, text in crowd]
     pauses = [pause for pause, *_ in crowd]
     texts = [(leaves, text, asked) for leaves, text, asked in waiting]
     while waiting or batch.texts:
-        while waiting and pauses[-len(waiting)] <= 0 and waiting[0][1].readings <= batch.free:
-            batch.join(waiting.pop(0)[1])
+        coming, free = [], batch.free
+        while waiting and pauses[-len(waiting)] <= 0 and waiting[0][1].readings <= free:
+            coming.append(waiting.pop(0)[1])
+            free -= coming[-1].readings
+        batch.join(coming)
         if waiting:
             pauses[-len(waiting)] -= 1
         if batch.texts:
@@ -89,22 +95,22 @@ def test_a_crowd_writes_what_each_writes_alone(checkpoint: Checkpoint, crowd: li
                 batch.leave(text)
         assert batch.free == 5 - sum(text.readings for text in batch.texts)
     for leaves, text, asked in texts:
-        expected = alone(checkpoint, writing(checkpoint, **asked))
+        expected = alone(checkpoint, writing(checkpoint, **asked), engine)
         assert text.body == (expected if text.finish_reason else expected[: text.tokens])
         assert text.finish_reason or text.tokens == leaves
 
 
 def test_a_prompt_that_others_began_with_is_read_once(checkpoint: Checkpoint) -> None:
-    decoder = CountingDecoder(checkpoint.model)
-    batch = Batch(decoder, checkpoint.tokenizer.vocab_size, room=4)
+    engine = CountingEngine(checkpoint)
+    batch = Batch(engine, checkpoint.tokenizer.vocab_size, room=4)
     first, second, other = writing(checkpoint, 1), writing(checkpoint, 2), writing(checkpoint, 3, title="Mars, Texas")
-    batch.join(first)
+    batch.join([first])
     batch.step()
     batch.step()
-    batch.join(second)
-    assert decoder.prompts == 1
-    batch.join(other)
-    assert decoder.prompts == 2
+    batch.join([second])
+    assert sum(engine.prompts) == 1
+    batch.join([other])
+    assert sum(engine.prompts) == 2
     batch.leave(first)
     while batch.texts:
         batch.step()
@@ -113,15 +119,45 @@ def test_a_prompt_that_others_began_with_is_read_once(checkpoint: Checkpoint) ->
     )
 
 
+def test_texts_that_join_together_read_equal_prompts_once(checkpoint: Checkpoint) -> None:
+    """Two titles and the empty one, in three readings, and all in one call."""
+    engine = CountingEngine(checkpoint)
+    asked: list[dict[str, Any]] = [
+        {"seed": seed, "title": title, "guidance": guidance}
+        for seed, (title, guidance) in enumerate([("Ada", 1.7), ("Ada", 1.0), ("Mars, Texas", 1.7), ("Ada", 1.7)])
+    ]
+    texts = [writing(checkpoint, **each) for each in asked]
+    batch = Batch(engine, checkpoint.tokenizer.vocab_size, room=7)
+    batch.join(texts)
+    assert engine.prompts == [3] and batch.free == 0
+    while batch.texts:
+        batch.step()
+    assert [text.body for text in texts] == [alone(checkpoint, writing(checkpoint, **each)) for each in asked]
+
+
+def test_texts_are_read_when_there_is_room(checkpoint: Checkpoint) -> None:
+    engine = CountingEngine(checkpoint)
+    asked: list[dict[str, Any]] = [
+        {"seed": seed, "title": TITLES[seed % 3], "max_tokens": 3 + seed} for seed in range(5)
+    ]
+    texts = [writing(checkpoint, **each) for each in asked]
+    pieces = [""] * len(texts)
+    for number, piece in write(engine, texts, checkpoint.tokenizer.vocab_size, room=2):
+        pieces[number] += piece
+    assert engine.prompts[0] == 2 and len(engine.prompts) > 2
+    assert pieces == [text.told for text in texts]
+    assert [text.body for text in texts] == [alone(checkpoint, writing(checkpoint, **each)) for each in asked]
+
+
 def test_a_prompt_is_read_again_where_its_window_has_moved(checkpoint: Checkpoint) -> None:
     long = writing(checkpoint, 1, max_tokens=100, begin="The baker")  # past the context of 64
-    batch = Batch(Decoder(checkpoint.model), checkpoint.tokenizer.vocab_size, room=2)
-    batch.join(long)
+    batch = Batch(Engine(checkpoint), checkpoint.tokenizer.vocab_size, room=2)
+    batch.join([long])
     while long.tokens < 70 and not long.finish_reason:
         batch.step()
     assert long.finish_reason is None, "it ended before the window moved: nothing is tested"
     late = writing(checkpoint, 2, begin="The baker")
-    batch.join(late)
+    batch.join([late])
     while batch.texts:
         batch.step()
     assert late.body == alone(checkpoint, writing(checkpoint, 2, begin="The baker")) and long.body == alone(
@@ -129,7 +165,23 @@ def test_a_prompt_is_read_again_where_its_window_has_moved(checkpoint: Checkpoin
     )
 
 
+def test_guidance_that_has_faded_leaves_its_place_to_others(checkpoint: Checkpoint) -> None:
+    batch = Batch(Engine(checkpoint), checkpoint.tokenizer.vocab_size, room=2)
+    fading, late = writing(checkpoint, 1, guidance=1.7, guidance_characters=30), writing(checkpoint, 2)
+    batch.join([fading])
+    while batch.free == 0:
+        batch.step()
+    assert len(fading.told) >= 30 and fading.finish_reason is None, "it ended before: nothing is tested"
+    batch.join([late])
+    while batch.texts:
+        batch.step()
+    assert fading.body == alone(checkpoint, writing(checkpoint, 1, guidance=1.7, guidance_characters=30))
+    assert late.body == alone(checkpoint, writing(checkpoint, 2))
+
+
 def test_what_has_no_room_is_not_taken(checkpoint: Checkpoint) -> None:
-    batch = Batch(Decoder(checkpoint.model), checkpoint.tokenizer.vocab_size, room=1)
+    batch = Batch(Engine(checkpoint), checkpoint.tokenizer.vocab_size, room=1)
     with pytest.raises(AssertionError, match="no room"):
-        batch.join(writing(checkpoint, 1, guidance=1.5))
+        batch.join([writing(checkpoint, 1, guidance=1.5)])
+    with pytest.raises(AssertionError, match="no room"):
+        batch.join([writing(checkpoint, 1), writing(checkpoint, 2)])

@@ -10,15 +10,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from movieplotgpt.engine.model_config import Precision
+from movieplotgpt.engine.session import Engine
 from movieplotgpt.errors import ConfigError, DataError, PromptError
 from movieplotgpt.generation.decoding import write
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.prompts import Prompt
 from movieplotgpt.generation.sampling import Chosen, choose
 from movieplotgpt.generation.settings import SamplingConfig
-from movieplotgpt.generation.writing import Writing, held_back
+from movieplotgpt.generation.writing import MAX_TOKENS, Writing, held_back
 from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
-from movieplotgpt.model.decoder import Decoder
 from movieplotgpt.text.formatting import cut_pieces, overlap_for
 
 Make = Callable[..., Checkpoint]
@@ -26,8 +27,18 @@ TITLES = ["Mars, Texas", "The Long Way to the Lighthouse", "", "Ada"]
 
 
 @pytest.fixture
-def generator(tiny_checkpoint: Make) -> PlotGenerator:
-    return PlotGenerator(tiny_checkpoint())
+def checkpoint(tiny_checkpoint: Make) -> Checkpoint:
+    return tiny_checkpoint()
+
+
+@pytest.fixture
+def generator(checkpoint: Checkpoint) -> PlotGenerator:
+    return PlotGenerator(checkpoint)
+
+
+def exact(checkpoint: Checkpoint) -> Engine:
+    """An engine whose logits are those of the network, to rounding."""
+    return Engine(checkpoint, precision="float32")
 
 
 def never_ending(checkpoint: Checkpoint) -> Checkpoint:
@@ -48,7 +59,7 @@ def recomputed(checkpoint: Checkpoint, prompt: Prompt, config: SamplingConfig, s
             start += context_length - len(header) - context_length // 4
         window = [tokenizer.end_id, *header, *body[start:]]
         with torch.no_grad():
-            logits_BV = model(torch.tensor([window]))[:, -1, : tokenizer.vocab_size]
+            logits_BV = model(torch.tensor([window]))[:, -1, : tokenizer.vocab_size].numpy()
         token_id = choose(logits_BV, config, [random])[0].id
         if token_id == tokenizer.end_id:
             break
@@ -62,11 +73,11 @@ def test_cached_generation_is_full_recomputation_also_past_the_context(
     tiny_checkpoint: Make, n_kv_head: int, settings: dict[str, Any]
 ) -> None:
     checkpoint = never_ending(tiny_checkpoint(n_kv_head=n_kv_head))
-    generator = PlotGenerator(checkpoint)
+    generator = PlotGenerator(checkpoint, precision="float32")
     config = SamplingConfig(seed=3, max_tokens=200, **settings)  # three contexts of 64
     prompt = generator.form.from_title("Mars, Texas")
     writing = Writing(prompt, checkpoint.tokenizer, 64, config, seed=3)
-    for _ in write(Decoder(checkpoint.model), [writing], checkpoint.tokenizer.vocab_size, room=2):
+    for _ in write(exact(checkpoint), [writing], checkpoint.tokenizer.vocab_size, room=2):
         pass
     expected = recomputed(checkpoint, prompt, config, 3, 200)
     assert writing.body == expected
@@ -85,8 +96,9 @@ def test_a_begun_body_longer_than_the_context_goes_on_in_the_window_of_training(
     assert len(writing.window()) <= 128
 
 
-def test_texts_written_together_are_those_written_alone(generator: PlotGenerator) -> None:
-    never_ending(generator.checkpoint)
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+def test_texts_written_together_are_those_written_alone(checkpoint: Checkpoint, precision: Precision) -> None:
+    generator = PlotGenerator(never_ending(checkpoint), precision=precision)
     together = generator.plots(TITLES, n=2, seed=7, max_tokens=150)
     titles = [title for title in TITLES for _ in range(2)]
     alone = [generator.plot(title, seed=7 + i, max_tokens=150) for i, title in enumerate(titles)]
@@ -126,10 +138,10 @@ def test_dropout_is_off_while_a_model_in_training_samples(tiny_checkpoint: Make)
     assert checkpoint.model.training
 
 
-def test_no_gradients_are_kept(generator: PlotGenerator) -> None:
+def test_no_gradients_are_kept(generator: PlotGenerator, checkpoint: Checkpoint) -> None:
     generator.plot("Mars", seed=1, max_tokens=3)
     assert torch.is_grad_enabled()
-    assert all(weight.grad is None for weight in generator.checkpoint.model.parameters())
+    assert all(weight.grad is None for weight in checkpoint.model.parameters())
 
 
 @pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
@@ -248,7 +260,7 @@ def test_what_was_taken_back_leaves_no_trace_in_the_cache(tiny_checkpoint: Make)
             return int(random.integers(1, min(9, self.tokens) + 1)) if random.random() < 0.1 else 0
 
     writing = Wavering(prompt, tokenizer, 64, config, seed=0)
-    for _ in write(Decoder(checkpoint.model), [writing], tokenizer.vocab_size, room=2):
+    for _ in write(exact(checkpoint), [writing], tokenizer.vocab_size, room=2):
         pass
     assert len(writing.body) == writing.tokens == 150 and writing.second_thoughts > 10
     again = Writing(prompt, tokenizer, 64, config, seed=0)
@@ -324,7 +336,7 @@ def test_a_text_ends_with_a_sentence_near_its_target(text: str, ended: str) -> N
 
 def test_a_target_has_the_tokens_it_needs(generator: PlotGenerator) -> None:
     assert generator.plot("Mars", seed=1, target_characters=3_000, stop="e").max_tokens == 1_500
-    assert generator.plot("Mars", seed=1, target_characters=300, stop="e").max_tokens == 512
+    assert generator.plot("Mars", seed=1, target_characters=300, stop="e").max_tokens == MAX_TOKENS["bpe"]
 
 
 @pytest.mark.parametrize("asked", ["stop", "banned"])
@@ -409,11 +421,11 @@ def test_a_wish_is_spelled_as_the_model_spells(tiny_checkpoint: Make) -> None:
     assert SamplingConfig(must_mention=", a,,b ,").must_mention == ("a", "b")
 
 
-def test_each_token_is_told_with_its_probability(generator: PlotGenerator) -> None:
+def test_each_token_is_told_with_its_probability(checkpoint: Checkpoint) -> None:
+    generator = PlotGenerator(checkpoint, precision="float32")
     plot = generator.plot("Mars", seed=1, max_tokens=30, logprobs=2)
     assert "".join(token.text for token in plot.probabilities) == plot.text
     assert len(plot.probabilities) == plot.tokens
-    checkpoint = generator.checkpoint
     prompt = generator.form.from_title("Mars")
     ids = checkpoint.tokenizer.encode(prompt.header).tolist()
     with torch.no_grad():
@@ -427,25 +439,25 @@ def test_each_token_is_told_with_its_probability(generator: PlotGenerator) -> No
 def test_padding_ids_are_never_drawn(tiny_checkpoint: Make) -> None:
     checkpoint = tiny_checkpoint("byte")
     vocab_size = checkpoint.tokenizer.vocab_size
-    assert checkpoint.model.config.vocab_size > vocab_size
+    assert checkpoint.config.vocab_size > vocab_size
     with torch.no_grad():
         checkpoint.model.model.embed_tokens.weight[vocab_size:] = 100 * checkpoint.model.model.embed_tokens.weight[:1]
     config = SamplingConfig(temperature=5, min_p=None, max_tokens=60)
     writing = Writing(Prompt("a\n"), checkpoint.tokenizer, 64, config, seed=0)
-    for _ in write(Decoder(checkpoint.model), [writing], vocab_size, room=2):
+    for _ in write(exact(checkpoint), [writing], vocab_size, room=2):
         pass
     assert max(writing.body) < vocab_size
 
 
 def test_reason_tokens_and_limit_agree(tiny_checkpoint: Make) -> None:
-    generator = PlotGenerator(never_ending(tiny_checkpoint()))
+    checkpoint = never_ending(tiny_checkpoint())
+    generator = PlotGenerator(checkpoint)
     cut = generator.plot("Mars", seed=0, max_tokens=7)
     assert (cut.finish_reason, cut.tokens, cut.max_tokens) == ("length", 7, 7)
-    weight = generator.checkpoint.model.model
     with torch.no_grad():
-        weight.norm.weight.zero_()  # all logits tie, and greedy takes the end token
+        checkpoint.model.model.norm.weight.zero_()  # all logits tie, and greedy takes the end token
     ended = generator.plot("Mars", temperature=0)
-    assert (ended.finish_reason, ended.tokens, ended.text, ended.max_tokens) == ("stop", 0, "", 512)
+    assert (ended.finish_reason, ended.tokens, ended.text, ended.max_tokens) == ("stop", 0, "", MAX_TOKENS["bpe"])
 
 
 def test_a_plot_prints_as_its_text(generator: PlotGenerator) -> None:
@@ -505,14 +517,14 @@ def test_transformers_writes_the_same_greedy_text(
 ) -> None:
     transformers = pytest.importorskip("transformers")
     save_checkpoint(tmp_path / "model", tiny_checkpoint(kind, n_kv_head=n_kv_head, context_length=256))
-    generator = PlotGenerator.load(tmp_path / "model")
+    generator = PlotGenerator.load(tmp_path / "model", precision="float32")
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
     for title in TITLES:
         prompt = generator.form.from_title(title)
         greedy = SamplingConfig(temperature=0, max_tokens=60)
         ours = Writing(prompt, generator.checkpoint.tokenizer, 256, greedy, seed=0)
-        for _ in write(Decoder(generator.checkpoint.model), [ours], generator.checkpoint.tokenizer.vocab_size, room=2):
+        for _ in write(generator.engine(), [ours], generator.checkpoint.tokenizer.vocab_size, room=2):
             pass
         inputs = tokenizer(prompt.header, return_tensors="pt")
         output_BT = model.generate(inputs.input_ids, do_sample=False, max_new_tokens=60)

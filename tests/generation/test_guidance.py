@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from movieplotgpt.errors import ConfigError, PromptError
 from movieplotgpt.generation.generator import PlotGenerator
-from movieplotgpt.generation.guidance import best, guide
-from movieplotgpt.generation.sampling import PLAUSIBLE, History, choose
+from movieplotgpt.generation.guidance import USUAL, best, guide
+from movieplotgpt.generation.sampling import PLAUSIBLE, History, choose, log_softmax
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.generation.writing import Writing
 from movieplotgpt.model.checkpoints import Checkpoint
@@ -25,23 +25,28 @@ LOGITS = st.lists(st.floats(-4, 4), min_size=5, max_size=5)
 
 
 @pytest.fixture
-def generator(tiny_checkpoint: Callable[..., Checkpoint]) -> PlotGenerator:
+def checkpoint(tiny_checkpoint: Callable[..., Checkpoint]) -> Checkpoint:
     """A model that claims to be trained with the empty title; it hardly ever ends by itself."""
-    checkpoint = replace(tiny_checkpoint(), info={"settings": {"windows": {"no_title": 0.1}}})
+    made = replace(tiny_checkpoint(), info={"settings": {"windows": {"no_title": 0.1}}})
     with torch.no_grad():
-        checkpoint.model.model.embed_tokens.weight[0] *= 0.2
-    return PlotGenerator(checkpoint)
+        made.model.model.embed_tokens.weight[0] *= 0.2
+    return made
+
+
+@pytest.fixture
+def generator(checkpoint: Checkpoint) -> PlotGenerator:
+    return PlotGenerator(checkpoint, precision="float32")
 
 
 @given(LOGITS, LOGITS, st.floats(1, 4))
 def test_guidance_is_its_formula_among_what_is_plausible(
     with_title: list[float], without: list[float], g: float
 ) -> None:
-    own_V, without_V = torch.tensor(with_title), torch.tensor(without)
+    own_V, without_V = np.array(with_title), np.array(without)
     c, u = (np.array(x) - np.log(np.exp(x).sum()) for x in (with_title, without))
     expected = u + g * (c - u)
-    guided_V = guide(own_V.double().log_softmax(-1), without_V.double().log_softmax(-1), g)
-    assert guided_V.numpy() == pytest.approx(expected, abs=1e-4)
+    [guided_V] = guide(log_softmax(own_V)[None], log_softmax(without_V)[None], [g])
+    assert guided_V == pytest.approx(expected, abs=1e-4)
     plausible = c > c.max() + math.log(PLAUSIBLE)
     if abs(c - c.max() - math.log(PLAUSIBLE)).min() < 1e-5 or len(set(expected[plausible].round(4))) < plausible.sum():
         return
@@ -50,12 +55,17 @@ def test_guidance_is_its_formula_among_what_is_plausible(
     assert chosen.id == np.argmax(np.where(plausible, expected, -np.inf))
 
 
-SURE = torch.tensor([[10.0, 1.0, 0.0, 2.0]])  # all but the first are implausible
+SURE = np.array([[10.0, 1.0, 0.0, 2.0]], np.float32)  # all but the first are implausible
+
+
+def test_each_text_has_a_strength_of_its_own() -> None:
+    with_BV, without_BV = np.array([[1.0, 2.0], [1.0, 2.0]]), np.array([[0.0, 4.0], [0.0, 4.0]])
+    assert guide(with_BV, without_BV, [1.0, 2.0]).tolist() == [[1, 2], [2, 0]]
 
 
 def test_guidance_never_overrides_what_is_forbidden() -> None:
     greedy, random = SamplingConfig(temperature=0), [np.random.default_rng(0)]
-    guided_BV = guide(SURE, torch.zeros(1, 4), 1.5)
+    guided_BV = guide(SURE, np.zeros((1, 4)), 1.5)
     assert choose(SURE, greedy, random, [History(forbidden={0})], guided_BV)[0].id == 3
     assert choose(SURE, greedy, random, [History(bias={2: 12.0})], guided_BV)[0].id == 0
     assert choose(SURE, greedy, random, [History(bias={2: 30.0})], guided_BV)[0].id == 2, "a wish is plausible"
@@ -63,27 +73,32 @@ def test_guidance_never_overrides_what_is_forbidden() -> None:
 
 def test_probabilities_of_a_guided_text_are_the_models_own() -> None:
     config = SamplingConfig(temperature=0, logprobs=3)
-    [chosen] = choose(SURE, config, [np.random.default_rng(0)], [History()], guide(SURE, torch.zeros(1, 4), 2.0))
-    expected = SURE[0].double().log_softmax(-1)
+    [chosen] = choose(SURE, config, [np.random.default_rng(0)], [History()], guide(SURE, np.zeros((1, 4)), 2.0))
+    expected = torch.from_numpy(SURE[0]).double().log_softmax(-1)
     assert chosen.logprob == pytest.approx(float(expected[0]))
     assert [i for i, _ in chosen.others] == [0, 3, 1]
     assert [value for _, value in chosen.others] == pytest.approx(expected[[0, 3, 1]].tolist())
 
 
-def test_a_guided_text_is_that_of_two_fresh_readings(generator: PlotGenerator) -> None:
+@pytest.mark.parametrize("fade", [None, 60, 5])
+def test_a_guided_text_is_that_of_two_fresh_readings(
+    generator: PlotGenerator, checkpoint: Checkpoint, fade: int | None
+) -> None:
     """Also past the context, where the two readings move to their next windows at different places."""
-    checkpoint = generator.checkpoint
     tokenizer, model = checkpoint.tokenizer, checkpoint.model
-    config = SamplingConfig(seed=3, max_tokens=150, guidance=2.0, temperature=0.7)
+    config = SamplingConfig(seed=3, max_tokens=150, guidance=2.0, temperature=0.7, guidance_characters=fade)
     plot = generator.plot("Mars, Texas", sampling=config)
     prompt = generator.form.from_title("Mars, Texas")
     again = Writing(prompt, tokenizer, 64, config, seed=3, without_title=checkpoint.format.sentence(""))
     assert len(again.headers[0]) > len(again.headers[1]) > 0
+    decoder, written = tokenizer.decoder(), 0
     while again.finish_reason is None:
-        rows = [model(torch.tensor([again.window(k)]))[0, -1, : tokenizer.vocab_size].detach() for k in range(2)]
-        logprobs_BV, without_BV = (row[None].double().log_softmax(-1) for row in rows)
-        guided_BV = guide(logprobs_BV, without_BV, 2.0)
-        [chosen] = choose(rows[0][None], config, [again.random], [again.history()], guided_BV)
+        rows = [model(torch.tensor([again.window(k)]))[:, -1, : tokenizer.vocab_size].detach() for k in range(2)]
+        logprobs_BV, without_BV = (row_BV.double().log_softmax(-1).numpy() for row_BV in rows)
+        strength = 2.0 if fade is None else max(2 - written / fade, 1)
+        guided_BV = guide(logprobs_BV, without_BV, strength) if strength > 1 else None
+        [chosen] = choose(rows[0].numpy(), config, [again.random], [again.history()], guided_BV)
+        written += len(decoder.push(chosen.id))
         again.take(chosen)
     assert again.tokens == 150 and plot.text == tokenizer.decode(again.body).rstrip("\ufffd")
     assert plot.text != generator.plot("Mars, Texas", sampling=config, guidance=1).text
@@ -100,12 +115,12 @@ def test_guided_and_other_texts_are_written_together_as_alone(generator: PlotGen
     assert together[2] == generator.plot("", seed=9, max_tokens=80, banned=["e"])
 
 
-def test_guidance_where_nobody_says(generator: PlotGenerator) -> None:
+def test_guidance_where_nobody_says(generator: PlotGenerator, checkpoint: Checkpoint) -> None:
     """Some, where the model was trained on the empty title; else none, and nothing is said of it."""
     asked: dict[str, Any] = {"seed": 1, "max_tokens": 30}
-    assert generator.plot("Ada", **asked) == generator.plot("Ada", **asked, guidance=1.5)
-    assert generator.settled().guidance == 1.5
-    untrained = PlotGenerator(replace(generator.checkpoint, info={}))
+    assert generator.plot("Ada", **asked) == generator.plot("Ada", **asked, guidance=USUAL)
+    assert generator.settled().guidance == USUAL > 1
+    untrained = PlotGenerator(replace(checkpoint, info={}), precision="float32")
     assert untrained.plot("Ada", **asked) == generator.plot("Ada", **asked, guidance=1)
     assert untrained.settled().guidance == 1
 
@@ -119,8 +134,9 @@ def nats_of(checkpoint: Checkpoint, header: list[int], body: list[int]) -> float
 
 
 @pytest.mark.parametrize("guidance", [1, 1.5])
-def test_the_best_of_several_gains_most_by_its_title(generator: PlotGenerator, guidance: float) -> None:
-    checkpoint = generator.checkpoint
+def test_the_best_of_several_gains_most_by_its_title(
+    generator: PlotGenerator, checkpoint: Checkpoint, guidance: float
+) -> None:
     one = SamplingConfig(max_tokens=20, guidance=guidance)
     config = one.model_copy(update={"best_of": 6})
     plot = generator.plot("Mars, Texas", seed=5, sampling=config)
@@ -196,7 +212,7 @@ def test_a_wrong_strength_names_its_setting(generator: PlotGenerator, wrong: dic
 @given(LOGITS, st.floats(1, 4))
 def test_a_penalty_weighs_as_much_with_guidance(logits: list[float], g: float) -> None:
     """Where the title changes nothing, guidance changes nothing, whatever other rules there are."""
-    own_BV = torch.tensor([logits])
+    own_BV = np.array([logits])
     config = SamplingConfig(temperature=1, min_p=None, repetition_penalty=1.5, presence_penalty=0.5)
     history = [History(ids=[0, 1])]
     alone = choose(own_BV, config.model_copy(update={"min_p": PLAUSIBLE}), [np.random.default_rng(3)], history)

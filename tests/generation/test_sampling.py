@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from movieplotgpt.errors import CheckpointError, ConfigError
 from movieplotgpt.generation.sampling import (
     Chosen,
     History,
+    Logits,
     add_bias,
     choose,
     draw,
@@ -24,10 +26,12 @@ from movieplotgpt.generation.sampling import (
     keep_top_k,
     keep_top_p,
     keep_typical,
+    log_softmax,
     ngram_ends,
     punish,
     punish_longer_repetitions,
     punish_repetition,
+    shortlist,
     subtract_counts,
 )
 from movieplotgpt.generation.settings import SamplingConfig
@@ -37,12 +41,16 @@ LOGITS = np.array([2.0, -1.0, 0.5, 3.0, 0.0, -2.0])
 TIED = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=12)  # few values: many ties
 
 
-def kept(logits_BV: torch.Tensor) -> set[int]:
-    return {int(i) for i in logits_BV[0].isfinite().nonzero()[:, 0]}
+def kept(logits_BV: Logits) -> set[int]:
+    return {int(i) for i in np.flatnonzero(np.isfinite(logits_BV[0]))}
 
 
-def row(logits: list[float]) -> torch.Tensor:
-    return torch.tensor([logits], dtype=torch.float64)
+def row(logits: list[float]) -> Logits:
+    return np.array([logits], np.float64)
+
+
+def drawn(logits_BV: Logits, u: float) -> int:
+    return int(draw(logits_BV, np.array([u]))[0])
 
 
 def ranked(logits: list[float]) -> list[int]:
@@ -55,7 +63,7 @@ def softmax(logits: list[float]) -> np.ndarray:
 
 
 def test_top_k_keeps_exactly_k_even_when_all_tie() -> None:
-    assert kept(keep_top_k(torch.zeros(1, 10), 3)) == {0, 1, 2}
+    assert kept(keep_top_k(np.zeros((1, 10)), 3)) == {0, 1, 2}
 
 
 @given(TIED, st.integers(1, 15))
@@ -64,8 +72,8 @@ def test_top_k_is_the_oracles(logits: list[float], k: int) -> None:
 
 
 def test_top_p_keeps_the_fewest_that_reach_p_even_when_all_tie() -> None:
-    assert kept(keep_top_p(torch.zeros(1, 4, dtype=torch.float64), 0.5)) == {0, 1}
-    assert kept(keep_top_p(torch.zeros(1, 4, dtype=torch.float64), 0.51)) == {0, 1, 2}
+    assert kept(keep_top_p(np.zeros((1, 4)), 0.5)) == {0, 1}
+    assert kept(keep_top_p(np.zeros((1, 4)), 0.51)) == {0, 1, 2}
 
 
 @given(TIED, st.floats(0.01, 1))
@@ -138,14 +146,14 @@ def test_the_repetition_penalty_is_the_oracles(ids: list[int], penalty: float) -
     expected = LOGITS.copy()
     for i in set(ids):
         expected[i] = expected[i] / penalty if expected[i] > 0 else expected[i] * penalty
-    assert punish_repetition(torch.from_numpy(LOGITS), ids, penalty).numpy() == pytest.approx(expected)
+    assert punish_repetition(LOGITS, ids, penalty) == pytest.approx(expected)
 
 
 @given(IDS, st.floats(-2, 2), st.floats(-2, 2))
 def test_frequency_and_presence_are_the_oracles(ids: list[int], frequency: float, presence: float) -> None:
     counts = np.bincount(ids, minlength=6) if ids else np.zeros(6)
     expected = LOGITS - frequency * counts - presence * (counts > 0)
-    assert subtract_counts(torch.from_numpy(LOGITS), ids, frequency, presence).numpy() == pytest.approx(expected)
+    assert subtract_counts(LOGITS, ids, frequency, presence) == pytest.approx(expected)
 
 
 @given(IDS, st.integers(1, 5))
@@ -175,12 +183,12 @@ def test_dry_is_the_oracles(ids: list[int], free: int, breakers: set[int]) -> No
         match = _longest_lengthened(ids, next_id, breakers)
         if match >= free:
             expected[next_id] -= 0.8 * 1.75 ** (match - free)
-    found = punish_longer_repetitions(torch.from_numpy(LOGITS), ids, 0.8, 1.75, free, breakers)
-    assert found.numpy() == pytest.approx(expected)
+    found = punish_longer_repetitions(LOGITS, ids, 0.8, 1.75, free, breakers)
+    assert found == pytest.approx(expected)
 
 
 def test_a_bias_is_added_and_at_its_least_forbids() -> None:
-    biased = add_bias(torch.from_numpy(LOGITS), {0: 1.5, 3: -100, 77: 5})
+    biased = add_bias(LOGITS, {0: 1.5, 3: -100, 77: 5})
     assert biased.tolist() == [3.5, -1.0, 0.5, -math.inf, 0.0, -2.0]
 
 
@@ -188,7 +196,7 @@ def test_what_is_forbidden_is_never_chosen_unless_everything_is() -> None:
     config = SamplingConfig(temperature=0)
     random = [np.random.default_rng(0)]
     assert choose(row(LOGITS.tolist()), config, random, [History(forbidden={3})])[0].id == 0
-    assert forbid(torch.from_numpy(LOGITS), {3, 0}).argmax() == 2
+    assert forbid(LOGITS, {3, 0}).argmax() == 2
     everything = History(forbidden=set(range(6)))
     assert choose(row(LOGITS.tolist()), config, random, [everything])[0].id == 3
 
@@ -202,12 +210,12 @@ def test_no_rule_changes_the_logits_it_is_given() -> None:
     history = History([1, 2, 3, 1, 2], forbidden={4})
     ruled = filter_logits(punish(logits_BV, config, [history]), config)
     assert logits_BV[0].tolist() == LOGITS.tolist()
-    assert not ruled[0, 3].isfinite() and not ruled[0, 4].isfinite()
-    assert ruled.isfinite().any() and not ruled.isnan().any()
+    assert not np.isfinite(ruled[0, [3, 4]]).any()
+    assert np.isfinite(ruled).any() and not np.isnan(ruled).any()
 
 
 def test_each_text_is_punished_for_its_own_words() -> None:
-    logits_BV = torch.zeros(2, 4, dtype=torch.float64)
+    logits_BV = np.zeros((2, 4))
     config = SamplingConfig(temperature=0, presence_penalty=1)
     chosen = choose(logits_BV, config, [np.random.default_rng(i) for i in (0, 1)], [History([0]), History([])])
     assert [each.id for each in chosen] == [1, 0]
@@ -230,33 +238,89 @@ def test_the_doubt_of_a_token_is_what_the_model_gave_to_others(filters: dict[str
 
 
 def test_rules_are_applied_in_order_and_to_each_text_alone() -> None:
-    logits_BV = torch.tensor([[3.0, 2.0, 1.0, 0.0], [0.0, 1.0, 2.0, 3.0]], dtype=torch.float64)
+    logits_BV = np.array([[3.0, 2.0, 1.0, 0.0], [0.0, 1.0, 2.0, 3.0]])
     config = SamplingConfig(temperature=0.5, top_k=3, top_p=0.99, min_p=0.1)
     filtered = filter_logits(logits_BV, config)
-    assert filtered.isfinite().tolist() == [[True, True, False, False], [False, False, True, True]]
+    assert np.isfinite(filtered).tolist() == [[True, True, False, False], [False, False, True, True]]
     assert filtered[0, 1] == pytest.approx(-2.0)  # twice the distance to the best
+
+
+@given(TIED.filter(lambda logits: len(logits) > 1))
+def test_log_softmax_is_torchs(logits: list[float]) -> None:
+    logits[0] = -math.inf
+    float32 = torch.tensor([logits, logits[::-1]])
+    found = log_softmax(float32.numpy())
+    assert found.dtype == np.float64
+    assert found == pytest.approx(float32.double().log_softmax(-1).numpy(), abs=1e-12)
+
+
+@pytest.mark.parametrize("filters", [{}, {"top_p": 0.9}, {"typical_p": 0.9}, {"min_p": None}, {"top_k": 2}])
+@pytest.mark.parametrize("temperature", [5e-324, 1e-300, 1e-30])
+def test_a_tiny_temperature_takes_the_best_and_warns_of_nothing(temperature: float, filters: dict[str, Any]) -> None:
+    config = SamplingConfig(temperature=temperature, **filters)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        [chosen] = choose(np.array([[-3e38, 1, 3, 2]], np.float32), config, [np.random.default_rng(0)])
+    assert chosen == Chosen(2)
+
+
+@pytest.mark.parametrize("filters", [{}, {"top_p": 0.9}, {"typical_p": 0.9}, {"min_p": None}, {"top_k": 2}])
+@pytest.mark.parametrize("temperature", [1e39, 1.7e308])
+def test_a_huge_temperature_draws_from_all_and_warns_of_nothing(temperature: float, filters: dict[str, Any]) -> None:
+    config = SamplingConfig(temperature=temperature, **filters)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        random = np.random.default_rng(0)
+        drawn = {choose(np.array([[-9, 9]], np.float32), config, [random])[0].id for _ in range(30)}
+    assert drawn == {0, 1}
+
+
+@given(
+    logits=st.lists(st.floats(-9, 9, width=32), min_size=2, max_size=12),
+    min_p=st.floats(0, 1),
+    temperature=st.floats(0.05, 20),
+    top_k=st.none() | st.integers(1, 12),
+    u=st.floats(0, 1, exclude_max=True),
+)
+def test_a_shortlist_draws_what_the_whole_distribution_draws(
+    logits: list[float], min_p: float, temperature: float, top_k: int | None, u: float
+) -> None:
+    logits_BV = np.array([logits, logits[::-1]], np.float32)
+    config = SamplingConfig(min_p=min_p, temperature=temperature, top_k=top_k)
+    some_BM, ids_BM = shortlist(logits_BV, config)
+    u_B = np.array([u, u])
+    expected = draw(filter_logits(logits_BV.astype(np.float64), config), u_B)
+    places = draw(filter_logits(some_BM, config), u_B)
+    assert [int(ids_BM[row, place]) for row, place in enumerate(places)] == expected.tolist()
+
+
+def test_a_shortlist_is_short() -> None:
+    some_BM, ids_BM = shortlist(np.array([[5, 0, 4], [0, 0, 5]], np.float32), SamplingConfig(min_p=0.02))
+    assert some_BM.tolist() == [[5, 4], [5, -math.inf]] and ids_BM.tolist() == [[0, 2], [2, 0]]
+    config = SamplingConfig(min_p=0.02, top_p=0.9)
+    assert shortlist(np.zeros((1, 3)), config)[1].tolist() == [[0, 1, 2]], "top-p counts every token"
 
 
 @pytest.mark.parametrize("temperature", [1e-300, 1e-3, 1e3])
 def test_no_temperature_overflows(temperature: float) -> None:
     heated = heat(row([1000.0, -1000.0, 3.0]), temperature)
     assert heated[0, 0] == 0
-    assert not heated.isnan().any()
-    assert int(draw(heated, torch.tensor([0.0], dtype=torch.float64))) == 0
+    assert not np.isnan(heated).any()
+    assert drawn(heated, 0.0) == 0
 
 
 @given(TIED, st.floats(0, 1, exclude_max=True))
 def test_the_draw_is_the_inverse_of_the_distribution(logits: list[float], u: float) -> None:
-    drawn = int(draw(row(logits), torch.tensor([u], dtype=torch.float64)))
+    found = drawn(row(logits), u)
     cdf = softmax(logits).cumsum()
-    assert cdf[drawn] > u - 1e-12
-    assert drawn == 0 or cdf[drawn - 1] <= u + 1e-12
+    assert cdf[found] > u - 1e-12
+    assert found == 0 or cdf[found - 1] <= u + 1e-12
 
 
 @pytest.mark.parametrize("u", [0.0, 0.3, 1 - 2**-53])
 def test_what_is_left_out_is_never_drawn(u: float) -> None:
     logits = row([-math.inf, 0.0, -math.inf, 0.1, -math.inf])
-    assert int(draw(logits, torch.tensor([u], dtype=torch.float64))) in {1, 3}
+    assert drawn(logits, u) in {1, 3}
 
 
 def test_draws_have_the_frequencies_of_the_distribution() -> None:
@@ -272,15 +336,18 @@ def test_greedy_takes_the_first_of_the_best() -> None:
 
 
 def test_each_text_draws_from_its_own_generator() -> None:
-    logits_BV = torch.zeros(2, 50)
+    logits_BV = np.zeros((2, 50), np.float32)
     config = SamplingConfig(min_p=None)
     both = choose(logits_BV, config, [np.random.default_rng(5), np.random.default_rng(6)])
     assert both == [choose(logits_BV[:1], config, [np.random.default_rng(seed)])[0] for seed in (5, 6)]
 
 
-def test_damaged_weights_are_said() -> None:
-    with pytest.raises(CheckpointError, match="damaged"):
-        choose(row([math.nan, 1.0]), SamplingConfig(), [np.random.default_rng(0)])
+@pytest.mark.parametrize("temperature", [0, 1])
+@pytest.mark.parametrize("wrong", [[math.nan, 1.0], [1.0, math.nan], [math.nan] * 2, [math.inf, 1.0], [-math.inf] * 2])
+def test_damaged_weights_are_said(wrong: list[float], temperature: float) -> None:
+    both = np.array([[0.0, 1.0], wrong], np.float32)
+    with pytest.raises(CheckpointError, match="logits are NaN or infinite; its weights are damaged"):
+        choose(both, SamplingConfig(temperature=temperature), [np.random.default_rng(i) for i in range(2)])
 
 
 @pytest.mark.parametrize(

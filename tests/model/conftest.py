@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from movieplotgpt.model.gpt import GPT, ModelConfig
+from movieplotgpt.engine.model_config import ModelConfig
+from movieplotgpt.model.gpt import GPT
 
 CONTEXT, VOCABULARY = 32, 50
 DIMENSIONS: dict[str, dict[str, Any]] = {
@@ -17,6 +18,7 @@ DIMENSIONS: dict[str, dict[str, Any]] = {
     "one key-value head": {"n_head": 4, "n_kv_head": 1},
     "untied head": {"tie_embeddings": False},
     "head size of its own": {"head_dim": 22},
+    "small head size": {"n_head": 4, "n_kv_head": 2, "head_dim": 8, "norm_eps": 0.1},
     "other rotary base and epsilon": {"rope_theta": 1e6, "norm_eps": 1e-3},
 }
 
@@ -31,7 +33,7 @@ def dimensions(request: pytest.FixtureRequest) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def tiny_model() -> Callable[..., GPT]:
     """``tiny_model(seed=0, dropout=0.0, **dimensions)``: a network with every weight drawn."""
-    return _model
+    return make_model
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +47,7 @@ def _config(**dimensions: Any) -> ModelConfig:
     return ModelConfig(**{"vocab_size": VOCABULARY, "context_length": CONTEXT, **defaults, **dimensions})
 
 
-def _model(*, seed: int = 0, dropout: float = 0.0, **dimensions: Any) -> GPT:
+def make_model(*, seed: int = 0, dropout: float = 0.0, **dimensions: Any) -> GPT:
     """Every weight drawn, norms as well: ``initialize`` would leave blocks that do nothing."""
     model = GPT(_config(**dimensions), dropout=dropout)
     generator = torch.Generator().manual_seed(seed)

@@ -14,10 +14,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from movieplotgpt.engine.model_folder import FORMAT_VERSION
 from movieplotgpt.errors import CheckpointError, ConfigError
 from movieplotgpt.model import averaging
 from movieplotgpt.model.averaging import average_checkpoints
-from movieplotgpt.model.checkpoints import FORMAT_VERSION, Checkpoint, load_checkpoint, save_checkpoint
+from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from movieplotgpt.model.gpt import GPT
 from movieplotgpt.text.tokenizers import BpeTokenizer
 
@@ -48,7 +49,7 @@ def assert_weights(checkpoint: Checkpoint, expected: dict[str, Tensor], *, rtol:
 
 def changed(checkpoint: Checkpoint, **dimensions: Any) -> Checkpoint:
     """The same with other dimensions and fresh weights."""
-    model = GPT(checkpoint.model.config.model_copy(update=dimensions)).eval()
+    model = GPT(checkpoint.config.model_copy(update=dimensions)).eval()
     model.initialize(seed=1)
     return replace(checkpoint, model=model)
 
@@ -65,7 +66,7 @@ def test_the_average_of_a_model_with_itself_is_that_model_to_the_bit(
         assert torch.equal(average.model(ids_BT), checkpoint.model(ids_BT))
     assert average.tokenizer.to_json() == checkpoint.tokenizer.to_json()
     assert (average.format, average.cleaning) == (checkpoint.format, checkpoint.cleaning)
-    assert (average.model.config, average.model.training) == (checkpoint.model.config, False)
+    assert (average.model.config, average.model.training) == (checkpoint.config, False)
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -6,9 +6,8 @@ import errno
 import json
 import os
 import pickle
-import random
-import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,11 @@ import pytest
 import torch
 from safetensors import SafetensorError, safe_open
 
+from movieplotgpt.engine.model_folder import FORMAT_VERSION
 from movieplotgpt.errors import CheckpointError, StorageError
 from movieplotgpt.generation.generator import PlotGenerator
-from movieplotgpt.model import checkpoints, weight_files
-from movieplotgpt.model.checkpoints import FORMAT_VERSION, Checkpoint, load_checkpoint, resolve, save_checkpoint
+from movieplotgpt.model import weight_files
+from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from movieplotgpt.model.gpt import GPT
 
 Make = Callable[..., Checkpoint]
@@ -86,7 +86,7 @@ def test_every_dimension_comes_back(tmp_path: Path, tiny_checkpoint: Make, dimen
     plain = tiny_checkpoint("byte")
     model = GPT(plain.model.config.model_copy(update=dimensions)).eval()
     model.initialize(seed=1)
-    checkpoint = Checkpoint(model, plain.tokenizer, plain.format, plain.cleaning, {})
+    checkpoint = replace(plain, config=model.config, model=model, info={})
     save_checkpoint(tmp_path / "saved", checkpoint)
     assert_same(load_checkpoint(tmp_path / "saved"), checkpoint)
 
@@ -226,224 +226,19 @@ def test_a_model_that_is_replaced_leaves_no_file_of_the_old_one(saved: Path, tin
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
 
 
-# damage
-
-
-def make_a_folder_of(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-DAMAGES: dict[str, Callable[[Path], Any]] = {
-    "missing": Path.unlink,
-    "empty": lambda path: path.write_bytes(b""),
-    "cut in half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
-    "its last byte lost": lambda path: path.write_bytes(path.read_bytes().rstrip()[:-1]),
-    "noise": lambda path: path.write_bytes(random.Random(0).randbytes(500)),
-    "a page": lambda path: path.write_text("<!DOCTYPE html><title>404</title>", encoding="utf-8"),
-    "a pointer": lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n", encoding="utf-8"),
-    "no object": lambda path: path.write_text("[]", encoding="utf-8"),
-    "not UTF-8": lambda path: path.write_bytes(b'{"model_type": "\xff"}'),
-    "bottomless": lambda path: path.write_text("[" * 100_000, encoding="utf-8"),
-    "a folder": make_a_folder_of,
-}
-
-
-@pytest.mark.parametrize("name", READ)
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-def test_a_damaged_file_is_one_sentence_that_names_it(saved: Path, damage: Callable[[Path], Any], name: str) -> None:
-    damage(saved / name)
-    with pytest.raises(CheckpointError) as caught:
-        load_checkpoint(saved)
-    assert name in str(caught.value) and str(saved) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_files_for_other_programs_are_not_needed(saved: Path) -> None:
-    for name in FILES - set(READ):
-        (saved / name).unlink()
-    load_checkpoint(saved)
-
-
-VALUES: list[Any] = [..., None, "x", -1, 0, 3, 2.5, True, [], {}]  # ... takes the key out
-MUST_FIT = {  # what may be one of these values all the same: it changes no shape
-    "num_key_value_heads",
-    "rms_norm_eps",
-    "rope_theta",
-    "rope_parameters",
-    "tie_word_embeddings",
-    "max_position_embeddings",
-}
-
-
-@pytest.mark.parametrize(
-    "key",
-    [
-        "model_type",
-        "vocab_size",
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "head_dim",
-        *sorted(MUST_FIT),
-    ],
-)
-def test_a_wrong_dimension_is_one_sentence_that_names_the_file(saved: Path, key: str) -> None:
-    config = json.loads((saved / "config.json").read_text(encoding="utf-8"))
-    refused = 0
-    for value in VALUES:
-        changed = {k: v for k, v in {**config, key: value}.items() if v is not ...}
-        (saved / "config.json").write_text(json.dumps(changed), encoding="utf-8")
-        try:
-            load_checkpoint(saved)
-        except CheckpointError as error:
-            refused += 1
-            assert str(saved) in str(error) and "\n" not in str(error)
-            assert "config.json" in str(error) or key == "model_type"
-    assert refused == len(VALUES) or (key in MUST_FIT and (refused or key.startswith("rope")))
-
-
-def test_words_for_a_wrong_dimension(saved: Path) -> None:
-    config = json.loads((saved / "config.json").read_text(encoding="utf-8"))
-
-    def words(**changes: Any) -> str:
-        (saved / "config.json").write_text(json.dumps({**config, **changes}), encoding="utf-8")
-        with pytest.raises(CheckpointError) as caught:
-            load_checkpoint(saved)
-        return str(caught.value).replace(str(saved), "M")
-
-    again = "copy or download the model again"
-    assert (
-        words(head_dim=15)
-        == f"M/config.json is damaged: head_dim 15 must be even (rotary positions turn pairs); {again}"
-    )
-    assert words(num_hidden_layers=0) == (
-        f"M/config.json is damaged: setting n_layer: input should be greater than or equal to 1, not 0; {again}"
-    )
-    assert words(model_type="llama") == "M holds a llama model; only the Qwen3 layout can be loaded"
-    assert words(intermediate_size=65).startswith(
-        "M/model.safetensors does not fit M/config.json: size mismatch for model.layers.0.mlp.gate_proj.weight"
-    )
-    assert words(num_hidden_layers=3).startswith(
-        "M/model.safetensors does not fit M/config.json: Missing key(s) in state_dict"
-    )
-    assert words(rope_theta=None, rope_parameters=None).startswith("M/config.json is damaged (")
-
-
-@pytest.mark.parametrize("section", ["document_format", "cleaning"])
-@pytest.mark.parametrize("value", [..., None, "x", 3, [], {"nobody_knows": 1}])
-def test_a_damaged_section_names_the_file(saved: Path, section: str, value: Any) -> None:
-    path = saved / "movieplotgpt.json"
-    about = {k: v for k, v in {**json.loads(path.read_text(encoding="utf-8")), section: value}.items() if v is not ...}
-    path.write_text(json.dumps(about), encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"movieplotgpt\.json is damaged; copy or download the model again$"):
-        load_checkpoint(saved)
-
-
-@pytest.mark.parametrize("version", [0, FORMAT_VERSION + 1, "1", None])
-def test_another_format_is_said_with_both_versions(saved: Path, version: Any) -> None:
-    about = json.loads((saved / "movieplotgpt.json").read_text(encoding="utf-8"))
-    (saved / "movieplotgpt.json").write_text(json.dumps({**about, "format_version": version}), encoding="utf-8")
-    with pytest.raises(CheckpointError) as caught:
-        load_checkpoint(saved)
-    assert str(caught.value) == (
-        f"{saved} has checkpoint format {version}, this version reads {FORMAT_VERSION}; "
-        "install the movieplotgpt that wrote it, or export it again"
-    )
-
-
-def test_a_tokenizer_of_another_model_is_refused(saved: Path, tiny_checkpoint: Make) -> None:
-    tokenizer = tiny_checkpoint("bpe").tokenizer
-    tokenizer.save(saved, model_max_length=64)
-    with pytest.raises(CheckpointError, match=r"tokenizer\.json has 400 tokens and the model only 320"):
-        load_checkpoint(saved)
-
-
-# where a name points
-
-
-@pytest.fixture
-def published(tmp_path: Path, saved: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of two published models, which the environment names."""
-    weights = tmp_path / "published"
-    for name in ("plots-bpe", "office-char"):
-        shutil.copytree(saved, weights / name)
-    (weights / "no-model").mkdir()
-    monkeypatch.setenv(checkpoints.WEIGHTS_FOLDER, str(weights))
-    return weights
-
-
-def test_a_published_name_points_to_its_folder(published: Path) -> None:
-    assert resolve("plots-bpe") == published / "plots-bpe"
-    assert load_checkpoint("office-char").folder == published / "office-char"
-
-
-def test_a_path_goes_before_a_published_name(
-    published: Path, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(saved, tmp_path / "here" / "plots-bpe")
-    monkeypatch.chdir(tmp_path / "here")
-    assert resolve("plots-bpe") == Path("plots-bpe")
-    assert resolve(saved) == saved
-
-
-def test_a_run_means_its_best_checkpoint_or_else_its_last(tmp_path: Path, saved: Path) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(saved, run / "last")
-    assert resolve(run) == run / "last"
-    (run / "best").mkdir()  # nothing in it yet
-    assert resolve(run) == run / "last"
-    shutil.copytree(saved, run / "best", dirs_exist_ok=True)
-    assert resolve(run) == run / "best"
-    assert resolve(run / "last") == run / "last"
-
-
-def test_a_name_nobody_knows_lists_those_there_are(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(CheckpointError) as caught:
-        resolve("plots-bqe")
-    assert str(caught.value) == (
-        "there is no model 'plots-bqe'; published models here: office-char, plots-bpe, or give a folder"
-    )
-    monkeypatch.setenv(checkpoints.WEIGHTS_FOLDER, str(published / "no-model"))
-    with pytest.raises(CheckpointError, match=r"^there is no model 'plots-bpe'; no published models are here, or give"):
-        resolve("plots-bpe")
-
-
-def test_a_folder_without_a_model_is_said_to_be_none(published: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"published is not a checkpoint: it has no config\.json$"):
-        resolve(published)
-    with pytest.raises(CheckpointError, match="there is no model 'no-model'"):
-        resolve("no-model")
-
-
-@pytest.mark.parametrize("name", ["", ".", "x" * 300, "a\0b", "a/" * 3000, "~", "https://example.org/model"])
-def test_no_name_raises_anything_else(
-    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError, match=r"^(there is no model|\. is not a checkpoint|[xa/]+ cannot be read \()"):
-        resolve(name)
-
-
-def test_without_the_variable_the_repository_has_the_weights(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(checkpoints.WEIGHTS_FOLDER, raising=False)
-    assert checkpoints.weights_folder() == repository / "weights"
-
-
 # the oracle
 
 
 def assert_transformers_agrees(folder: Path, titles: list[str], *, tokens: int = 40) -> None:
     """Same class, same ids, same logits, same greedy text."""
     transformers = pytest.importorskip("transformers")
-    generator = PlotGenerator.load(folder)
-    checkpoint = generator.checkpoint
+    checkpoint = load_checkpoint(folder)
+    generator = PlotGenerator(checkpoint, precision="float32")
     end_id = checkpoint.tokenizer.end_id
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     assert type(model).__name__ == "Qwen3ForCausalLM"
-    assert tokenizer.model_max_length == checkpoint.model.config.context_length
+    assert tokenizer.model_max_length == checkpoint.config.context_length
     for text in HOSTILE:
         assert tokenizer(text).input_ids == [end_id, *checkpoint.tokenizer.encode(text)]
     ids_BT = torch.tensor([[end_id, *checkpoint.tokenizer.encode(HOSTILE[-1]).tolist()]])
@@ -468,7 +263,7 @@ def test_transformers_loads_the_folder_and_writes_the_same_greedy_text(
         embedding[checkpoint.tokenizer.end_id] = 0
         embedding[1 + 0x80 : 1 + 0x100] = 0  # programs differ in how they show bytes that are no UTF-8
     save_checkpoint(tmp_path, checkpoint)
-    assert PlotGenerator(checkpoint).plot("Ada", temperature=0, max_tokens=40).tokens == 40
+    assert PlotGenerator(checkpoint, precision="float32").plot("Ada", temperature=0, max_tokens=40).tokens == 40
     assert_transformers_agrees(tmp_path, ["Mars, Texas", "Ada", ""])
 
 

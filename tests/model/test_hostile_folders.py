@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 import torch
 
+from movieplotgpt.engine.model_config import ModelConfig, parameters
 from movieplotgpt.errors import CheckpointError, MoviePlotGPTError
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.model import checkpoints
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, write_model_files
-from movieplotgpt.model.gpt import GPT, ModelConfig
-from movieplotgpt.model.sizes import parameters
+from movieplotgpt.model.gpt import GPT
 from movieplotgpt.text.pretrained import PretrainedTokenizer
 
 Make = Callable[..., Checkpoint]
@@ -106,7 +106,7 @@ def test_words_for_a_network_that_the_weights_do_not_fill(tmp_path: Path, tiny_c
             load_checkpoint(folder)
         return str(caught.value).replace(str(folder), "M")
 
-    here = parameters(checkpoint.model.config)
+    here = parameters(checkpoint.config)
     assert words(vocab_size=10**12) == (
         f"M/config.json describes a far larger network than the {here:,} weights of model.safetensors; copy or download "
         "the model again"
@@ -195,7 +195,7 @@ def mutate(folder: Path, draw: random.Random) -> str:
 
 @pytest.fixture
 def folders(tmp_path: Path, tiny_checkpoint: Make) -> list[Path]:
-    """A model with each tokenizer, one with that of another, and one whose weights lie in several files."""
+    """A model with each tokenizer, one with that of another, and weights in several files and in bytes."""
     for kind in ("char", "byte", "bpe"):
         save_checkpoint(tmp_path / "sound" / kind, tiny_checkpoint(kind))
     plain = tiny_checkpoint()
@@ -204,6 +204,7 @@ def folders(tmp_path: Path, tiny_checkpoint: Make) -> list[Path]:
     save_checkpoint(tmp_path / "sound" / "pretrained", replace(plain, tokenizer=others))
     (tmp_path / "sound" / "divided").mkdir()
     write_model_files(tmp_path / "sound" / "divided", tiny_checkpoint(), largest_file=60_000)
+    save_checkpoint(tmp_path / "sound" / "bytes", tiny_checkpoint(), dtype=torch.int8)
     return sorted((tmp_path / "sound").iterdir())
 
 
@@ -216,7 +217,9 @@ def survive(folders: list[Path], work: Path, seeds: range) -> tuple[int, int]:
         shutil.copytree(folders[seed % len(folders)], work)
         name = mutate(work, draw)
         try:
+            load_checkpoint(work)
             generator = PlotGenerator.load(work)
+            generator.engine()
         except MoviePlotGPTError as error:
             refused += 1
             assert "\n" not in str(error) and str(work) in str(error), f"seed {seed}, {name}: {error}"

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from movieplotgpt.model.gpt import GPT, Block, ModelConfig, rotate
+from movieplotgpt.engine.model_config import ModelConfig
+from movieplotgpt.model.gpt import GPT, Block, rotate
 from movieplotgpt.model.previous_token_head import add_previous_token_head
 
 VOCABULARY, LENGTH = 200, 48

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from movieplotgpt.model.gpt import GPT, ModelConfig
+from movieplotgpt.engine.model_config import ModelConfig
+from movieplotgpt.model.gpt import GPT
 from movieplotgpt.model.scoring import score_documents
 
 CONTEXT, VOCABULARY, END = 16, 24, 0

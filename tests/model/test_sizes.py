@@ -12,20 +12,11 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from movieplotgpt.config import build_settings
+from movieplotgpt.engine.model_config import ModelConfig, matrix_parameters, parameters
 from movieplotgpt.errors import ConfigError
 from movieplotgpt.model import attention
-from movieplotgpt.model.decoder import Decoder
-from movieplotgpt.model.gpt import GPT, ModelConfig
-from movieplotgpt.model.sizes import (
-    LADDER,
-    SizeName,
-    SizeSettings,
-    kv_cache_bytes,
-    matrix_parameters,
-    parameters,
-    training_bytes,
-    training_flops_per_token,
-)
+from movieplotgpt.model.gpt import GPT
+from movieplotgpt.model.sizes import LADDER, SizeName, SizeSettings, training_bytes, training_flops_per_token
 
 
 def built(config: ModelConfig) -> GPT:
@@ -134,18 +125,6 @@ def test_flops_of_a_token_worked_by_hand() -> None:
     # q 8x8, k 8x4, v 8x4, o 8x8; gate, up, down 8x3; head 8x10; 2 heads x 4 x (8 / 2 pairs) x 2 products
     matrices, head, pairs = 64 + 32 + 32 + 64 + 3 * 24, 80, 2 * 4 * 4 * 2
     assert training_flops_per_token(config) == 3 * 2 * (matrices + head + pairs)
-
-
-@pytest.mark.parametrize("batch", [1, 5])
-@pytest.mark.parametrize("dimensions", SHAPES)
-def test_bytes_of_a_cache_are_those_of_its_buffer(dimensions: dict[str, Any], batch: int) -> None:
-    model = GPT(tiny_config(**dimensions))
-    for dtype, bytes_per_value in ((torch.float32, 4), (torch.bfloat16, 2)):
-        model.compute_dtype = dtype
-        cache = Decoder(model).new_cache(batch)
-        assert kv_cache_bytes(model.config, batch=batch, bytes_per_value=bytes_per_value) == (
-            cache.keys.nbytes + cache.values.nbytes
-        )
 
 
 @given(

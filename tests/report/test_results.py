@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from movieplotgpt.engine.model_config import Precision
 from movieplotgpt.errors import DataError, MissingExtraError
 from movieplotgpt.evaluation.compressors import CompressorScore
 from movieplotgpt.evaluation.intervals import show_interval
@@ -283,9 +284,15 @@ def scores(name: str, **changes: Any) -> SampleScores:
     )
 
 
-def sample_report(*rows: SampleScores, **settings: Any) -> SampleReport:
+def sample_report(*rows: SampleScores, precision: Precision = "float32", **settings: Any) -> SampleReport:
     return SampleReport(
-        rows=rows, sampling=SamplingConfig(**settings), seed=0, characters_read=1_000, judge="films-large", seconds=9.0
+        rows=rows,
+        sampling=SamplingConfig(**settings),
+        seed=0,
+        precision=precision,
+        characters_read=1_000,
+        judge="films-large",
+        seconds=9.0,
     )
 
 
@@ -298,7 +305,15 @@ def test_samples_have_one_table_with_what_all_share_once() -> None:
         "repeated": (0.0011, 0.0011),
     }
     own = scores(
-        "films-bpe", intervals=sure, ended=0.5, told_from_real=0.75, titles=found, judge_bits=0.9, length_distance=0.4
+        "films-bpe",
+        intervals=sure,
+        ended=0.5,
+        told_from_real=0.75,
+        titles=found,
+        judge_bits=0.9,
+        length_distance=0.4,
+        title_words=1.25,
+        title_parroted=0.02,
     )
     first = evaluation().model_copy(update={"samples": sample_report(scores("real A"), own)})
     second = evaluation("b", bits_per_character=1.5).model_copy(
@@ -307,10 +322,10 @@ def test_samples_have_one_table_with_what_all_share_once() -> None:
     text = results_markdown([first, second])
     assert "What they write: 300 texts under test titles, the first 1,000 characters of each" in text
     assert text.count("| real A |") == 1
-    real = "| real A | 0.60 | 10.2 | 0.09 % | 0.11 % | - | 0.180 | - | - | - | - | - | - |"
+    real = "| real A | 0.60 | 10.2 | 0.09 % | 0.11 % | - | - | - | 0.180 | - | - | - | - | - | - |"
     ours = (
-        "| films-bpe | 0.60 | 10.2 | 0.09 ± 0.06 % | 0.11 % | - | 0.180 | 0.75 | 0.10 / 0.50 ± 0.05 / 0.25 | 0.900 ± 0.020 | "
-        "50 % | 0.40 | - |"
+        "| films-bpe | 0.60 | 10.2 | 0.09 ± 0.06 % | 0.11 % | - | 1.25 | 2.0 % | 0.180 | 0.75 | 0.10 / 0.50 ± 0.05 / 0.25 | "
+        "0.900 ± 0.020 | 50 % | 0.40 | - |"
     )
     assert real in text and ours in text
     assert "| - | 98.7 % |" in text
@@ -320,11 +335,18 @@ def test_texts_drawn_otherwise_have_a_table_of_their_own() -> None:
     def drawn(**settings: Any) -> Evaluation:
         return evaluation().model_copy(update={"samples": sample_report(scores("real A"), scores("b"), **settings)})
 
-    text = results_markdown([drawn(), drawn(guidance=1.5), drawn(best_of=8, top_p=0.5)])
+    reports = [
+        drawn(),
+        drawn(precision="int8"),
+        drawn(guidance=1.5, guidance_characters=300),
+        drawn(best_of=8, top_p=0.5),
+    ]
+    text = results_markdown(reports)
     for said in (
-        "; temperature 1.0, min-p 0.02, seed 0;",
-        "min-p 0.02, guidance 1.5, seed 0;",
-        "top-p 0.5, min-p 0.02, best-of 8, seed 0;",
+        "; temperature 1.0, min-p 0.02, float32, seed 0;",
+        "; temperature 1.0, min-p 0.02, int8, seed 0;",
+        "min-p 0.02, guidance 1.5, guidance-characters 300, float32, seed 0;",
+        "top-p 0.5, min-p 0.02, best-of 8, float32, seed 0;",
     ):
         assert text.count(said) == 1
 

@@ -12,8 +12,15 @@ import torch
 
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.plots import Plot
+from movieplotgpt.model.checkpoints import Checkpoint
 
 HEADER = "The plot summary of the movie named 'Ada' is:\n"
+
+
+@pytest.fixture
+def generators(generators: dict[str, PlotGenerator]) -> dict[str, PlotGenerator]:
+    """The first in float32, so that its probabilities are the network's."""
+    return {**generators, "films": PlotGenerator(generators["films"].checkpoint, precision="float32")}
 
 
 @pytest.fixture
@@ -80,7 +87,9 @@ def test_echo_and_logprobs(client: openai.OpenAI, films: PlotGenerator) -> None:
     [choice] = client.completions.create(model="films", prompt=HEADER, echo=True, **asked).choices
     assert choice.text == HEADER + plot.text
     logprobs = choice.logprobs
-    tokenizer, model = films.checkpoint.tokenizer, films.checkpoint.model
+    checkpoint = films.checkpoint
+    assert isinstance(checkpoint, Checkpoint)
+    tokenizer, model = checkpoint.tokenizer, checkpoint.model
     ids = tokenizer.encode(HEADER).tolist()
     with torch.no_grad():
         expected_TV = model(torch.tensor([[tokenizer.end_id, *ids]]))[0, :, : tokenizer.vocab_size].log_softmax(-1)

@@ -69,6 +69,7 @@ def test_one_of_our_own(serve: Callable[..., str], generators: dict[str, PlotGen
     ("asked", "said"),
     [
         ({"guidance": 2}, "guidance: "),
+        ({"end_bias": -1}, "end_bias: "),
         ({"best_of": 4}, "best_of: "),
         ({"must_mention": "Paris", "cast": False}, "banned, must_mention: "),
     ],
@@ -161,7 +162,7 @@ def test_llama_cpp(tiny_checkpoint: Callable[..., Checkpoint], tmp_path: Path) -
     try:
         assert server.stdout
         address = next(line for line in server.stdout if line.startswith("http")).strip()
-        generator = PlotGenerator(checkpoint)
+        generator = PlotGenerator(checkpoint, precision="float32")
         with before(f"{address}/v1", generator) as web:
             asked = {"title": "Ada", "temperature": 0, "max_tokens": 30, "logprobs": 2}
             [plot] = web.post("/v1/plots", json=asked).json()["plots"]

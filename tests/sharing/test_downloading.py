@@ -8,6 +8,7 @@ import shutil
 import socket
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ import pytest
 from tests.sharing.conftest import COMMIT, PLOT, Site
 
 from movieplotgpt.cli import main
+from movieplotgpt.engine.places import DOWNLOADED_FOLDER, WEIGHTS_FOLDER, resolve
 from movieplotgpt.errors import CheckpointError, ConfigError, DownloadError, StorageError, WrongFileError
 from movieplotgpt.generation.copying import copy_index
-from movieplotgpt.model.checkpoints import DOWNLOADED_FOLDER, WEIGHTS_FOLDER, load_checkpoint, resolve
+from movieplotgpt.model.checkpoints import load_checkpoint
 from movieplotgpt.sharing import downloading
 from movieplotgpt.sharing.downloading import MIRROR, download
 from movieplotgpt.sharing.hub import upload_folder
-from movieplotgpt.sharing.publishing import WeightsManifest
+from movieplotgpt.sharing.published import WeightsManifest
 
 WEIGHTS = "model.safetensors"
 
@@ -252,18 +254,16 @@ def test_a_disk_without_room_is_said_before_the_first_byte(
 
 
 def test_a_disk_that_fills_meanwhile_keeps_what_came(cache: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    from movieplotgpt.text import download as files
+    read, left = HTTPResponse.read1, [3]
 
-    read, left = files._read, [3]
-
-    def full(answer: Any) -> bytes:
+    def full(answer: HTTPResponse, size: int) -> bytes:
         left[0] -= 1
         if left[0] < 0:
             raise OSError(28, "No space left on device")
-        return read(answer)
+        return read(answer, size)
 
     with monkeypatch.context() as patch, pytest.raises(StorageError, match="No space left on device; free some space"):
-        patch.setattr(files, "_read", full)
+        patch.setattr(HTTPResponse, "read1", full)
         download("films", pause=0)
     assert not (cache / "films").exists()
     download("films", pause=0)

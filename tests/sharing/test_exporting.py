@@ -12,13 +12,13 @@ from typing import Any, TypeAlias
 import pytest
 import torch
 
+from movieplotgpt.engine.session import Engine
 from movieplotgpt.errors import CheckpointError, ConfigError, MissingExtraError
 from movieplotgpt.generation.decoding import write
 from movieplotgpt.generation.prompts import PromptForm
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.generation.writing import Writing
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from movieplotgpt.model.decoder import Decoder
 from movieplotgpt.sharing import exporting
 from movieplotgpt.sharing.exporting import TITLE, TYPES, chosen_types, export, gaps, prompt_ids
 from movieplotgpt.sharing.modelfile import modelfile
@@ -42,14 +42,14 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[Runner], None]:
     return lambda runner: monkeypatch.setattr(exporting, "RUNNERS", {"hf-bf16": runner})
 
 
-@torch.no_grad()
 def greedy(checkpoint: Checkpoint, tokens: int = 64) -> list[int]:
     """What generation writes for the title of the comparison, the likeliest token each time."""
     form = PromptForm(checkpoint)
     prompt = form.from_title(TITLE if checkpoint.format.header else "")
     config = SamplingConfig(temperature=0, max_tokens=tokens, guidance=1)
-    one = Writing(prompt, checkpoint.tokenizer, checkpoint.model.config.context_length, config, seed=0)
-    list(write(Decoder(checkpoint.model), [one], checkpoint.tokenizer.vocab_size, room=1))
+    one = Writing(prompt, checkpoint.tokenizer, checkpoint.config.context_length, config, seed=0)
+    engine = Engine(checkpoint, precision="float32")
+    list(write(engine, [one], checkpoint.tokenizer.vocab_size, room=1))
     return one.body
 
 
@@ -170,9 +170,9 @@ def test_types_are_those_of_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
         chosen_types("hf-bf16", "f16")
     monkeypatch.setattr(exporting, "find_spec", lambda _: None)
     assert chosen_types("hf-bf16") == {"hf-bf16": "bf16"}
-    said = r"this needs onnx, which is not installed; pip install 'movieplotgpt\[onnx\]'"
+    said = r"this needs gguf, which is not installed; pip install 'movieplotgpt\[gguf\]'"
     with pytest.raises(MissingExtraError, match=said):
-        chosen_types("onnx")
+        chosen_types("gguf")
 
 
 @pytest.mark.parametrize(("folder", "name"), [("runs/films/best", "films"), ("films", "films")])
@@ -205,7 +205,6 @@ def test_a_model_without_titles_goes_on_with_a_text(tiny_checkpoint: Make) -> No
 
 
 def test_an_onnx_folder_holds_what_reads_a_prompt(tiny_checkpoint: Make, tmp_path: Path) -> None:
-    pytest.importorskip("onnx")
     done = export(tiny_checkpoint("byte"), "onnx", "q8_0", tmp_path)
     assert done.path == tmp_path / "onnx-q8_0" / "model.onnx" and done.size == done.path.stat().st_size
     files = {path.name for path in done.path.parent.iterdir()}

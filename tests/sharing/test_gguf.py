@@ -11,9 +11,10 @@ from typing import TypeAlias
 import pytest
 import torch
 
+from movieplotgpt.engine.model_config import ModelConfig
 from movieplotgpt.errors import ConfigError
 from movieplotgpt.model.checkpoints import Checkpoint
-from movieplotgpt.model.gpt import GPT, ModelConfig
+from movieplotgpt.model.gpt import GPT
 from movieplotgpt.sharing.runners import LLAMA_CPP
 from movieplotgpt.text.cleaning import CleaningSettings
 from movieplotgpt.text.formatting import DocumentFormat
@@ -86,7 +87,7 @@ def test_an_unknown_kind_of_weights_is_named(tiny_checkpoint: Make, tmp_path: Pa
 def test_rows_that_do_not_divide_into_blocks_are_named(tmp_path: Path) -> None:
     model = GPT(ModelConfig(vocab_size=64, n_layer=1, n_embd=40, n_head=1, n_kv_head=1, head_dim=32, n_ff=64))
     tokenizer = ByteSettings().train([], "END_OF_PLOT")
-    checkpoint = Checkpoint(model, tokenizer, DocumentFormat(), CleaningSettings(), {})
+    checkpoint = Checkpoint(model.config, tokenizer, DocumentFormat(), CleaningSettings(), {}, model=model)
     with pytest.raises(ConfigError, match="q8_0 needs rows of a multiple of 32 weights, not 40; take f16"):
         gguf.save_gguf(checkpoint, tmp_path / "model.gguf", "q8_0")
     assert [*tmp_path.iterdir()] == []

@@ -17,11 +17,12 @@ from tests.sharing.conftest import Site
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from movieplotgpt.cli import main
+from movieplotgpt.engine.model_config import ModelConfig, parameters
+from movieplotgpt.engine.places import DOWNLOADED_FOLDER
 from movieplotgpt.errors import CheckpointError, ConfigError
 from movieplotgpt.generation.generator import PlotGenerator
-from movieplotgpt.model.checkpoints import DOWNLOADED_FOLDER, load_checkpoint, save_checkpoint
-from movieplotgpt.model.gpt import ModelConfig
-from movieplotgpt.model.sizes import parameters, training_bytes
+from movieplotgpt.model.checkpoints import load_checkpoint, save_checkpoint
+from movieplotgpt.model.sizes import training_bytes
 from movieplotgpt.sharing.importing import CONTEXT, import_model
 from movieplotgpt.text.pretrained import PATTERNS, PretrainedTokenizer
 

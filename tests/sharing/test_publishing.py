@@ -15,25 +15,19 @@ import torch
 from safetensors.torch import load_file
 
 from movieplotgpt.config import build_settings
+from movieplotgpt.engine.model_config import parameters
 from movieplotgpt.errors import CheckpointError, ConfigError, DataError
 from movieplotgpt.evaluation.likelihood import evaluate
 from movieplotgpt.evaluation.record import describe, read_evaluation
 from movieplotgpt.generation.copying import copy_index
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from movieplotgpt.model.sizes import parameters
 from movieplotgpt.sharing import publishing
 from movieplotgpt.sharing.model_card import SAMPLE_TOKENS
-from movieplotgpt.sharing.publishing import (
-    WeightsManifest,
-    file_sha256,
-    publish,
-    publish_copies,
-    read_manifest,
-    verify,
-    weights_readme,
-)
+from movieplotgpt.sharing.published import WeightsManifest, read_manifest, verify
+from movieplotgpt.sharing.publishing import publish, publish_copies, weights_readme
 from movieplotgpt.text.prepare import PrepareSettings, prepare
+from movieplotgpt.text.sources import file_sha256
 from movieplotgpt.text.token_files import PreparedCorpus
 
 Make = Callable[..., Checkpoint]

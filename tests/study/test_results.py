@@ -81,13 +81,13 @@ def test_the_best_is_advised_and_how_sure_that_is() -> None:
 def test_every_budget_has_a_table_with_the_best_first() -> None:
     rows = [row("mini", "char", 2.07), row("mini", "char", 2.09, seed=2), row("tiny", "char", 1.97)]
     epochs = {"budget": "epochs", "amount": 2.0, "read_bits": 1.25, "by_heart": 0.5, "copied": 61.4}
-    (first, columns, lines), (second, _, asked) = tables(study(*rows, row("tiny", "char", 1.5, **epochs)))
-    assert (first, second) == ("2 epochs", "1e+13 flops")
-    assert lines == [
+    first, second = tables(study(*rows, row("tiny", "char", 1.5, **epochs)))
+    assert (first.note, second.note) == ("At 2 epochs each", "At 1e+13 flops each")
+    assert first.rows == [
         (*("tiny", "char", "0.9 M", "1.500", "1.480 to 1.520", "0.50", "3.2"), *("1.250", "50.0%", "61"))
-    ] and len(columns) == len(lines[0])
-    assert [line[3] for line in asked] == ["1.970", "2.070, 2.090"] and asked[0][-3:] == ("-", "-", "-")
-    assert len(tables(study(*rows))[0][1]) == len(columns) - 3  # nobody asked what was learnt by heart
+    ] and len(first.columns) == len(first.rows[0])
+    assert [line[3] for line in second.rows] == ["1.970", "2.070, 2.090"] and second.rows[0][-3:] == ("-", "-", "-")
+    assert len(tables(study(*rows))[0].columns) == len(first.columns) - 3  # nobody asked what was learnt by heart
 
 
 def test_what_varies_stands_beside_the_tokenizer() -> None:

@@ -7,16 +7,9 @@ from pathlib import Path
 import pytest
 
 from movieplotgpt.errors import DataError
-from movieplotgpt.text.corpora import (
-    DecadeHint,
-    DialogueCorpus,
-    ListHint,
-    PlainCorpus,
-    TableCorpus,
-    TextHint,
-    read_documents,
-)
+from movieplotgpt.text.corpora import DialogueCorpus, PlainCorpus, TableCorpus, read_documents
 from movieplotgpt.text.formatting import DocumentFormat
+from movieplotgpt.text.hints import DecadeHint, ListHint, TextHint
 
 PLOTS = DocumentFormat(header="The plot summary of the movie named '{Title}' is:", hints=("Decade", "Genre"))
 HINTS = {"Decade": DecadeHint(column="Year"), "Genre": ListHint(column="Genre")}

@@ -22,7 +22,7 @@ from movieplotgpt.config import build_settings, read_toml
 from movieplotgpt.errors import DataError, StorageError
 from movieplotgpt.text import prepare as module
 from movieplotgpt.text.cleaning import clean_text
-from movieplotgpt.text.prepare import PrepareSettings, is_prepared, prepare, read_report
+from movieplotgpt.text.prepare import PrepareReport, PrepareSettings, is_prepared, prepare
 from movieplotgpt.text.splits import SPLITS
 from movieplotgpt.text.token_files import PreparedCorpus
 
@@ -61,7 +61,7 @@ def test_every_row_is_kept_or_accounted_for(tmp_path: Path, plots: PrepareSettin
     assert report.hints["Decade"] == report.hints["Origin"] == 58
     assert report.lengths == sorted(report.lengths)
     assert list(report.seconds) == ["read", "clean", "group", "split", "train tokenizer", "encode", "index copies"]
-    assert read_report(tmp_path / "out") == report
+    assert PrepareReport.load(tmp_path / "out" / "report.json", missing="", damaged="") == report
 
 
 @pytest.mark.parametrize("kind", ["bpe", "char", "byte"])
@@ -318,7 +318,7 @@ def test_all_real_plots_are_prepared(tmp_path: Path, repository: Path, shared_da
     settings.write_text(_settings(repository, "plots-char").model_dump_json(), encoding="utf-8")
     arguments = [str(settings), str(shared_data / "wiki_movie_plots_deduped.csv.gz"), str(tmp_path / "out")]
     subprocess.run([sys.executable, "-c", PREPARE, *arguments], check=True)  # of its own, to see its memory
-    report = read_report(tmp_path / "out")
+    report = PrepareReport.load(tmp_path / "out" / "report.json", missing="", damaged="")
     assert report.rows == 34_886
     assert report.documents + sum(report.dropped.values()) == 34_886
     assert report.dropped == {"repeating a title and its text": 598}

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from movieplotgpt.model.gpt import GPT, ModelConfig
+from movieplotgpt.engine.model_config import ModelConfig
+from movieplotgpt.model.gpt import GPT
 from movieplotgpt.training.compiling import CompiledLoss, keep_compiled_code
 
 LongModel = Callable[[], GPT]

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from movieplotgpt.model.gpt import GPT, ModelConfig
+from movieplotgpt.engine.model_config import ModelConfig
+from movieplotgpt.model.gpt import GPT
 from movieplotgpt.training.distillation import DistillationSettings, DistilledLoss
 
 CONTEXT = 12

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from movieplotgpt.model.gpt import GPT, ModelConfig
+from movieplotgpt.engine.model_config import ModelConfig
+from movieplotgpt.model.gpt import GPT
 from movieplotgpt.training.compiling import CompiledLoss
 from movieplotgpt.training.distributed import Workers
 from movieplotgpt.training.gradients import BatchGradients

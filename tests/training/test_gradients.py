@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from movieplotgpt.engine.model_config import ModelConfig
 from movieplotgpt.errors import TrainingError
-from movieplotgpt.model.gpt import GPT, ModelConfig
+from movieplotgpt.model.gpt import GPT
 from movieplotgpt.model.sizes import training_bytes
 from movieplotgpt.training.distributed import Workers
 from movieplotgpt.training.gradients import SHARE_OF_MEMORY, BatchGradients, out_of_memory, parts_for

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from movieplotgpt.model.gpt import GPT, ModelConfig
+from movieplotgpt.engine.model_config import ModelConfig
+from movieplotgpt.model.gpt import GPT
 from movieplotgpt.training.optimizers import AdamWSettings, Muon, MuonSettings, OptimizerSettings, orthogonalize
 
 Array = NDArray[np.float64]

@@ -18,8 +18,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from movieplotgpt.engine.model_config import ModelConfig
 from movieplotgpt.errors import CheckpointError
-from movieplotgpt.model.gpt import GPT, ModelConfig
+from movieplotgpt.model.gpt import GPT
 from movieplotgpt.training.optimizers import AdamWSettings, MuonSettings
 from movieplotgpt.training.resuming import Progress, read_settings, read_state, write_state
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from movieplotgpt.config import build_settings, override
+from movieplotgpt.engine.model_config import parameters
 from movieplotgpt.errors import CheckpointError, TrainingError
 from movieplotgpt.model.checkpoints import load_checkpoint
 from movieplotgpt.model.gpt import GPT
 from movieplotgpt.model.previous_token_head import add_previous_token_head
-from movieplotgpt.model.sizes import parameters
 from movieplotgpt.text.prepare import prepare
 from movieplotgpt.text.token_files import PreparedCorpus
 from movieplotgpt.training import trainer as module

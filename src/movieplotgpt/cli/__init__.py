@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from cyclopts import App
 
 from movieplotgpt import __version__
-from movieplotgpt.errors import MoviePlotGPTError
+from movieplotgpt.errors import EXTRAS, MissingExtraError, MoviePlotGPTError
 
 app = App(
     name="movieplotgpt",
@@ -37,7 +37,7 @@ COMMANDS = {  # name: where it is, and its line in --help (so that --help import
     "export": ("export:export", "Write a model for llama.cpp, Ollama or ONNX Runtime, and run it there."),
     "import": ("import_model:import_model", "Make a checkpoint of a Qwen3 that others trained, to fine-tune it."),
     "info": ("info:info", "Tell what a model is."),
-    "doctor": ("doctor:doctor", "Show device, precision, compiler, memory, and what is missing."),
+    "doctor": ("doctor:doctor", "Show what text is generated and models are trained with, and what is missing."),
     "corpus": ("corpus:app", "Fetch the public texts the published models were trained on."),
     "weights": ("weights:app", "Download, list, verify and publish models."),
     "report": ("report:report", "Write results/RESULTS.md and results.html from what was kept."),
@@ -86,6 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return result if isinstance(result, int) else 0
     except MoviePlotGPTError as error:
         print(f"movieplotgpt: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        print(f"movieplotgpt: {MissingExtraError(error.name, EXTRAS[error.name])}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("movieplotgpt: interrupted", file=sys.stderr)

@@ -55,7 +55,7 @@ def compare(
         if source:
             raise ConfigError(f"{study} is the text to study; leave --source out, or name a TOML before it")
         source = study
-        study = _suggested(study, out, minutes, title_column, text_column)
+        study = _suggested(study, out, minutes, title_column=title_column, text_column=text_column)
     planned = Study.read(study, out)
     with stage_bars() as progress:
         planned.prepare(source, progress)
@@ -101,20 +101,15 @@ def _end_as_interrupted() -> None:
             signal.signal(getattr(signal, name), signal.default_int_handler)
 
 
-def _suggested(text: Path, out: Path, minutes: float | None, title_column: str | None, text_column: str | None) -> Path:
+def _suggested(text: Path, out: Path, minutes: float | None, **columns: str | None) -> Path:
     """The study of a text, made once: what goes on later is the same study."""
     import sys
 
     from movieplotgpt.study.suggesting import STUDY, refuse_other, suggest_study
-    from movieplotgpt.text.sources import TABLE_SUFFIXES, kind_suffix
 
     if (out / STUDY).exists():
         refuse_other(text, out, minutes)
         return out / STUDY
-    if kind_suffix(text) in TABLE_SUFFIXES and not text_column:
-        raise ConfigError(f"{text} is a table; name its text with --text-column (and its titles with --title-column)")
-    path, reasons = suggest_study(
-        text, out, 20 if minutes is None else minutes, title_column=title_column, text_column=text_column
-    )
+    path, reasons = suggest_study(text, out, 20 if minutes is None else minutes, **columns)
     print(*reasons, sep="\n", file=sys.stderr)
     return path

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from movieplotgpt.engine.places import DEFAULT_MODEL
 from movieplotgpt.text.formatting import one_line
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 def copies(
     file: Annotated[str, Parameter(allow_leading_hyphen=True)] = "-",
     *,
-    model: str = "plots-bpe",
+    model: str = DEFAULT_MODEL,
     data: Path | None = None,
     at_least: int = 50,
     json: Annotated[bool, Parameter(negative="")] = False,
@@ -33,10 +34,10 @@ def copies(
         json: Print JSON.
     """
     from movieplotgpt.cli.generate import read_text
+    from movieplotgpt.engine.model_folder import load_folder
     from movieplotgpt.generation.copying import copy_index
-    from movieplotgpt.model.checkpoints import load_checkpoint
 
-    report = copy_index(load_checkpoint(model), data).report(read_text(file), at_least)
+    report = copy_index(load_folder(model), data).report(read_text(file), at_least)
     if json:
         from dataclasses import asdict
         from json import dumps

@@ -7,6 +7,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 EXTRAS = {
+    "torch": ("train", "training and evaluating models"),
+    "polars": ("train", "tables to train on"),
+    "zstandard": ("train", "texts compressed as .zst"),
     "matplotlib": ("plots", "the loss figure"),
     "pyppmd": ("evaluate", "the PPMd compressor beside bits per character"),
     "tensorboard": ("track", "TensorBoard logs"),
@@ -14,7 +17,7 @@ EXTRAS = {
 
 
 def doctor(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
-    """Show device, precision, compiler, memory, versions and what is not installed.
+    """Show what text is generated with, what models are trained with, memory, versions and what is not installed.
 
     Args:
         json: Print JSON.
@@ -24,37 +27,70 @@ def doctor(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
     import platform
     import shutil
 
-    import torch
+    import onnxruntime
 
     from movieplotgpt import __version__
-    from movieplotgpt.model.checkpoints import weights_folder
+    from movieplotgpt.engine.places import weights_folder
+    from movieplotgpt.engine.threads import thread_count
+
+    missing = [package for package in EXTRAS if importlib.util.find_spec(package) is None]
+    facts = {
+        "movieplotgpt": __version__,
+        "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+        "onnxruntime": onnxruntime.__version__,
+        "threads": f"{thread_count()} of {os.cpu_count()} cores",
+        "int8 products": _byte_products(),
+        "graph cache": _graph_cache(),
+        **({} if "torch" in missing else _training()),
+        "disk free here": f"{shutil.disk_usage('.').free / 1e9:.1f} GB",
+        "published models": ", ".join(sorted(p.parent.name for p in weights_folder().glob("*/config.json"))) or "none",
+    }
+    lines = [f"{name} ({EXTRAS[name][1]}): pip install 'movieplotgpt[{EXTRAS[name][0]}]'" for name in missing]
+    if json:
+        from json import dumps
+
+        print(dumps({**facts, "missing": lines}, indent=2))
+        return
+    for name, value in facts.items():
+        print(f"{name:<17} {value}")
+    for line in lines:
+        print(f"not installed     {line}")
+
+
+def _byte_products() -> str:
+    from movieplotgpt.engine.byte_products import sums_are_exact
+
+    if sums_are_exact():
+        return "exact: this processor adds them up without overflow"
+    return "exact, by slower kernels: this processor's own would overflow"
+
+
+def _graph_cache() -> str:
+    from movieplotgpt.engine.places import cache_folder
+
+    try:
+        folder = cache_folder("graphs")
+        size = sum(path.stat().st_size for path in folder.glob("*.onnx"))
+    except OSError as error:
+        return f"none ({error.strerror})"
+    return f"{size / 1e6:.1f} MB in {folder}"
+
+
+def _training() -> dict[str, str]:
+    """What PyTorch would train with here."""
+    import os
+
+    import torch
+
     from movieplotgpt.training.hardware import choose_hardware, physical_memory
     from movieplotgpt.training.run import TrainingSettings
 
     device, precision, compiler = choose_hardware(TrainingSettings()).reasons
-    facts = {
-        "movieplotgpt": __version__,
-        "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+    return {
         "torch": torch.__version__,
         "device": device,
         "precision": precision,
         "compiler": compiler,
-        "threads": f"{torch.get_num_threads()} of {os.cpu_count()} cores",
+        "training threads": f"{torch.get_num_threads()} of {os.cpu_count()} cores",
         "memory": f"{physical_memory() / 1e9:.1f} GB",
-        "disk free here": f"{shutil.disk_usage('.').free / 1e9:.1f} GB",
-        "published models": ", ".join(sorted(p.parent.name for p in weights_folder().glob("*/config.json"))) or "none",
     }
-    missing = [
-        f"{package} ({what}): pip install 'movieplotgpt[{extra}]'"
-        for package, (extra, what) in EXTRAS.items()
-        if importlib.util.find_spec(package) is None
-    ]
-    if json:
-        from json import dumps
-
-        print(dumps({**facts, "missing": missing}, indent=2))
-        return
-    for name, value in facts.items():
-        print(f"{name:<17} {value}")
-    for line in missing:
-        print(f"not installed     {line}")

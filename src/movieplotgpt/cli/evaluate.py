@@ -10,11 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from movieplotgpt.evaluation.compressors import CompressorScore
     from movieplotgpt.evaluation.record import Evaluation
-    from movieplotgpt.evaluation.samples import SampleReport
-    from movieplotgpt.model.checkpoints import Checkpoint
-    from movieplotgpt.text.token_files import PreparedCorpus
 
 Metric = Literal["likelihood", "compressors", "titles", "next-sentence", "memorisation"]
 Measured = TypeVar("Measured")
@@ -69,10 +65,12 @@ def evaluate(
     from movieplotgpt.cli.progress import stage_bars
     from movieplotgpt.errors import ConfigError
     from movieplotgpt.evaluation import likelihood
+    from movieplotgpt.evaluation.compressors import COMPRESSORS, score_compressor
     from movieplotgpt.evaluation.held_out import read_held_out
     from movieplotgpt.evaluation.memorisation import memorisation
     from movieplotgpt.evaluation.next_sentence import next_sentence
     from movieplotgpt.evaluation.record import describe, read_earlier
+    from movieplotgpt.evaluation.samples import score_samples
     from movieplotgpt.evaluation.titles import title_retrieval
     from movieplotgpt.model.checkpoints import load_checkpoint
     from movieplotgpt.text.token_files import PreparedCorpus
@@ -110,26 +108,25 @@ def evaluate(
             progress=progress,
         )
         held_out = read_held_out(checkpoint, corpus, split, documents, seed)
-        titles = titles and any(held_out.titles)
         known: dict[str, Any] = {"seed": seed, "progress": progress}
-        told_apart = next_sentences = by_heart = None
-        if titles:
-            told_apart = _where_possible("titles", partial(title_retrieval, checkpoint, held_out, **known))
-        if "next-sentence" in metrics:
-            next_sentences = _where_possible("next-sentence", partial(next_sentence, checkpoint, held_out, **known))
-        if "memorisation" in metrics:
-            by_heart = _where_possible("memorisation", partial(memorisation, checkpoint, corpus, **known))
-        evaluation = describe(
-            _name(model),
-            checkpoint,
-            measured,
-            _compressed(corpus, split, documents, **known) if "compressors" in metrics else (),
-            _commit(),
-            title_retrieval=told_apart,
-            next_sentence=next_sentences,
-            memorisation=by_heart,
-            samples=_sampled(model, checkpoint, corpus, samples, judge, judging, **known) if samples else None,
-        )
+        judged: dict[str, Any] = {"samples": samples, "judge": judging, "judge_name": _name(judge) if judge else None}
+        measures: dict[str, Callable[[], Any]] = {
+            "titles": partial(title_retrieval, checkpoint, held_out, **known),
+            "next-sentence": partial(next_sentence, checkpoint, held_out, **known),
+            "memorisation": partial(memorisation, checkpoint, corpus, **known),
+            **{
+                name: partial(score_compressor, name, corpus, split=split, documents=documents, **known)
+                for name in COMPRESSORS
+            },
+            "samples": partial(score_samples, _name(model), checkpoint, corpus, **judged, **known),
+        }
+        wanted = {*metrics, *(COMPRESSORS if "compressors" in metrics else ()), *(["samples"] if samples else [])}
+        if not (titles and any(held_out.titles)):
+            wanted.discard("titles")
+        found = {name: _where_possible(name, measure) for name, measure in measures.items() if name in wanted}
+    scores = [score for name in COMPRESSORS if (score := found.pop(name, None))]
+    parts = {_PARTS.get(name, name): part for name, part in found.items()}
+    evaluation = describe(_name(model), checkpoint, measured, scores, _commit(), **parts)
     if before:
         evaluation = evaluation.keeping(before)
     if out:
@@ -141,43 +138,10 @@ def evaluate(
         _show(evaluation)
 
 
-def _compressed(
-    corpus: PreparedCorpus,
-    split: Literal["train", "validation", "test"],
-    documents: int | None,
-    seed: int,
-    progress: Callable[[str, int, int], None],
-) -> list[CompressorScore]:
-    """Each compressor's score; one that is not installed is said to be left out."""
-    from movieplotgpt.evaluation.compressors import COMPRESSORS, score_compressor
-
-    asked = partial(score_compressor, split=split, documents=documents, seed=seed, progress=progress)
-    scores = [_where_possible(name, partial(asked, name, corpus)) for name in COMPRESSORS]
-    return [score for score in scores if score]
-
-
 def _name(model: str) -> str:
     """What the tables call a model: of a run's best or last checkpoint the run's name."""
     path = Path(model)
     return path.parent.name if path.name in ("best", "last") and path.parent.name else path.name
-
-
-def _sampled(
-    model: str,
-    checkpoint: Checkpoint,
-    corpus: PreparedCorpus,
-    samples: int,
-    judge: str | None,
-    judging: Checkpoint | None,
-    **known: Any,
-) -> SampleReport | None:
-    from movieplotgpt.evaluation.samples import score_samples
-
-    judge_name = _name(judge) if judge else None
-    asked = partial(
-        score_samples, _name(model), checkpoint, corpus, samples=samples, judge=judging, judge_name=judge_name
-    )
-    return _where_possible("samples", partial(asked, **known))
 
 
 def _where_possible(name: str, measure: Callable[[], Measured]) -> Measured | None:
@@ -193,28 +157,20 @@ def _where_possible(name: str, measure: Callable[[], Measured]) -> Measured | No
 
 def _show(evaluation: Evaluation) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     from movieplotgpt.report.tables import SCORECARD, show_samples, show_shares
+    from movieplotgpt.tables import Table
 
     measured = evaluation.likelihood
-    table = Table(title=f"{evaluation.model} on {measured.source}, {measured.split} split", title_justify="left")
-    table.add_column("")
-    table.add_column("bits per character", justify="right")
-    table.add_column("95 % interval")
-    for row in _rows(evaluation):
-        table.add_row(*row)
+    title = f"{evaluation.model} on {measured.source}, {measured.split} split"
     console = Console(markup=False, emoji=False)  # names are no markup
-    console.print(table)
-    for columns, cells in (
-        (("what it tells apart", "share right", "95 % interval", "by chance"), show_shares(evaluation)),
-        (SCORECARD, show_samples(evaluation)),
+    for table in (
+        Table(("", "bits per character", "95 % interval"), _rows(evaluation), title),
+        Table(("what it tells apart", "share right", "95 % interval", "by chance"), show_shares(evaluation)),
+        Table(SCORECARD, show_samples(evaluation)),
     ):
-        if cells:
-            table = Table(*columns)
-            for each in cells:
-                table.add_row(*each)
-            console.print(table)
+        if table.rows:
+            console.print(table.rich())
     facts = [
         f"{measured.documents:,} documents, {measured.characters:,} characters, {measured.tokens:,} tokens; prompt "
         f"{measured.prompt}",
@@ -231,21 +187,19 @@ def _show(evaluation: Evaluation) -> None:
 def _rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     from movieplotgpt.evaluation.intervals import show_interval
 
-    measured, lift = evaluation.likelihood, evaluation.likelihood.title_lift
-    rows = [(evaluation.model, f"{measured.bits_per_character:.4f}", show_interval(measured.interval, 4))]
-    rows += [(score.name, f"{score.bits_per_character:.4f}", "") for score in evaluation.compressors]
-    if heart := evaluation.memorisation:
-        rows.append(("on texts it was trained on", f"{heart.read_bits:.4f}", ""))
-        rows.append(("... and as many it was not", f"{heart.unread_bits:.4f}", ""))
+    measured, lift, heart = evaluation.likelihood, evaluation.likelihood.title_lift, evaluation.memorisation
+    rows = [(evaluation.model, measured.bits_per_character, measured.interval)]
+    rows += [(score.name, score.bits_per_character, None) for score in evaluation.compressors]
+    if heart:
+        rows.append(("on texts it was trained on", heart.read_bits, None))
+        rows.append(("... and as many it was not", heart.unread_bits, None))
     if lift:
-        interval, empty = show_interval(lift.interval, 4), show_interval(lift.against_empty_interval, 4)
-        rows.append(
-            ("title lift: saved by the true title against another's", f"{lift.bits_per_character:.4f}", interval)
-        )
-        rows.append(("... against no title", f"{lift.against_empty:.4f}", empty))
-        masked = show_interval(lift.words_masked_interval, 4)
-        rows.append(("... against another's, the title's own words left out", f"{lift.words_masked:.4f}", masked))
-    return rows
+        rows.append(("title lift: saved by the true title against another's", lift.bits_per_character, lift.interval))
+        rows.append(("... against no title", lift.against_empty, lift.against_empty_interval))
+    if lift and lift.words_masked is not None:
+        what = "... against another's, the title's own words left out"
+        rows.append((what, lift.words_masked, lift.words_masked_interval))
+    return [(what, f"{bits:.4f}", show_interval(interval, 4) if interval else "") for what, bits, interval in rows]
 
 
 def _say(*lines: str) -> None:

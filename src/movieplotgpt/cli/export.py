@@ -7,9 +7,11 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from movieplotgpt.engine.places import DEFAULT_MODEL
+
 
 def export(
-    model: str = "plots-bpe",
+    model: str = DEFAULT_MODEL,
     *,
     to: Literal["gguf", "onnx", "hf-bf16", "int8", "all"],
     type_: Annotated[Literal["f32", "f16", "bf16", "q8_0"] | None, Parameter(name="--type")] = None,

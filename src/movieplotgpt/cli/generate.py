@@ -14,6 +14,8 @@ from movieplotgpt.cli.copies import say
 from movieplotgpt.cli.progress import progress_bar
 from movieplotgpt.cli.sampling import SamplingFlags, given, sampling_from
 from movieplotgpt.cli.surprise import show_surprise
+from movieplotgpt.engine.model_config import Precision
+from movieplotgpt.engine.places import DEFAULT_MODEL
 from movieplotgpt.errors import PromptError, StorageError
 from movieplotgpt.generation.settings import Length, with_wishes
 
@@ -31,7 +33,7 @@ def generate(
     title: Annotated[str | None, TEXT] = None,
     input_: Annotated[str | None, Parameter(name="--input"), TEXT] = None,
     input_file: Annotated[str | None, TEXT] = None,
-    model: str = "plots-bpe",
+    model: str = DEFAULT_MODEL,
     sampling: Annotated[SamplingFlags | None, Parameter(name="*", group="Sampling")] = None,
     begin: Annotated[str | None, TEXT] = None,
     length: Length | None = None,
@@ -39,7 +41,7 @@ def generate(
     data: Path | None = None,
     check_copies: Annotated[bool, Parameter(negative="")] = False,
     show_probs: Annotated[bool, Parameter(negative="")] = False,
-    fast: Annotated[bool, Parameter(negative="")] = False,
+    precision: Precision = "int8",
     stream: bool | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
     out: Path | None = None,
@@ -62,8 +64,7 @@ def generate(
         data: The prepared corpus the model was trained on: what was copied is then known exactly, with both passages.
         check_copies: Tell which runs of the text stand in the training text, and in which film.
         show_probs: Colour each token by its surprise, in a terminal: the redder, the less likely it was.
-        fast: Write two to three times as fast on a CPU, by int8 products: compiled once for a model's shape (about a minute)
-            and kept. The same seed then writes another text.
+        precision: Precision of the network's products. float32 takes twice as long, and the same seed writes another text.
         stream: Print while writing; by default where stdout is a terminal.
         json: Print JSON: plots, seeds, why each ended, what was changed in the prompt.
         out: Write to this file instead of stdout.
@@ -84,8 +85,7 @@ def generate(
     from movieplotgpt.generation.sampling import fresh_seed
 
     config = sampling_from({"seed": fresh_seed(), **settings})
-    generator = PlotGenerator.load(model, data=data, fast=fast)
-    say_compiling(generator)
+    generator = PlotGenerator.load(model, data=data, precision=precision)
     request: dict[str, Any] = {
         "prompt": prompt,
         "begin": begin or "",
@@ -94,7 +94,6 @@ def generate(
     }
     if check_copies:
         _ = generator.copies  # that none is here is said before anything is written
-    _say_memory(generator, config)
     streaming = sys.stdout.isatty() if stream is None else stream
     if streaming and not (json or out or show_probs):
         plots = list(_streamed(generator, title or "", config, request))
@@ -106,18 +105,10 @@ def generate(
             show_surprise(plots)
         else:
             _deliver(_as_json(plots, generator, check_copies) if json else "\n\n".join(map(str, plots)), out)
-    _say_cuts(plots)
+    _say_cuts(plots, literal=config.max_tokens is not None)
     if check_copies and not json:
         for plot in plots:
             say(generator.copies.report(plot.text))
-
-
-def say_compiling(generator: PlotGenerator) -> None:
-    """That the first text will take its time, where it will."""
-    from movieplotgpt.model.fast_decoder import compiled
-
-    if generator.fast and not compiled(generator.checkpoint.model.config):
-        print("compiling for models of this shape, once; about a minute", file=sys.stderr, flush=True)
 
 
 def _prompt(title: str | None, text: str | None, file: str | None) -> str | None:
@@ -182,30 +173,20 @@ def _deliver(text: str, out: Path | None) -> None:
         raise
 
 
-def _say_memory(generator: PlotGenerator, config: SamplingConfig) -> None:
-    from movieplotgpt.generation.generator import TEXTS_AT_ONCE
-    from movieplotgpt.model.sizes import kv_cache_bytes
-
-    texts, settled = config.n * (config.best_of or 1), generator.settled(config)
-    if texts > TEXTS_AT_ONCE:  # at most: without a title each is read once
-        readings = TEXTS_AT_ONCE * (2 if (settled.guidance or 1) > 1 or (settled.best_of or 1) > 1 else 1)
-        size = kv_cache_bytes(
-            generator.checkpoint.model.config, batch=readings, bytes_per_value=2 if generator.fast else 4
-        )
-        print(f"{texts:,} texts, {TEXTS_AT_ONCE} at a time, in {size / 1e9:.1f} GB", file=sys.stderr, flush=True)
-
-
 def _say_changes(changes: tuple[str, ...]) -> None:
     if changes:
         more = f" and {len(changes) - CHANGES_SHOWN:,} more" if len(changes) > CHANGES_SHOWN else ""
         print(f"prompt changed: {', '.join(changes[:CHANGES_SHOWN])}{more}", file=sys.stderr, flush=True)
 
 
-def _say_cuts(plots: list[Plot]) -> None:
+def _say_cuts(plots: list[Plot], *, literal: bool) -> None:
     cut = [plot for plot in plots if plot.finish_reason == "length"]
     if cut:
         which = "the plot was" if len(plots) == 1 else f"{len(cut)} of {len(plots)} plots were"
-        print(f"{which} cut at the limit of {cut[0].max_tokens:,} tokens; --max-tokens gives more", file=sys.stderr)
+        where = "" if literal else "after a sentence "
+        print(
+            f"{which} cut {where}at the limit of {cut[0].max_tokens:,} tokens; --max-tokens gives more", file=sys.stderr
+        )
     for plot in plots:
         if plot.unmet:
             which = "the plot" if len(plots) == 1 else f"the plot of seed {plot.seed}"

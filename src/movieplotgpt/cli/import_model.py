@@ -28,9 +28,11 @@ def import_model(
         revision: Of hf:owner/repo: a branch, tag or commit.
     """
     from movieplotgpt.cli.progress import progress_bar
+    from movieplotgpt.engine.model_config import parameters
+    from movieplotgpt.engine.places import HUB
     from movieplotgpt.errors import ConfigError
-    from movieplotgpt.model.checkpoints import HUB, save_checkpoint
-    from movieplotgpt.model.sizes import parameters, training_bytes
+    from movieplotgpt.model.checkpoints import save_checkpoint
+    from movieplotgpt.model.sizes import training_bytes
     from movieplotgpt.sharing.downloading import download_original
     from movieplotgpt.sharing.importing import import_model
 
@@ -45,7 +47,7 @@ def import_model(
         folder = Path(source)
     checkpoint, dtype = import_model(folder, header=header, end=end, context_length=context_length, origin=source)
     save_checkpoint(out, checkpoint, dtype=dtype)
-    config = checkpoint.model.config
+    config = checkpoint.config
     memory = training_bytes(config, tokens_per_step=config.context_length) / 1e9
     print(
         f"{out}: {parameters(config) / 1e6:.1f} M parameters, {config.context_length:,} tokens at once; fine-tuning takes "

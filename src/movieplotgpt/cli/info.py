@@ -6,19 +6,22 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from movieplotgpt.engine.places import DEFAULT_MODEL
 
-def info(model: str = "plots-bpe", *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+
+def info(model: str = DEFAULT_MODEL, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
     """Tell what a model is: size, tokenizer, format, corpus, training, numbers.
 
     Args:
         model: A published name, a model folder or a run.
         json: Print JSON.
     """
-    from movieplotgpt.model.checkpoints import load_checkpoint
-    from movieplotgpt.model.sizes import kv_cache_bytes, parameters, training_bytes, training_flops_per_token
+    from movieplotgpt.engine.model_config import kv_cache_bytes, parameters
+    from movieplotgpt.engine.model_folder import load_folder
+    from movieplotgpt.model.sizes import training_bytes, training_flops_per_token
 
-    checkpoint = load_checkpoint(model)
-    config = checkpoint.model.config
+    checkpoint = load_folder(model)
+    config = checkpoint.config
     facts: dict[str, Any] = {
         "folder": str(checkpoint.folder),
         "parameters": parameters(config),

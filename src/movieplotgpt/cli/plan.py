@@ -39,7 +39,7 @@ def plan(
     """
     from rich.console import Console
 
-    from movieplotgpt.cli.settings import prepare_once, read_config, refuse_contradictions, suggest_config
+    from movieplotgpt.cli.settings import choose_settings, prepare_once, refuse_contradictions
     from movieplotgpt.errors import ConfigError
     from movieplotgpt.study.planning import make_plan
     from movieplotgpt.study.results import load_results
@@ -50,12 +50,9 @@ def plan(
     console = Console(stderr=True)
     overrides += (f"training.minutes={minutes}",) if minutes is not None else ()
     overrides += (f"model.size={size}",) if size else ()
-    if config.suffix == ".toml":
-        settings = read_config(config, overrides)
-    else:
-        lengths = {"minutes": minutes}
-        settings = suggest_config(config, overrides, lengths, title_column, text_column, console)
-        source = config
+    columns = {"title_column": title_column, "text_column": text_column}
+    settings = choose_settings(config, overrides, {"minutes": minutes}, columns, console)
+    source = source if config.suffix == ".toml" else config
     found = load_results(study) if study else None
     if source:
         data = data or Path("runs") / config.name.partition(".")[0] / "data"

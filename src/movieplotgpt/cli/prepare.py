@@ -11,7 +11,6 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from movieplotgpt.text.duplicates import DuplicateSettings
     from movieplotgpt.text.prepare import PrepareReport
-    from movieplotgpt.training.run import RunConfig
 
 
 def prepare(
@@ -30,8 +29,11 @@ def prepare(
         out: The folder to write; a prepared corpus that is there is replaced as a whole.
         json: Print the report as JSON.
     """
+    from rich.console import Console
+
     from movieplotgpt.cli.progress import stage_bars
     from movieplotgpt.config import read_settings
+    from movieplotgpt.tables import Table
     from movieplotgpt.text.prepare import prepare as run
     from movieplotgpt.text.token_files import PreparedCorpus
     from movieplotgpt.training.run import RunConfig
@@ -45,24 +47,12 @@ def prepare(
     if json:
         print(dumps({**report.model_dump(mode="json"), "share_with_title": share}, indent=2))
         return
-    show_report(report, settings, share)
-    print(f"prepared {out}; next: movieplotgpt train {config} --data {out}")
-
-
-def show_report(report: PrepareReport, settings: RunConfig, share: float | None) -> None:
-    """Print what preparing found, as a table; ``share`` of the body tokens see their title."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=report.source, show_header=False, title_justify="left")
-    table.add_column(justify="left")
-    table.add_column(justify="right")
-    for name, value in _lines(report, settings.split.duplicates):
-        table.add_row(name, value)
+    rows = _lines(report, settings.split.duplicates)
     if share is not None:
         context = f"context {settings.model.context_length} tokens"
-        table.add_row(f"body tokens that see their whole title ({context})", f"{share:.1%}")
-    Console(markup=False, emoji=False).print(table)  # titles are no markup
+        rows.append((f"body tokens that see their whole title ({context})", f"{share:.1%}"))
+    Console(markup=False, emoji=False).print(Table(("", ""), rows, report.source).rich())  # titles are no markup
+    print(f"prepared {out}; next: movieplotgpt train {config} --data {out}")
 
 
 def _lines(report: PrepareReport, duplicates: DuplicateSettings) -> list[tuple[str, str]]:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from movieplotgpt.engine.model_config import Precision
+from movieplotgpt.engine.places import DEFAULT_MODEL
 from movieplotgpt.errors import CheckpointError, ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -25,10 +27,10 @@ PATIENCE = 60  # seconds for what is being written, when the server is ended
 
 def serve(
     *,
-    model: Annotated[tuple[str, ...], Parameter(name=["--model", "-m"], consume_multiple=True)] = ("plots-bpe",),
+    model: Annotated[tuple[str, ...], Parameter(name=["--model", "-m"], consume_multiple=True)] = (DEFAULT_MODEL,),
     host: str = "127.0.0.1",
     port: int = 8000,
-    fast: Annotated[bool, Parameter(negative="")] = False,
+    precision: Precision = "int8",
     data: Path | None = None,
     api_key_env: str | None = None,
     max_concurrency: int = PLACES,
@@ -44,8 +46,7 @@ def serve(
         model: Published names, model folders or runs; the first is the one that is meant where a request names none.
         host: The address to listen at; 0.0.0.0 is every one this machine has.
         port: The port; 0 takes a free one.
-        fast: Write two to three times as fast on a CPU, by int8 products: compiled once for a model's shape (about a minute)
-            and kept. A seed then writes another text than without, and in a crowd perhaps another one than alone.
+        precision: Precision of the network's products. float32 takes twice as long, and the same seed writes another text.
         data: The prepared corpus the models were trained on: what was copied is then known exactly.
         api_key_env: The environment variable that holds the key which clients must send.
         max_concurrency: Texts written at once (a guided one counts twice); the memory is said at the start.
@@ -70,7 +71,7 @@ def serve(
         )
     key = _key(api_key_env)
     with _listening(host, port) as listening:
-        generators = _generators(model, data, fast)
+        generators = _generators(model, data, precision)
         if upstream:
             models = _before(upstream, generators, upstream_model, upstream_key_env, max_waiting)
         else:
@@ -85,9 +86,8 @@ def serve(
         )
 
 
-def _generators(names: Sequence[str], data: Path | None, fast: bool) -> dict[str, PlotGenerator]:
+def _generators(names: Sequence[str], data: Path | None, precision: Precision) -> dict[str, PlotGenerator]:
     """By the names they are served under, each ready to write."""
-    from movieplotgpt.cli.generate import say_compiling
     from movieplotgpt.generation.generator import PlotGenerator
 
     generators: dict[str, PlotGenerator] = {}
@@ -95,8 +95,7 @@ def _generators(names: Sequence[str], data: Path | None, fast: bool) -> dict[str
         served_as = Path(name).resolve().name if Path(name).exists() else name
         if served_as in generators:
             raise CheckpointError(f"two models would be served as {served_as}; rename the folder of one")
-        generators[served_as] = PlotGenerator.load(name, data=data, fast=fast)
-        say_compiling(generators[served_as])
+        generators[served_as] = PlotGenerator.load(name, data=data, precision=precision)
         generators[served_as].plot(max_tokens=1, seed=0)  # what is made at the first text is made now
     return generators
 

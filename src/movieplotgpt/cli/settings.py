@@ -27,37 +27,27 @@ def refuse_contradictions(config: Path, source: Path | None, data: Path | None, 
         )
 
 
-def read_config(config: Path, overrides: tuple[str, ...]) -> RunConfig:
-    """Read the TOML; a length on the command line takes the place of the file's."""
-    from movieplotgpt.config import read_settings
-    from movieplotgpt.training.run import RunConfig
-
-    lengths = tuple(f"training.{name}=" for name in ("minutes", "steps", "epochs"))
-    cleared = [f"{name}none" for name in lengths] if any(text.startswith(lengths) for text in overrides) else []
-    return read_settings(RunConfig, config, (*cleared, *overrides))
-
-
-def suggest_config(
-    text: Path,
+def choose_settings(
+    config: Path,
     overrides: tuple[str, ...],
     lengths: dict[str, float | None],
-    title_column: str | None,
-    text_column: str | None,
+    columns: dict[str, str | None],
     console: Console,
 ) -> RunConfig:
-    """Settings for a text or table, every choice said.
+    """Settings of a TOML, or for a text or table, every choice said; a length that is given takes the place of another.
 
     Raises:
         ConfigError: a table without the name of its text column, or an override that does not fit.
     """
-    from movieplotgpt.config import build_settings, override
-    from movieplotgpt.text.sources import TABLE_SUFFIXES, kind_suffix
+    from movieplotgpt.config import build_settings, override, read_settings
     from movieplotgpt.training.quickstart import suggest
     from movieplotgpt.training.run import RunConfig
 
-    if kind_suffix(text) in TABLE_SUFFIXES and not text_column:
-        raise ConfigError(f"{text} is a table; name its text with --text-column (and its titles with --title-column)")
-    suggestion = suggest(text, minutes=lengths["minutes"] or 5, title_column=title_column, text_column=text_column)
+    if config.suffix == ".toml":
+        known = tuple(f"training.{name}=" for name in ("minutes", "steps", "epochs"))
+        cleared = [f"{name}none" for name in known] if any(text.startswith(known) for text in overrides) else []
+        return read_settings(RunConfig, config, (*cleared, *overrides))
+    suggestion = suggest(config, minutes=lengths["minutes"] or 5, **columns)
     for reason in suggestion.reasons:
         console.print(reason, markup=False, highlight=False)
     values = suggestion.config.model_dump(mode="json", exclude_unset=True)

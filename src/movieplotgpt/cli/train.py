@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from movieplotgpt.cli.settings import prepare_once, read_config, refuse_contradictions, suggest_config
-from movieplotgpt.errors import ConfigError, TrainingError
+from movieplotgpt.cli.settings import choose_settings, prepare_once, refuse_contradictions
+from movieplotgpt.errors import ConfigError, MissingExtraError, TrainingError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,6 +70,7 @@ def train(
     from movieplotgpt.training.run import RunFolder
 
     lengths = {"minutes": minutes, "steps": steps, "epochs": epochs}
+    columns = {"title_column": title_column, "text_column": text_column}
     refuse_contradictions(config, source, data, title_column or text_column)
     _refuse_unheard(lengths, from_, size)
     folder = RunFolder(out or Path("runs") / config.name.partition(".")[0])
@@ -82,12 +83,7 @@ def train(
     source = source if config.suffix == ".toml" else config
     with join_workers() as workers:
         console = Console(stderr=True, quiet=not workers.first)
-        if resume:
-            settings = _kept(folder, overrides)
-        elif config.suffix == ".toml":
-            settings = read_config(config, overrides)
-        else:
-            settings = suggest_config(config, overrides, lengths, title_column, text_column, console)
+        settings = _kept(folder, overrides) if resume else choose_settings(config, overrides, lengths, columns, console)
         if start_from:
             settings = _keep_form(settings, start_from)
         with folder.taken() if workers.first else nullcontext():
@@ -96,16 +92,7 @@ def train(
                 with workers.first_alone():
                     prepare_once(settings, source, data, start_from, console)
             corpus = _prepared(data, folder, start_from)
-            code = _run(
-                settings,
-                corpus,
-                folder,
-                console,
-                resume=resume,
-                start_from=start_from,
-                tensorboard=tensorboard,
-                workers=workers,
-            )
+            code = _run(settings, corpus, folder, console, workers, tensorboard, resume=resume, start_from=start_from)
         return workers.leave(code)
 
 
@@ -169,15 +156,15 @@ def _run(
     corpus: PreparedCorpus,
     folder: RunFolder,
     console: Console,
+    workers: Workers,
+    tensorboard: bool,
     *,
     resume: bool,
     start_from: Checkpoint | None,
-    tensorboard: bool,
-    workers: Workers,
 ) -> int:
     from movieplotgpt.evaluation.likelihood import validation_scorer
     from movieplotgpt.training.events import Event, Finished
-    from movieplotgpt.training.monitors import ConsoleProgress, MetricsFile, SamplesFile, TensorBoard, tell
+    from movieplotgpt.training.monitors import ConsoleProgress, MetricsFile, SamplesFile, TensorBoard, draw_loss
     from movieplotgpt.training.sizing import settle_by_timing
     from movieplotgpt.training.trainer import train
     from movieplotgpt.training.windows import too_small
@@ -212,25 +199,20 @@ def _run(
         for event in events:
             if last is None:  # the first event tells where the run goes on
                 monitors.append(MetricsFile(folder.metrics, resume_at=getattr(event, "step", 0) if resume else None))
-            tell(event, monitors)
+            for monitor in monitors:
+                monitor(event)
             last = event
     if isinstance(last, Finished) and last.reason == "interrupted":
         console.print(f"saved in {folder.last}; go on with --resume", markup=False, highlight=False)
         return INTERRUPTED
-    prompt = "--title" if corpus.format.header else "--input"
-    _close(folder, tokens_per_character, console, f'movieplotgpt generate --model {folder.path} {prompt} "..."')
-    return 0
-
-
-def _close(folder: RunFolder, tokens_per_character: float, console: Console, next_command: str) -> None:
-    from movieplotgpt.errors import MissingExtraError
-    from movieplotgpt.training.monitors import draw_loss
-
     try:
         draw_loss(folder, tokens_per_character)
     except MissingExtraError as error:
         console.print(f"no loss figure: {error}", markup=False, highlight=False)
-    console.print(f"done; try: {next_command}", markup=False, highlight=False)
+    prompt = "--title" if corpus.format.header else "--input"
+    command = f'movieplotgpt generate --model {folder.path} {prompt} "..."'
+    console.print(f"done; try: {command}", markup=False, highlight=False)
+    return 0
 
 
 def _sampler(corpus: PreparedCorpus) -> Callable[..., str]:
@@ -240,7 +222,9 @@ def _sampler(corpus: PreparedCorpus) -> Callable[..., str]:
     from movieplotgpt.model.gpt import GPT
 
     def sample(model: GPT) -> str:
-        checkpoint = Checkpoint(model, corpus.tokenizer, corpus.format, corpus.manifest.cleaning, {})
+        checkpoint = Checkpoint(
+            model.config, corpus.tokenizer, corpus.format, corpus.manifest.cleaning, {}, model=model
+        )
         generator = PlotGenerator(checkpoint)
         title = corpus.split("validation").titles[0] if corpus.format.header else ""
         plot = generator.plot(title, seed=0, max_tokens=200)

@@ -42,7 +42,7 @@ def publish(run: str, name: str, *, evaluation: Path | None = None, weights: Pat
         evaluation: What `movieplotgpt evaluate ... --out` wrote of these weights.
         weights: Another weights folder.
     """
-    from movieplotgpt.model.checkpoints import weights_folder
+    from movieplotgpt.engine.places import weights_folder
     from movieplotgpt.sharing import publishing
 
     folder = weights or weights_folder()
@@ -61,8 +61,8 @@ def upload(model: str, repository: str, *, private: Annotated[bool, Parameter(ne
         repository: hf:owner/repo; it is made if there is none.
         private: Nobody else may see a repository that is made.
     """
+    from movieplotgpt.engine.places import resolve
     from movieplotgpt.errors import ConfigError
-    from movieplotgpt.model.checkpoints import resolve
     from movieplotgpt.sharing.downloading import hub_repository
     from movieplotgpt.sharing.hub import upload_folder
 
@@ -80,7 +80,7 @@ def index(data: Path, name: str, *, weights: Path | None = None) -> None:
         name: The name of the text, as in plots; models find its index by themselves.
         weights: Another weights folder.
     """
-    from movieplotgpt.model.checkpoints import weights_folder
+    from movieplotgpt.engine.places import weights_folder
     from movieplotgpt.sharing import publishing
 
     entry = publishing.publish_copies(data, name, weights or weights_folder())
@@ -94,10 +94,10 @@ def verify(*, weights: Path | None = None) -> None:
     Args:
         weights: Another weights folder.
     """
-    from movieplotgpt.model.checkpoints import weights_folder
-    from movieplotgpt.sharing import publishing
+    from movieplotgpt.engine.places import weights_folder
+    from movieplotgpt.sharing import published
 
-    names = publishing.verify(weights or weights_folder())
+    names = published.verify(weights or weights_folder())
     print(f"all files of {len(names)} models are as published: {', '.join(names) or 'none'}")
 
 
@@ -109,10 +109,10 @@ def show(*, weights: Path | None = None, json: Annotated[bool, Parameter(negativ
         weights: Another weights folder.
         json: Print the manifest.
     """
-    from movieplotgpt.model.checkpoints import downloaded_folder, weights_folder
-    from movieplotgpt.sharing import publishing
+    from movieplotgpt.engine.places import downloaded_folder, weights_folder
+    from movieplotgpt.sharing import published
 
-    manifest = publishing.read_manifest(weights or weights_folder())
+    manifest = published.read_manifest(weights or weights_folder())
     if json:
         print(manifest.model_dump_json(indent=2))
         return

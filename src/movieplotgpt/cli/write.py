@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from movieplotgpt.cli.copies import told
-from movieplotgpt.cli.generate import say_compiling
 from movieplotgpt.cli.sampling import SamplingFlags, given, sampling_from
 from movieplotgpt.config import override
+from movieplotgpt.engine.model_config import Precision
+from movieplotgpt.engine.places import DEFAULT_MODEL
 from movieplotgpt.errors import ConfigError, MoviePlotGPTError
 from movieplotgpt.generation.settings import LENGTHS, SamplingConfig
 
@@ -40,11 +41,11 @@ HIDDEN = ("seed", "n", "logit_bias", "logprobs")
 
 
 def write(
-    model: str = "plots-bpe",
+    model: str = DEFAULT_MODEL,
     *,
     sampling: Annotated[SamplingFlags | None, Parameter(name="*", group="Sampling")] = None,
     data: Path | None = None,
-    fast: Annotated[bool, Parameter(negative="")] = False,
+    precision: Precision = "int8",
     history: Path | None = None,
 ) -> None:
     """Write with the model: a title in, a plot streams, then again, from a sentence, with another setting, keep.
@@ -53,15 +54,13 @@ def write(
         model: A published name, a model folder or a run.
         sampling: How the next token is chosen, and when the text ends.
         data: The prepared corpus the model was trained on: what was copied is then known exactly.
-        fast: Write two to three times as fast on a CPU, by int8 products: compiled once for a model's shape (about a minute)
-            and kept. The same seed then writes another text.
+        precision: Precision of the network's products. float32 takes twice as long, and the same seed writes another text.
         history: Where the lines you typed are kept for the next time (default: your state folder).
     """
     from movieplotgpt.generation.generator import PlotGenerator
 
     config = sampling_from(given(sampling))
-    session = Session(PlotGenerator.load(model, data=data, fast=fast), config)
-    say_compiling(session.generator)
+    session = Session(PlotGenerator.load(model, data=data, precision=precision), config)
     remember = _remembered_lines(history or _history_file())
     print(f"{model} is ready. {HELP}\n", flush=True)
     while True:

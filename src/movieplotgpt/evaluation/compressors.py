@@ -10,15 +10,13 @@ from __future__ import annotations
 import lzma
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from contextlib import suppress
+from typing import Protocol
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from movieplotgpt import atomic
-from movieplotgpt.errors import MissingExtraError, StorageError
-from movieplotgpt.evaluation.held_out import draw_documents
+from movieplotgpt.errors import DataError, StorageError, optional
+from movieplotgpt.evaluation.held_out import Progress, draw_documents, silent
 from movieplotgpt.evaluation.ngrams import ORDER, Ngrams
+from movieplotgpt.records import Record
 from movieplotgpt.text.splits import Split
 from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
 
@@ -31,13 +29,9 @@ _PPMD_ORDER = 12
 _PPMD_MEMORY = 1 << 31
 _BODIES_AT_ONCE = 256
 
-Progress: TypeAlias = Callable[[str, int, int], None]
 
-
-class CompressorScore(BaseModel):
+class CompressorScore(Record):
     """Bits per character of a compressor on held-out bodies after the training text; ``bytes`` is what they cost."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     bits_per_character: float
@@ -81,11 +75,7 @@ class Ppmd:
     """
 
     def __init__(self) -> None:
-        try:
-            from pyppmd import Ppmd7Encoder
-        except ImportError:
-            raise MissingExtraError("pyppmd", "evaluate") from None
-        self._encoder: Any = Ppmd7Encoder(_PPMD_ORDER, _PPMD_MEMORY)
+        self._encoder = optional("pyppmd", "evaluate").Ppmd7Encoder(_PPMD_ORDER, _PPMD_MEMORY)
 
     def add(self, data: bytes) -> int:
         """Take ``data`` in."""
@@ -106,7 +96,7 @@ def score_compressor(
     split: Split = "test",
     documents: int | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> CompressorScore:
     """Score the bodies ``evaluate`` scores; minutes for a large corpus, so the result is kept in the prepared folder.
 
@@ -119,8 +109,9 @@ def score_compressor(
     if key not in kept:
         part = corpus.split(split)
         rows = draw_documents(part, documents, seed).tolist()
-        kept[key] = _score(name, corpus, part, rows, progress or (lambda stage, done, total: None))
-        _write_cache(corpus, kept)
+        kept[key] = _score(name, corpus, part, rows, progress)
+        with suppress(StorageError):  # a folder that may only be read: the next call measures again
+            _Cache(corpus_hash=corpus.manifest.corpus_hash, scores=kept).write(corpus.folder / CACHE)
     return kept[key]
 
 
@@ -135,10 +126,8 @@ def price(compressor: Compressor, training: Iterable[bytes], held_out: Iterable[
 def _score(
     name: str, corpus: PreparedCorpus, part: PreparedSplit, rows: list[int], progress: Progress
 ) -> CompressorScore:
-    compressor = COMPRESSORS[name]()
-    train = corpus.split("train")
-    began, total = time.monotonic(), train.n_documents + len(rows)
-    done = 0
+    train, began = corpus.split("train"), time.monotonic()
+    done, total = 0, train.n_documents + len(rows)
 
     def counted(chunks: Iterator[tuple[int, bytes]]) -> Iterator[bytes]:
         nonlocal done
@@ -148,8 +137,7 @@ def _score(
             progress(name, done, total)
 
     bodies = (_bodies(corpus, train, range(train.n_documents)), _bodies(corpus, part, rows))
-    size = price(compressor, *map(counted, bodies))
-    characters = int(part.n_characters[rows].sum())
+    size, characters = price(COMPRESSORS[name](), *map(counted, bodies)), int(part.n_characters[rows].sum())
     return CompressorScore(
         name=name,
         bits_per_character=8 * size / characters,
@@ -171,25 +159,13 @@ def _bodies(corpus: PreparedCorpus, part: PreparedSplit, rows: Iterable[int]) ->
 
 def _read_cache(corpus: PreparedCorpus) -> dict[str, CompressorScore]:
     """What is known of this very corpus; a file that is not, or is another's, is as none."""
-    try:
-        cache = _Cache.model_validate_json(_cache_path(corpus).read_text(encoding="utf-8"))
-    except (OSError, ValidationError, UnicodeDecodeError):
-        return {}
-    return cache.scores if cache.corpus_hash == corpus.manifest.corpus_hash else {}
+    with suppress(DataError):
+        cache = _Cache.load(corpus.folder / CACHE, missing="", damaged="")
+        if cache.corpus_hash == corpus.manifest.corpus_hash:
+            return cache.scores
+    return {}
 
 
-def _write_cache(corpus: PreparedCorpus, scores: dict[str, CompressorScore]) -> None:
-    cache = _Cache(corpus_hash=corpus.manifest.corpus_hash, scores=scores)
-    try:
-        atomic.write_text(_cache_path(corpus), cache.model_dump_json(indent=2) + "\n")
-    except StorageError:  # a folder that may only be read: the next call measures again
-        return
-
-
-def _cache_path(corpus: PreparedCorpus) -> Path:
-    return corpus.folder / CACHE
-
-
-class _Cache(BaseModel):
+class _Cache(Record):
     corpus_hash: str
     scores: dict[str, CompressorScore]

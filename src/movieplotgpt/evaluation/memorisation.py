@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import takewhile
 from statistics import mean
-
-from pydantic import BaseModel, ConfigDict
+from typing import Any
 
 from movieplotgpt.errors import DataError
-from movieplotgpt.evaluation.held_out import HeldOut, Progress, read_held_out
+from movieplotgpt.evaluation.held_out import HeldOut, Progress, read_held_out, silent
 from movieplotgpt.evaluation.intervals import Interval, bits_per_character, share_interval
 from movieplotgpt.generation.generator import TEXTS_AT_ONCE, PlotGenerator
 from movieplotgpt.generation.plots import Plot
 from movieplotgpt.model.checkpoints import Checkpoint
+from movieplotgpt.records import Record
 from movieplotgpt.text.splits import Split
 from movieplotgpt.text.token_files import PreparedCorpus
 
@@ -25,14 +25,12 @@ BEGUN, ASKED = 200, 100  # characters that are given, and that have to follow
 _SLACK = 8  # tokens: the same characters may be written in a few more
 
 
-class Extracted(BaseModel):
+class Extracted(Record):
     """Of documents whose begin is given, the share that the likeliest continuation goes on with, character by character.
 
     ``characters`` is how many, of ASKED, it goes on with before the first that differs, the mean over documents. Source:
     extractability (arXiv 2202.07646), in characters so that tokenizers compare.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     share: float
     characters: float
@@ -40,10 +38,8 @@ class Extracted(BaseModel):
     documents: int
 
 
-class Memorisation(BaseModel):
+class Memorisation(Record):
     """Read and unread text side by side: where they part, the text is being learnt by heart."""
-
-    model_config = ConfigDict(frozen=True)
 
     read_bits: float
     unread_bits: float
@@ -59,7 +55,7 @@ def memorisation(
     *,
     documents: int = DOCUMENTS,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Memorisation:
     """Compare ``documents`` of the training split with as many of the test split.
 
@@ -69,24 +65,20 @@ def memorisation(
     if checkpoint.info.get("corpus", {}).get("hash") != corpus.manifest.corpus_hash:
         raise DataError(f"the model was not trained on {corpus.folder}, as far as it tells")
     began = time.monotonic()
-    bits, extracted = [], []
-    sides: tuple[tuple[Split, str], ...] = (("train", "text it has read"), ("test", "text it has not read"))
-    for split, name in sides:
-        held_out = read_held_out(checkpoint, corpus, split, documents, seed)
-        scores = held_out.score(checkpoint, held_out.titles, partial(progress, name) if progress else None)
-        bits.append(bits_per_character(scores.body, held_out.n_characters))
-        extracted.append(_extract(checkpoint, held_out, name, progress))
-    return Memorisation(
-        read_bits=bits[0],
-        unread_bits=bits[1],
-        read=extracted[0],
-        unread=extracted[1],
-        seed=seed,
-        seconds=round(time.monotonic() - began, 2),
+    found: dict[str, Any] = {}
+    sides: tuple[tuple[Split, str, str], ...] = (
+        ("train", "read", "text it has read"),
+        ("test", "unread", "text it has not read"),
     )
+    for split, side, name in sides:
+        held_out = read_held_out(checkpoint, corpus, split, documents, seed)
+        scores = held_out.score(checkpoint, held_out.titles, partial(progress, name))
+        found[f"{side}_bits"] = bits_per_character(scores.body, held_out.n_characters)
+        found[side] = _extract(checkpoint, held_out, partial(progress, f"{name}, by heart"))
+    return Memorisation(**found, seed=seed, seconds=round(time.monotonic() - began, 2))
 
 
-def _extract(checkpoint: Checkpoint, held_out: HeldOut, name: str, progress: Progress | None) -> Extracted:
+def _extract(checkpoint: Checkpoint, held_out: HeldOut, progress: Callable[[int, int], None]) -> Extracted:
     generator = PlotGenerator(checkpoint)
     bodies = map(checkpoint.tokenizer.decode, held_out.bodies)
     pairs = [(title, body) for title, body in zip(held_out.titles, bodies, strict=True) if len(body) > BEGUN + ASKED]
@@ -96,8 +88,7 @@ def _extract(checkpoint: Checkpoint, held_out: HeldOut, name: str, progress: Pro
     for at in range(0, len(pairs), TEXTS_AT_ONCE):
         some = pairs[at : at + TEXTS_AT_ONCE]
         right += [_follows(plot, body) for plot, (_, body) in zip(_go_on(generator, some), some, strict=True)]
-        if progress:
-            progress(f"{name}, by heart", len(right), len(pairs))
+        progress(len(right), len(pairs))
     share = right.count(ASKED) / len(pairs)
     interval = share_interval(share, len(pairs))
     return Extracted(share=share, characters=mean(right), interval=interval, documents=len(pairs))

@@ -6,43 +6,35 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 
 from movieplotgpt.errors import DataError
-from movieplotgpt.evaluation.held_out import HeldOut, Progress
-from movieplotgpt.evaluation.intervals import Interval, share_interval
+from movieplotgpt.evaluation.held_out import HeldOut, Progress, silent
+from movieplotgpt.evaluation.intervals import F64, Interval, share_interval
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.scoring import score_documents
+from movieplotgpt.records import Record
 from movieplotgpt.text.sentences import split_sentences
-
-F64: TypeAlias = npt.NDArray[np.float64]
 
 PLACES = 300
 SHORTEST = 20  # characters of a sentence
 MOST_BEFORE = 1_500  # characters of the plot before it
 
 
-class Choice(BaseModel):
+class Choice(Record):
     """How often the true continuation was taken; by chance 0.5."""
-
-    model_config = ConfigDict(frozen=True)
 
     share: float
     interval: Interval
 
 
-class NextSentence(BaseModel):
+class NextSentence(Record):
     """The true next sentence against one of another work, against a later one, and the next two against their swap.
 
     What is compared is how much likelier the text so far makes a continuation: its log-likelihood behind header and text
     less that behind the header alone, per character.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     another_work: Choice
     later: Choice
@@ -67,7 +59,7 @@ def next_sentence(
     *,
     places: int = PLACES,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> NextSentence:
     """Ask at ``places`` places, one in a document, drawn by ``seed``: the same for every model of a corpus.
 
@@ -78,14 +70,11 @@ def next_sentence(
     texts = [checkpoint.tokenizer.decode(body) for body in held_out.bodies]
     drawn = draw_places(held_out.titles, held_out.groups, texts, places, seed)
     asked = [(place, text) for place in drawn for pair in place.pairs for text in pair]
-    told = partial(progress, "next sentences") if progress else None
-    gain = _gain(checkpoint, asked, told).reshape(len(drawn), 3, 2)
+    gain = _gain(checkpoint, asked, partial(progress, "next sentences")).reshape(len(drawn), 3, 2)
     right = (gain[..., 0] > gain[..., 1]) + 0.5 * (gain[..., 0] == gain[..., 1])
     choices = [Choice(share=share, interval=share_interval(share, len(drawn))) for share in right.mean(0).tolist()]
     return NextSentence(
-        another_work=choices[0],
-        later=choices[1],
-        swapped=choices[2],
+        **dict(zip(("another_work", "later", "swapped"), choices, strict=True)),
         places=len(drawn),
         seed=seed,
         seconds=round(time.monotonic() - began, 2),
@@ -120,7 +109,7 @@ def draw_places(titles: list[str], groups: list[str], texts: list[str], places: 
     return drawn
 
 
-def _gain(checkpoint: Checkpoint, asked: list[tuple[Place, str]], progress: Callable[[int, int], None] | None) -> F64:
+def _gain(checkpoint: Checkpoint, asked: list[tuple[Place, str]], progress: Callable[[int, int], None]) -> F64:
     """Nats a character that the text before each continuation saves of it."""
     encode = checkpoint.tokenizer.encode_batch
     headers = encode([checkpoint.format.sentence(place.title) for place, _ in asked])

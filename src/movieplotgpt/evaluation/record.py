@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field
 
-from movieplotgpt import __version__, atomic
-from movieplotgpt.errors import ConfigError, DataError
+from movieplotgpt import __version__
+from movieplotgpt.engine.model_config import parameters
+from movieplotgpt.engine.weight_files import weights_sha256
+from movieplotgpt.errors import ConfigError
 from movieplotgpt.evaluation.compressors import CompressorScore
 from movieplotgpt.evaluation.likelihood import LikelihoodReport
 from movieplotgpt.evaluation.memorisation import Memorisation
@@ -17,22 +19,19 @@ from movieplotgpt.evaluation.next_sentence import NextSentence
 from movieplotgpt.evaluation.samples import SampleReport
 from movieplotgpt.evaluation.titles import TitleRetrieval
 from movieplotgpt.model.checkpoints import Checkpoint
-from movieplotgpt.model.sizes import parameters
-from movieplotgpt.model.weight_files import weights_sha256
+from movieplotgpt.records import Record
 from movieplotgpt.text.splits import Split
 from movieplotgpt.text.token_files import PreparedCorpus
 
 PARTS = ("likelihood", "title_retrieval", "next_sentence", "memorisation", "samples", "compressors")
 
 
-class Evaluation(BaseModel):
+class Evaluation(Record):
     """What is known of a model: its numbers, how they were measured, how it was trained.
 
     ``commit`` is that of the code that measured; ``earlier`` has another commit for each of PARTS that was kept of an
     evaluation before.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     model: str
     weights_sha256: str
@@ -50,7 +49,7 @@ class Evaluation(BaseModel):
     compressors: tuple[CompressorScore, ...]
     movieplotgpt: str
     commit: str | None
-    earlier: dict[str, str | None] = {}
+    earlier: dict[str, str | None] = Field({})
 
     def keeping(self, before: Evaluation) -> Evaluation:
         """This, and of ``before`` what this has not measured."""
@@ -60,14 +59,6 @@ class Evaluation(BaseModel):
         earlier = {name: before.earlier.get(name, before.commit) for name in sorted(parts)}
         return self.model_copy(update=parts | {"earlier": earlier})
 
-    def write(self, path: Path) -> None:
-        """Write as JSON, whole or not at all.
-
-        Raises:
-            StorageError: the disk refuses.
-        """
-        atomic.write_text(path, self.model_dump_json(indent=2) + "\n")
-
 
 def describe(
     name: str,
@@ -75,31 +66,24 @@ def describe(
     likelihood: LikelihoodReport,
     compressors: Sequence[CompressorScore] = (),
     commit: str | None = None,
-    *,
-    title_retrieval: TitleRetrieval | None = None,
-    next_sentence: NextSentence | None = None,
-    memorisation: Memorisation | None = None,
-    samples: SampleReport | None = None,
+    **parts: Any,
 ) -> Evaluation:
-    """Put together what was measured and what the checkpoint, which was loaded from a folder, says of itself."""
+    """Put together what was measured, other ``parts`` by name, and what the checkpoint, loaded from a folder, says of itself."""
     assert checkpoint.folder is not None
     return Evaluation(
         model=name,
         weights_sha256=weights_sha256(checkpoint.folder),
-        parameters=parameters(checkpoint.model.config),
+        parameters=parameters(checkpoint.config),
         tokenizer=checkpoint.tokenizer.kind,
         vocab_size=checkpoint.tokenizer.vocab_size,
-        context_length=checkpoint.model.config.context_length,
+        context_length=checkpoint.config.context_length,
         training=checkpoint.info.get("training", {}),
         trained_before=tuple(checkpoint.info.get("trained_before", ())),
         likelihood=likelihood,
-        title_retrieval=title_retrieval,
-        next_sentence=next_sentence,
-        memorisation=memorisation,
-        samples=samples,
         compressors=tuple(compressors),
         movieplotgpt=__version__,
         commit=commit,
+        **parts,
     )
 
 
@@ -133,9 +117,8 @@ def read_evaluation(path: Path) -> Evaluation:
     Raises:
         DataError: the file is missing or is none of these.
     """
-    try:
-        return Evaluation.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise DataError(f"there is no evaluation {path}; write it with `movieplotgpt evaluate ... --out`") from None
-    except (ValidationError, UnicodeDecodeError):
-        raise DataError(f"{path} is no evaluation, or another version's; run `movieplotgpt evaluate` again") from None
+    return Evaluation.load(
+        path,
+        missing=f"there is no evaluation {path}; write it with `movieplotgpt evaluate ... --out`",
+        damaged=f"{path} is no evaluation, or another version's; run `movieplotgpt evaluate` again",
+    )

@@ -6,39 +6,41 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
+from movieplotgpt.engine.model_config import Precision
 from movieplotgpt.errors import DataError
 from movieplotgpt.evaluation import words
 from movieplotgpt.evaluation.embeddings import Encoder, own_title_ranks, similarity_lift, told_from_real
 from movieplotgpt.evaluation.floors import shuffled_sentences, trigram_texts
-from movieplotgpt.evaluation.held_out import Progress, draw_documents
+from movieplotgpt.evaluation.held_out import Progress, draw_documents, silent
 from movieplotgpt.evaluation.intervals import Interval, Tally, share_interval
 from movieplotgpt.generation.generator import TEXTS_AT_ONCE, PlotGenerator
 from movieplotgpt.generation.plots import Plot
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.scoring import score_documents
+from movieplotgpt.records import Record
 from movieplotgpt.text.copies import CopyIndex
 from movieplotgpt.text.sentences import lower_case_words
-from movieplotgpt.text.token_files import PreparedCorpus
+from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
 
 SAMPLES, FEWEST = 300, 5
 READ = 1_000  # characters of each text that are looked at: names and loops depend on the length
 REAL_A, REAL_B, SHUFFLED, TRIGRAMS = "real A", "real B", "sentences shuffled", "trigrams"
+_COUNTED = 3_000  # training texts that trigrams are counted in
 EXAMPLES, SHOWN = 3, 600  # texts that are kept, and characters of each
 _LABELLED = 0.8  # of a text's lines: then it is a dialogue
 
 
-class TitlesFound(BaseModel):
+class TitlesFound(Record):
     """How often a text's title is the nearest, or among the ten nearest, of all titles, by a sentence encoder.
 
     ``masked_at_10`` reads the texts without the words of their titles.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     at_1: float
     at_10: float
@@ -46,7 +48,7 @@ class TitlesFound(BaseModel):
     candidates: int
 
 
-class SampleScores(BaseModel):
+class SampleScores(Record):
     """One row of the scorecard; what cannot be asked of these texts is None.
 
     ``told_from_real`` is of a classifier against real A, by chance 0.5; ``length_distance`` the greatest difference of
@@ -54,11 +56,10 @@ class SampleScores(BaseModel):
     lower is loops, higher is salad; ``invented`` the share of lower-case words that neither English nor the training
     text knows; ``copied`` the share of characters in runs of 50 and more that stand in the training text, ``longest_copy``
     the mean over texts of the longest shared run (none is told under 31); ``known_speakers`` the share of lines whose
-    speaker the training text knows. ``intervals`` has the 95 % interval of each that is a sum over texts or a share of
-    them, by its name: texts drawn anew, or Wilson's.
+    speaker the training text knows; ``title_words`` counts words of the title per 100 words, ``title_sentences`` the share
+    of sentences with one, ``title_parroted`` the share of texts that have nine or more. ``intervals`` has the 95 % interval
+    of each that is a sum over texts or a share of them, by its name: texts drawn anew, or Wilson's.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     texts: int
@@ -73,30 +74,29 @@ class SampleScores(BaseModel):
     told_from_real: float | None
     titles: TitlesFound | None
     known_speakers: float | None
+    title_words: float | None = None
+    title_sentences: float | None = None
+    title_parroted: float | None = None
     judge_bits: float | None
     copied: float | None = None
     longest_copy: float | None = None
-    intervals: dict[str, Interval] = {}
+    intervals: dict[str, Interval] = Field({})
 
 
-class Example(BaseModel):
+class Example(Record):
     """The beginning of a text the model wrote."""
-
-    model_config = ConfigDict(frozen=True)
 
     title: str
     text: str
 
 
-class SampleReport(BaseModel):
+class SampleReport(Record):
     """The scorecard: the rows, how the samples were drawn, and the first of them."""
-
-    model_config = ConfigDict(frozen=True)
 
     rows: tuple[SampleScores, ...]
     sampling: SamplingConfig
     seed: int
-    fast: bool = False
+    precision: Precision = "float32"
     characters_read: int
     judge: str | None
     seconds: float
@@ -119,20 +119,16 @@ def score_samples(
     checkpoint: Checkpoint,
     corpus: PreparedCorpus,
     *,
-    samples: int = SAMPLES,
     sampling: SamplingConfig | None = None,
-    judge: Checkpoint | None = None,
-    judge_name: str | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    **others: Any,
 ) -> SampleReport:
-    """Write ``samples`` texts under titles of the test split, and score them, as ``name``, beside real ones.
+    """Write texts under titles of the test split, and score them, as ``name``, beside real ones; ``others``: a Scorecard's.
 
     Raises:
-        DataError: the corpus has no test or no validation split, or fewer than FEWEST documents in one.
-        MissingExtraError: a library of the extra ``evaluate`` is not installed.
+        DataError, MissingExtraError: as ``Scorecard``.
     """
-    card = Scorecard(corpus, samples=samples, judge=judge, judge_name=judge_name, draw=seed, progress=progress)
+    card = Scorecard(corpus, draw=seed, **others)
     return card.report(name, PlotGenerator(checkpoint), sampling or SamplingConfig(), seed)
 
 
@@ -151,7 +147,7 @@ class Scorecard:
         judge_name: str | None = None,
         draw: int = 0,
         shared: Sequence[SampleScores] = (),
-        progress: Progress | None = None,
+        progress: Progress = silent,
     ) -> None:
         """Score the rows that are ``shared``, unless they are given: those of a scorecard that was made of the same.
 
@@ -161,22 +157,29 @@ class Scorecard:
         """
         words.word_frequencies()
         self._encode, self._judge, self._judge_name = Encoder(), judge, judge_name
-        self._progress = progress or (lambda stage, done, total: None)
+        self._progress = progress
         self._real, real_b = (_real(corpus, name, samples, draw) for name in (REAL_A, REAL_B))
         if min(len(self._real.whole), len(real_b.whole)) < FEWEST:
             raise DataError(f"a scorecard of samples needs {FEWEST} test and {FEWEST} validation documents at least")
         self._copies = CopyIndex.of_corpus(corpus)
-        self._speakers = _speakers(corpus) if _is_dialogue(self._real.whole) else None
+        self._speakers = None
+        spoken = [label is not None for text in self._real.whole for label in words.labels(text)]
+        if sum(spoken) > _LABELLED * len(spoken):
+            train = corpus.split("train")
+            every = _bodies(corpus, train, range(train.n_documents))
+            self._speakers = {label for text in every for label in words.labels(text)} - {None}
         self._real_vectors = self._encode(_cut(self._real.whole))
         self.shared = [*shared] or self._score_shared(real_b, corpus, draw)
 
     def _score_shared(self, real_b: _Texts, corpus: PreparedCorpus, draw: int) -> list[SampleScores]:
+        train = corpus.split("train")
+        some = _bodies(corpus, train, draw_documents(train, _COUNTED, seed=0).tolist())
         titles, whole = self._real.titles, self._real.whole
         shared = (
             self._real,
             real_b,
             _Texts(SHUFFLED, titles, shuffled_sentences(whole, draw)),
-            _Texts(TRIGRAMS, titles, trigram_texts(_some(corpus), list(map(len, whole)), draw)),
+            _Texts(TRIGRAMS, titles, trigram_texts(some, list(map(len, whole)), draw)),
         )
         scores = []
         for k, texts in enumerate(shared):
@@ -194,7 +197,7 @@ class Scorecard:
             rows=rows,
             sampling=generator.settled(sampling),
             seed=seed,
-            fast=generator.fast,
+            precision=generator.precision,
             characters_read=READ,
             judge=self._judge_name,
             examples=tuple(
@@ -224,7 +227,9 @@ class Scorecard:
         copied = [self._copies.report(text) for text in read]
         titles = _titles_found(encode, texts.titles, read)
         told = None if is_real else told_from_real(self._real_vectors, encode(read))
+        title_words = words.title_words(texts.titles, read) if any(texts.titles) else (None, None, None)
         tallies = {
+            **dict(zip(("title_words", "title_sentences", "title_parroted"), title_words, strict=True)),
             "names_that_return": words.names_that_return(read),
             "names_per_text": words.names_per_text(read),
             "invented": self._invented(read),
@@ -264,7 +269,7 @@ class Scorecard:
         """The lines that a speaker of the training text speaks; None where the real text is no dialogue."""
         if self._speakers is None:
             return None
-        found, known = [words.labels(text) for text in texts], self._speakers - {None}
+        found, known = [words.labels(text) for text in texts], self._speakers
         return _tally((sum(label in known for label in own), len(own)) for own in found)
 
 
@@ -275,18 +280,11 @@ def _tally(pairs: Iterable[tuple[float, float]]) -> Tally:
 def _real(corpus: PreparedCorpus, name: str, samples: int, draw: int) -> _Texts:
     part = corpus.split("test" if name == REAL_A else "validation")
     rows = draw_documents(part, samples, draw).tolist()
-    return _Texts(name, [part.titles[i] for i in rows], [corpus.tokenizer.decode(part.body(i)) for i in rows])
+    return _Texts(name, [part.titles[i] for i in rows], _bodies(corpus, part, rows))
 
 
-def _some(corpus: PreparedCorpus, most: int = 3_000) -> list[str]:
-    part = corpus.split("train")
-    rows = draw_documents(part, most, seed=0).tolist()
+def _bodies(corpus: PreparedCorpus, part: PreparedSplit, rows: Iterable[int]) -> list[str]:
     return [corpus.tokenizer.decode(part.body(i)) for i in rows]
-
-
-def _speakers(corpus: PreparedCorpus) -> set[str | None]:
-    part = corpus.split("train")
-    return {label for i in range(part.n_documents) for label in words.labels(corpus.tokenizer.decode(part.body(i)))}
 
 
 def _cut(texts: Sequence[str]) -> list[str]:
@@ -315,8 +313,3 @@ def _judge_bits(judge: Checkpoint, titles: Sequence[str], texts: Sequence[str]) 
     documents = list(zip(headers, judge.tokenizer.encode_batch(list(texts)), strict=True))
     scores = score_documents(judge.model, documents, judge.tokenizer.end_id)
     return Tally((scores.body - scores.end) / math.log(2), np.array([len(text) for text in texts], float))
-
-
-def _is_dialogue(texts: Sequence[str]) -> bool:
-    found = [label for text in texts for label in words.labels(text)]
-    return sum(label is not None for label in found) > _LABELLED * len(found)

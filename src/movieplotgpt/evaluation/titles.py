@@ -9,18 +9,19 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 
 from movieplotgpt.errors import DataError
 from movieplotgpt.evaluation.held_out import (
     HeldOut,
-    Ids,
     Progress,
     character_offsets,
     characters_of_tokens,
     other_works,
+    silent,
 )
 from movieplotgpt.evaluation.intervals import (
+    F64,
+    I64,
     RESAMPLES,
     Interval,
     bits_per_character,
@@ -30,10 +31,9 @@ from movieplotgpt.evaluation.intervals import (
 from movieplotgpt.evaluation.words import word_spans
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.scoring import Scores, score_documents
+from movieplotgpt.records import Record
 from movieplotgpt.text.tokenizers import Tokenizer
 
-F64: TypeAlias = npt.NDArray[np.float64]
-I64: TypeAlias = npt.NDArray[np.int64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 
 DISTANCES = (0, 100, 200, 400, 800, 1_600)  # characters from the header, each to the next
@@ -41,10 +41,8 @@ READ = 500  # characters of a plot that are read to tell its title from others
 CANDIDATES = 100
 
 
-class LiftAt(BaseModel):
+class LiftAt(Record):
     """Bits per character saved by the true title between two distances from the header, in characters."""
-
-    model_config = ConfigDict(frozen=True)
 
     begin: int
     end: int | None
@@ -52,15 +50,13 @@ class LiftAt(BaseModel):
     characters: int
 
 
-class TitleLift(BaseModel):
+class TitleLift(Record):
     """Bits per character that the true title saves: against another document's, and against the empty one.
 
     Intervals (95 %) resample documents, both scores of each together. ``share_helped`` is the share of pairs (a
     document, another's title) in which the true title is the better one; by chance it is 0.5. ``words_masked`` leaves
     out every token of a word that stands in the true title: what more than the title's own words it tells.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     bits_per_character: float
     interval: Interval | None
@@ -74,13 +70,11 @@ class TitleLift(BaseModel):
     by_distance: tuple[LiftAt, ...] = ()
 
 
-class TitleRetrieval(BaseModel):
+class TitleRetrieval(Record):
     """How often the true title is first, and among the ten, of ``candidates`` titles by the likelihood of the plot.
 
     Only the first characters of each plot are read. By chance the shares are 1 and 10 of the candidates.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     at_1: float
     at_1_interval: Interval
@@ -101,14 +95,13 @@ def title_lift(
     others: int = 1,
     resamples: int = RESAMPLES,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> TitleLift:
     """What the true title saves, ``own`` being the scores under it: each body is scored under other titles as well.
 
     Raises:
         DataError: there are too few works to exchange titles between.
     """
-    progress = progress or (lambda stage, done, total: None)
     began = time.monotonic()
     rng = np.random.default_rng(seed)
     saved = []  # for each exchange of titles and document: nats of each token
@@ -142,7 +135,7 @@ def title_retrieval(
     *,
     candidates: int = CANDIDATES,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> TitleRetrieval:
     """Score the beginnings of ``candidates`` plots, one of a work and drawn by ``seed``, under the titles of all.
 
@@ -150,17 +143,19 @@ def title_retrieval(
         DataError: there are fewer than two works.
     """
     began = time.monotonic()
-    rows = _one_of_each_work(held_out.groups, candidates, seed)
+    _, one_of_each = np.unique(held_out.groups, return_index=True)
+    rows = sorted(np.random.default_rng(seed).permutation(one_of_each)[:candidates].tolist())
     if len(rows) < 2:
         raise DataError("to tell titles apart takes two works at least; take more documents or leave it out")
     characters = characters_of_tokens(checkpoint.tokenizer)
-    begun = [_first_characters(held_out.bodies[i], characters, READ) for i in rows]
+    bodies = [held_out.bodies[i] for i in rows]
+    begun = [body[: np.searchsorted(character_offsets(body, characters)[1:], READ, "right")] for body in bodies]
     headers = checkpoint.tokenizer.encode_batch([checkpoint.format.sentence(held_out.titles[i]) for i in rows])
     scores = score_documents(
         checkpoint.model,
         [(header, body) for body in begun for header in headers],
         checkpoint.tokenizer.end_id,
-        progress=partial(progress, "every title for every plot") if progress else None,
+        progress=partial(progress, "every title for every plot"),
     )
     nats = (scores.body - scores.end).reshape(len(rows), len(rows))  # no plot ends where reading stops
     rank = title_ranks(nats)
@@ -182,12 +177,6 @@ def title_ranks(nats: npt.NDArray[np.floating[Any]]) -> F64:
     """The rank of each plot's own title, from 1; ``nats[i, k]`` is of plot i under title k, and ties share ranks."""
     own = np.diagonal(nats)[:, None]
     return np.asarray((nats < own).sum(1) + ((nats == own).sum(1) + 1) / 2, np.float64)
-
-
-def _one_of_each_work(groups: list[str], most: int, seed: int) -> list[int]:
-    rng = np.random.default_rng(seed)
-    _, first = np.unique(groups, return_index=True)
-    return sorted(rng.permutation(first)[:most].tolist())
 
 
 def _without_title_words(tokenizer: Tokenizer, held_out: HeldOut, saved: list[F64], characters: I64) -> tuple[F64, I64]:
@@ -225,8 +214,3 @@ def _by_distance(held_out: HeldOut, own: Scores, saved: list[F64], characters: I
         for begin, end, nat, count in zip(DISTANCES, ends, nats.tolist(), counts.tolist(), strict=True)
         if count
     )
-
-
-def _first_characters(body: Ids, characters: I64, most: int) -> Ids:
-    """The tokens of ``body`` that end within its first ``most`` characters."""
-    return body[: np.searchsorted(character_offsets(body, characters)[1:], most, "right")]

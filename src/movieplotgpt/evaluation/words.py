@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from movieplotgpt.errors import MissingExtraError
+from movieplotgpt.errors import optional
 from movieplotgpt.evaluation.intervals import Tally
 from movieplotgpt.text.sentences import split_sentences
 
@@ -16,6 +16,8 @@ _ASIDE = re.compile(r"\([^()]*\)")  # who plays whom
 _WORD = re.compile(r"[^\W\d_](?:[\w'-]*\w)?")
 _LABEL = re.compile(r"([^:\n]{1,40}): ")
 _RARE = 3.5  # Zipf: under it a capitalised first word is taken for a name
+_COMMON = 6.0  # Zipf: words such as "the" and "with" say nothing of a title
+PARROTED = 9  # mentions of a title's words: no real plot of 300 has so many in its first thousand characters
 _SPAN = 4  # words that make a loop when they come again
 
 
@@ -71,6 +73,30 @@ def word_spans(title: str, text: str) -> list[tuple[int, int]]:
     return [found.span() for found in re.finditer(r"\w+", text) if found[0].casefold() in words]
 
 
+def title_words(titles: Sequence[str], texts: Sequence[str]) -> tuple[Tally, Tally, Tally]:
+    """Count the words of titles in their texts, common words such as "the" left out.
+
+    Returns such words per 100 words, the share of sentences with one, and the share of texts with ``PARROTED`` of them.
+
+    Raises:
+        MissingExtraError: wordfreq is not installed.
+    """
+    zipf = word_frequencies()
+    found, sentences = [], []
+    for title, text in zip(titles, texts, strict=True):
+        telling = {word.casefold() for word in re.findall(r"\w+", title) if zipf(word) < _COMMON}
+        hits = [sum(word.casefold() in telling for word in re.findall(r"\w+", each)) for each in split_sentences(text)]
+        found.append((sum(hits), len(re.findall(r"\w+", text)) / 100))
+        sentences.append((sum(map(bool, hits)), len(hits)))
+    mentions, words = np.array(found, float).reshape(-1, 2).T
+    ones = np.ones(len(mentions))
+    return (
+        Tally(mentions, words),
+        Tally(*np.array(sentences, float).reshape(-1, 2).T),
+        Tally((mentions >= PARROTED).astype(float), ones),
+    )
+
+
 def without_words_of(title: str, text: str) -> str:
     """``text`` without the words of ``title``."""
     cuts = [0, *(at for span in word_spans(title, text) for at in span), len(text)]
@@ -99,8 +125,5 @@ def word_frequencies() -> Callable[[str], float]:
     Raises:
         MissingExtraError: wordfreq is not installed.
     """
-    try:
-        from wordfreq import zipf_frequency
-    except ImportError:
-        raise MissingExtraError("wordfreq", "evaluate") from None
+    zipf_frequency = optional("wordfreq", "evaluate").zipf_frequency
     return lambda word: float(zipf_frequency(word, "en"))

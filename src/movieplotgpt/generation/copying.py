@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from movieplotgpt.engine.model_folder import TextModel
+from movieplotgpt.engine.places import downloaded_folder, weights_folder
 from movieplotgpt.errors import DataError
-from movieplotgpt.model.checkpoints import Checkpoint, downloaded_folder, weights_folder
 from movieplotgpt.text.copies import COPIES, CopyIndex, corpus_of_index
 from movieplotgpt.text.token_files import PreparedCorpus
 
 PUBLISHED = "copies"  # the folder beside the published models
 
 
-def copy_index(checkpoint: Checkpoint, data: Path | None = None) -> CopyIndex:
+def copy_index(model: TextModel, data: Path | None = None) -> CopyIndex:
     """The index of ``data``, the prepared corpus; or the one in the model's folder; or a published one of its corpus.
 
     Raises:
         DataError: ``data`` is another corpus than the model's, or none is given and no index of it is here.
     """
-    wanted = checkpoint.info.get("corpus", {}).get("hash")
+    wanted = model.info.get("corpus", {}).get("hash")
     if data is not None:
         corpus = PreparedCorpus.load(data)
         if wanted not in (None, corpus.manifest.corpus_hash):
@@ -28,7 +29,7 @@ def copy_index(checkpoint: Checkpoint, data: Path | None = None) -> CopyIndex:
                 "prepare that one, or leave the folder out"
             )
         return CopyIndex.of_corpus(corpus)
-    for path in _indexes(checkpoint):
+    for path in _indexes(model):
         if wanted and _is_of(path, wanted):
             return CopyIndex.load(path)
     raise DataError(
@@ -37,11 +38,11 @@ def copy_index(checkpoint: Checkpoint, data: Path | None = None) -> CopyIndex:
     )
 
 
-def _indexes(checkpoint: Checkpoint) -> Iterator[Path]:
+def _indexes(model: TextModel) -> Iterator[Path]:
     """The model's own, then those beside the model, the published ones, and the downloaded ones."""
-    if checkpoint.folder:
-        yield checkpoint.folder / COPIES
-        yield from sorted((checkpoint.folder.parent / PUBLISHED).glob("*.npz"))
+    if model.folder:
+        yield model.folder / COPIES
+        yield from sorted((model.folder.parent / PUBLISHED).glob("*.npz"))
     for shelf in (weights_folder, downloaded_folder):
         yield from sorted((shelf() / PUBLISHED).glob("*.npz"))
 

@@ -7,13 +7,14 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import count, islice
 from pathlib import Path
-from typing import Any, TypeAlias
-
-import torch
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from movieplotgpt.config import build_settings
+from movieplotgpt.engine.model_config import Precision
+from movieplotgpt.engine.model_folder import TextModel, load_folder
+from movieplotgpt.engine.places import DEFAULT_MODEL
+from movieplotgpt.engine.session import Engine
 from movieplotgpt.errors import DataError, PromptError
-from movieplotgpt.generation.copying import copy_index
 from movieplotgpt.generation.decoding import write
 from movieplotgpt.generation.guidance import USUAL, bare_header, best, knows_no_title
 from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
@@ -21,14 +22,13 @@ from movieplotgpt.generation.prompts import Prompt, PromptForm
 from movieplotgpt.generation.sampling import Chosen, fresh_seed
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.generation.writing import Writing
-from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint
-from movieplotgpt.model.decoder import Decoder
-from movieplotgpt.model.fast_decoder import FastDecoder
-from movieplotgpt.text.copies import CopyIndex
 from movieplotgpt.text.tokenizers import StreamDecoder
 
+if TYPE_CHECKING:
+    from movieplotgpt.text.copies import CopyIndex
+
 Progress: TypeAlias = Callable[[int, int], None]  # (done, total)
-TEXTS_AT_ONCE = 64  # each takes a KV cache of its own: 9 MB in the default model, half of it where it is fast
+TEXTS_AT_ONCE = 64  # each takes a KV cache of its own: 34 MB of plots-large with a full context
 
 
 class PlotGenerator:
@@ -39,15 +39,16 @@ class PlotGenerator:
     name, or both: the fields given by name replace those of the config. The same seed writes the same text through every
     method.
 
-    ``data`` is the prepared corpus the model was trained on, where it is at hand: copies are then known exactly. ``fast``
-    writes by int8 products, compiled when they are first needed and kept for the next time; other texts by the same seed.
+    ``data`` is the prepared corpus the model was trained on, where it is at hand: copies are then known exactly.
+    ``precision`` is that of the network's products: int8, or float32 at half the speed and with other texts by the same seed.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, data: Path | None = None, fast: bool = False) -> None:
-        self.checkpoint, self.data, self.fast = checkpoint, data, fast
+    def __init__(self, checkpoint: TextModel, *, data: Path | None = None, precision: Precision = "int8") -> None:
+        self.checkpoint, self.data, self.precision = checkpoint, data, precision
         self.form = PromptForm(checkpoint)
         self.usual_guidance = USUAL if knows_no_title(checkpoint) else 1.0
-        self._made: tuple[tuple[object, ...], Decoder] | None = None
+        self.usual_end_bias = float(checkpoint.info.get("end_bias", 0.0))
+        self._engine: tuple[object, Engine] | None = None
 
     @cached_property
     def copies(self) -> CopyIndex:
@@ -56,23 +57,24 @@ class PlotGenerator:
         Raises:
             DataError: no index of that text is here.
         """
+        from movieplotgpt.generation.copying import copy_index  # here, since few texts are searched for copies
+
         return copy_index(self.checkpoint, self.data)
 
     @classmethod
     def load(
         cls,
-        name: str | Path = "plots-bpe",
+        name: str | Path = DEFAULT_MODEL,
         *,
-        device: str | torch.device = "cpu",
         data: Path | None = None,
-        fast: bool = False,
+        precision: Precision = "int8",
     ) -> PlotGenerator:
         """Load a published NAME, a model folder or a run.
 
         Raises:
             CheckpointError: there is no such model, or a file of it is missing or damaged.
         """
-        return cls(load_checkpoint(name, device=device), data=data, fast=fast)
+        return cls(load_folder(name), data=data, precision=precision)
 
     def plot(
         self,
@@ -182,8 +184,10 @@ class PlotGenerator:
         given = sampling.model_dump() if sampling else {}
         asked = build_settings(SamplingConfig, {**given, **settings}, where="sampling")
         config, changes = self.form.folded_wishes(asked)
-        if config.guidance is None:
-            config = config.model_copy(update={"guidance": self.usual_guidance})
+        usual = {"guidance": self.usual_guidance, "end_bias": self.usual_end_bias}
+        config = config.model_copy(
+            update={name: value for name, value in usual.items() if getattr(config, name) is None}
+        )
         return config, changes
 
     def best(self, request: PlotRequest, plots: Sequence[Plot]) -> Plot:
@@ -215,7 +219,7 @@ class PlotGenerator:
         return Writing(
             request.prompt,
             self.checkpoint.tokenizer,
-            self.checkpoint.model.config.context_length,
+            self.checkpoint.config.context_length,
             request.config,
             seed=request.drawn_by,
             without_title=bare_header(self.checkpoint) if request.compared else None,
@@ -226,15 +230,14 @@ class PlotGenerator:
         """Write them all; yields (which of them, what was added) for each token."""
         readings = max((writing.readings for writing in writings), default=1)
         vocab_size = self.checkpoint.tokenizer.vocab_size
-        return write(self.decoder(), writings, vocab_size, room=TEXTS_AT_ONCE * readings)
+        return write(self.engine(), writings, vocab_size, room=TEXTS_AT_ONCE * readings)
 
-    def decoder(self) -> Decoder:
-        """Made when it is first needed, and anew when the weights have changed since, as they do in training."""
-        weights = list(self.checkpoint.model.parameters())
-        state = (self.checkpoint.model.compute_dtype, *((weight.data_ptr(), weight._version) for weight in weights))
-        if self._made is None or self._made[0] != state:
-            self._made = state, (FastDecoder if self.fast else Decoder)(self.checkpoint.model)
-        return self._made[1]
+    def engine(self) -> Engine:
+        """Return the engine, made when it is first needed, and again when the weights have changed, as in training."""
+        version = self.checkpoint.version()
+        if self._engine is None or self._engine[0] != version:
+            self._engine = version, Engine(self.checkpoint, precision=self.precision)
+        return self._engine[1]
 
     def plot_of(self, request: PlotRequest, writing: Writing) -> Plot:
         """What came of a request."""

@@ -8,12 +8,12 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from movieplotgpt.engine.model_folder import TextModel
 from movieplotgpt.errors import PromptError
 from movieplotgpt.generation.settings import SamplingConfig
-from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.text.cleaning import fold_prompt
-from movieplotgpt.text.corpora import HintSettings
 from movieplotgpt.text.formatting import longest_header, one_line
+from movieplotgpt.text.hints import HintSettings
 from movieplotgpt.text.tokenizers import Tokenizer
 
 BROKEN = "\N{REPLACEMENT CHARACTER}"  # stands for bytes that are no letter, which a model may write
@@ -37,10 +37,10 @@ class Prompt:
 class PromptForm:
     """How requests to one model are laid out."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.format, self.cleaning, self.tokenizer = checkpoint.format, checkpoint.cleaning, checkpoint.tokenizer
-        self.context_length = checkpoint.model.config.context_length
-        self._readers = _hint_readers(checkpoint.info)
+    def __init__(self, model: TextModel) -> None:
+        self.format, self.cleaning, self.tokenizer = model.format, model.cleaning, model.tokenizer
+        self.context_length = model.config.context_length
+        self._readers = _hint_readers(model.info)
 
     def from_title(self, title: str, hints: Mapping[str, str] | None = None, begin: str = "") -> Prompt:
         """A prompt for a plot that may be begun; the empty title is the unconditional form, or the begin token alone without a header.

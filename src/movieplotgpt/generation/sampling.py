@@ -1,7 +1,7 @@
 """From logits to the next token: one small function per rule, composed in one place, and one draw.
 
-The rules work in float64 on the CPU, so that every device and every door draws alike. Where tokens tie, the lower id is
-the more probable one. Shapes: B batch, V vocabulary; a token that a rule leaves out has the logit -inf.
+The rules work in float64, so that every door draws alike. Where tokens tie, the lower id is the more probable one.
+Shapes: B batch, V vocabulary, M tokens of a short list; a token that a rule leaves out has the logit -inf.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ import secrets
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor
+import numpy.typing as npt
 
 from movieplotgpt.errors import CheckpointError
 from movieplotgpt.generation.settings import SamplingConfig
 
 PLAUSIBLE = 0.02  # of the likeliest token's probability: what the title alone would hardly write, guidance does not
+Logits: TypeAlias = npt.NDArray[np.floating[Any]]
+Ids: TypeAlias = npt.NDArray[np.int64]
 _SLACK = 1e-3  # more than float32 rounds logits by
 _LONGEST_MATCH = 50  # tokens of a repetition that DRY looks at: its penalty is beyond all logits long before
 
@@ -60,97 +62,97 @@ def fresh_seed() -> int:
 
 
 def choose(
-    logits_BV: Tensor,
+    logits_BV: Logits,
     config: SamplingConfig,
     randoms: Sequence[np.random.Generator],
     histories: Sequence[History] = (),
-    guided_BV: Tensor | None = None,
+    guided_BV: Logits | None = None,
 ) -> list[Chosen]:
-    """The next token of each text; ``randoms`` holds the generator of each, which moves on by one number.
+    """Return the next token of each text; ``randoms`` holds the generator of each, which moves on by one number.
 
     ``guided_BV`` are logits to draw from in place of the texts' own logits, which then say what is plausible.
 
     Raises:
-        CheckpointError: the logits are no numbers, as those of damaged weights.
+        CheckpointError: a text's logits are all NaN or infinite, as those of damaged weights.
     """
-    if not bool(logits_BV.amax(-1).isfinite().all()):
-        raise CheckpointError("the model computes logits that are no numbers; its weights are damaged, get them again")
-    u_B = torch.tensor([random.random() for random in randoms], dtype=torch.float64)
+    if not np.isfinite(logits_BV.max(-1)).all():
+        raise CheckpointError("the model's logits are NaN or infinite; its weights are damaged, get them again")
+    u_B = np.array([random.random() for random in randoms])
     ruled_BV = punish(logits_BV, config, histories)
     if guided_BV is not None:
         ruled_BV = _guided(ruled_BV, logits_BV, guided_BV, config, histories)
     some_BM, ids_BM = shortlist(ruled_BV, config)
-    if config.temperature == 0:
-        places_B, filtered_BM = some_BM.argmax(-1), some_BM
-    else:
-        filtered_BM = filter_logits(some_BM, config)
-        places_B = draw(filtered_BM, u_B)
-    ids = ids_BM.gather(-1, places_B[:, None])[:, 0]
-    doubts = [0.0] * len(ids)
+    places_B = some_BM.argmax(-1) if config.temperature == 0 else draw(filter_logits(some_BM, config), u_B)
+    ids_B = np.take_along_axis(ids_BM, places_B[:, None], -1)[:, 0]
+    doubts = [0.0] * len(ids_B)
     if config.avoid_copies is not None:
-        doubts = (1 - ruled_BV.double().softmax(-1).gather(-1, ids[:, None])[:, 0]).tolist()
+        doubts = (1 - np.exp(np.take_along_axis(log_softmax(ruled_BV), ids_B[:, None], -1)[:, 0])).tolist()
     if config.logprobs is None:
-        return [Chosen(id_, doubt) for id_, doubt in zip(ids.tolist(), doubts, strict=True)]
-    logits_BV = logits_BV.double()
-    logprobs_BV = logits_BV.log_softmax(-1)
+        return [Chosen(id_, doubt) for id_, doubt in zip(ids_B.tolist(), doubts, strict=True)]
+    logprobs_BV = log_softmax(logits_BV)
     others = [likeliest(row_V, config.logprobs) for row_V in logprobs_BV]
-    own = logprobs_BV.gather(-1, ids[:, None])[:, 0].tolist()
-    return [Chosen(*parts) for parts in zip(ids.tolist(), doubts, own, others, strict=True)]
+    own = np.take_along_axis(logprobs_BV, ids_B[:, None], -1)[:, 0].tolist()
+    return [Chosen(*parts) for parts in zip(ids_B.tolist(), doubts, own, others, strict=True)]
+
+
+def log_softmax(logits: Logits) -> npt.NDArray[np.float64]:
+    """Return log-probabilities over the last dimension, in float64."""
+    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
+    logprobs: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return logprobs
 
 
 def _guided(
-    own_BV: Tensor, logits_BV: Tensor, guided_BV: Tensor, config: SamplingConfig, histories: Sequence[History]
-) -> Tensor:
+    own_BV: Logits, logits_BV: Logits, guided_BV: Logits, config: SamplingConfig, histories: Sequence[History]
+) -> Logits:
     """Guided logits by the same rules, of what is plausible or wished for; where nothing of that is left, the own ones."""
-    allowed_BV = logits_BV >= logits_BV.amax(-1, keepdim=True) + math.log(PLAUSIBLE)
-    for row, history in enumerate(histories):
-        if history.bias:
-            allowed_BV[row, list(history.bias)] = True
-    ruled_BV = punish(guided_BV.to("cpu", torch.float64), config, histories).masked_fill(~allowed_BV, -math.inf)
-    return torch.where(ruled_BV.amax(-1, keepdim=True).isfinite(), ruled_BV, own_BV.double())
+    allowed_BV = np.zeros(logits_BV.shape, bool)
+    for each_BV in (logits_BV, own_BV):  # a token may be plausible for what the rules add to it
+        allowed_BV |= each_BV >= each_BV.max(-1, keepdims=True) + math.log(PLAUSIBLE)
+    ruled_BV = np.where(allowed_BV, punish(guided_BV, config, histories), -np.inf)
+    return np.where(np.isfinite(ruled_BV.max(-1, keepdims=True)), ruled_BV, own_BV)
 
 
-def shortlist(logits_BV: Tensor, config: SamplingConfig) -> tuple[Tensor, Tensor]:
-    """The tokens that no filter will leave out, in float64, and their ids: (B, M) each, in the order of ids.
+def shortlist(logits_BV: Logits, config: SamplingConfig) -> tuple[Logits, Ids]:
+    """Return the tokens that no filter will leave out, in float64, and their ids: (B, M) each, in the order of ids.
 
     Where min-p alone decides, or with top-k, these are few, and the rules need not look at the others.
     """
     min_p = config.min_p if config.temperature > 0 and config.top_p is None and config.typical_p is None else None
     if not min_p:
-        return logits_BV.double(), torch.arange(logits_BV.shape[-1]).expand_as(logits_BV)
-    least_B1 = logits_BV.amax(-1, keepdim=True) + (config.temperature * math.log(min_p) - _SLACK)
-    rows, ids = (logits_BV >= least_B1).nonzero(as_tuple=True)
-    if len(logits_BV) == 1:
-        return logits_BV[:, ids].double(), ids[None]
-    counts_B = rows.bincount(minlength=len(logits_BV))
-    places = torch.arange(len(rows)) - (counts_B.cumsum(0) - counts_B)[rows]
-    some_BM = torch.full((len(logits_BV), int(counts_B.max())), -math.inf, dtype=torch.float64)
-    some_BM[rows, places] = logits_BV[rows, ids].double()
-    return some_BM, torch.zeros_like(some_BM, dtype=torch.long).index_put_((rows, places), ids)
+        ids_V = np.arange(logits_BV.shape[-1])
+        return logits_BV.astype(np.float64), np.broadcast_to(ids_V, logits_BV.shape)
+    below = max(config.temperature * math.log(min_p) - _SLACK, -1e30)  # what overflows float32 is all the same
+    least_B1 = logits_BV.max(-1, keepdims=True) + below
+    rows, ids = (logits_BV >= least_B1).nonzero()
+    counts_B = np.bincount(rows, minlength=len(logits_BV))
+    places = np.arange(len(rows)) - np.repeat(counts_B.cumsum() - counts_B, counts_B)
+    some_BM = np.full((len(logits_BV), counts_B.max()), -np.inf)
+    ids_BM = np.zeros(some_BM.shape, np.int64)
+    some_BM[rows, places], ids_BM[rows, places] = logits_BV[rows, ids], ids
+    return some_BM, ids_BM
 
 
-def likeliest(logprobs_V: Tensor, k: int) -> list[tuple[int, float]]:
-    """The ``k`` likeliest tokens with their log-probabilities, the best first."""
-    order = logprobs_V.argsort(descending=True, stable=True)[:k].tolist()
+def likeliest(logprobs_V: Logits, k: int) -> list[tuple[int, float]]:
+    """Return the ``k`` likeliest tokens with their log-probabilities, the best first."""
+    order = (-logprobs_V).argsort(kind="stable")[:k].tolist()
     return [(i, float(logprobs_V[i])) for i in order]
 
 
-def punish(logits_BV: Tensor, config: SamplingConfig, histories: Sequence[History]) -> Tensor:
-    """The rules that know the text so far, in their order: bias, penalties, n-grams, DRY, what is forbidden.
+def punish(logits_BV: Logits, config: SamplingConfig, histories: Sequence[History]) -> Logits:
+    """Apply the rules that know the text so far, in their order: bias, penalties, n-grams, DRY, what is forbidden.
 
     Where they would forbid every token, what the model alone says stands.
     """
-    ruled_BV = logits_BV
-    if _has_rules(config) or any(history.bias for history in histories):
-        each = histories or [History()] * len(logits_BV)
-        rows = [_punish_one(*row, config) for row in zip(logits_BV.double(), each, strict=True)]
-        ruled_BV = torch.stack(rows)
-    places = [(row, id_) for row, history in enumerate(histories) for id_ in history.forbidden]
-    if places:
-        ruled_BV = ruled_BV.index_put(tuple(torch.tensor(places).T), ruled_BV.new_tensor(-math.inf))
-    if ruled_BV is logits_BV:
+    rules = _has_rules(config)
+    if not rules and not any(history.forbidden or history.bias for history in histories):
         return logits_BV
-    return torch.where(ruled_BV.amax(-1, keepdim=True).isfinite(), ruled_BV, logits_BV.to(ruled_BV.dtype))
+    ruled_BV = logits_BV.astype(np.float64)
+    for row, history in enumerate(histories or [History()] * len(ruled_BV)):
+        ruled_V = _punish_one(ruled_BV[row], history, config) if rules else ruled_BV[row]
+        ruled_V = add_bias(ruled_V, history.bias)
+        ruled_BV[row] = forbid(ruled_V, history.forbidden)
+    return np.where(np.isfinite(ruled_BV.max(-1, keepdims=True)), ruled_BV, logits_BV)
 
 
 def _has_rules(config: SamplingConfig) -> bool:
@@ -158,7 +160,7 @@ def _has_rules(config: SamplingConfig) -> bool:
     return bool(config.logit_bias or config.no_repeat_ngram or config.dry_multiplier or any(rules))
 
 
-def _punish_one(logits_V: Tensor, history: History, config: SamplingConfig) -> Tensor:
+def _punish_one(logits_V: Logits, history: History, config: SamplingConfig) -> Logits:
     logits_V = add_bias(logits_V, config.logit_bias)
     if config.repetition_penalty is not None:
         logits_V = punish_repetition(logits_V, history.ids, config.repetition_penalty)
@@ -173,40 +175,42 @@ def _punish_one(logits_V: Tensor, history: History, config: SamplingConfig) -> T
         logits_V = punish_longer_repetitions(
             logits_V, history.ids, config.dry_multiplier, config.dry_base, free, history.breakers
         )
-    return add_bias(logits_V, history.bias)
+    return logits_V
 
 
-def add_bias(logits_V: Tensor, bias: Mapping[int, float]) -> Tensor:
+def add_bias(logits_V: Logits, bias: Mapping[int, float]) -> Logits:
     """Add to the logits of some tokens; at -100 a token is left out, and ids beyond the vocabulary mean nothing."""
     known = {id_: value for id_, value in bias.items() if 0 <= id_ < len(logits_V)}
-    if not known:
+    return _added(logits_V, {id_: value if value > -100 else -math.inf for id_, value in known.items()})
+
+
+def _added(logits_V: Logits, more: Mapping[int, float]) -> Logits:
+    """The logits with something added to those of some tokens."""
+    if not more:
         return logits_V
-    added = [value if value > -100 else -math.inf for value in known.values()]
-    return logits_V.index_add(0, torch.tensor(list(known)), torch.tensor(added, dtype=logits_V.dtype))
+    changed_V = logits_V.copy()
+    changed_V[list(more)] += list(more.values())
+    return changed_V
 
 
-def punish_repetition(logits_V: Tensor, ids: Sequence[int], penalty: float) -> Tensor:
+def punish_repetition(logits_V: Logits, ids: Sequence[int], penalty: float) -> Logits:
     """Divide the positive logits of what was written by ``penalty``, multiply the negative ones.
 
     Source: CTRL (arXiv 1909.05858), as transformers has it.
     """
     if not ids:
         return logits_V
-    seen = torch.tensor(sorted(set(ids)))
-    old = logits_V[seen]
-    return logits_V.index_copy(0, seen, torch.where(old > 0, old / penalty, old * penalty))
+    seen, changed_V = sorted(set(ids)), logits_V.copy()
+    changed_V[seen] = np.where(logits_V[seen] > 0, logits_V[seen] / penalty, logits_V[seen] * penalty)
+    return changed_V
 
 
-def subtract_counts(logits_V: Tensor, ids: Sequence[int], frequency: float, presence: float) -> Tensor:
+def subtract_counts(logits_V: Logits, ids: Sequence[int], frequency: float, presence: float) -> Logits:
     """Subtract ``frequency`` for each time a token was written, and ``presence`` once.
 
     Source: the OpenAI API's definition.
     """
-    counts = Counter(ids)
-    if not counts:
-        return logits_V
-    less = torch.tensor([-frequency * count - presence for count in counts.values()], dtype=logits_V.dtype)
-    return logits_V.index_add(0, torch.tensor(list(counts)), less)
+    return _added(logits_V, {id_: -frequency * count - presence for id_, count in Counter(ids).items()})
 
 
 def ngram_ends(ids: Sequence[int], n: int) -> set[int]:
@@ -218,13 +222,13 @@ def ngram_ends(ids: Sequence[int], n: int) -> set[int]:
 
 
 def punish_longer_repetitions(
-    logits_V: Tensor,
+    logits_V: Logits,
     ids: Sequence[int],
     multiplier: float,
     base: float,
     free: int,
     breakers: Collection[int] = frozenset(),
-) -> Tensor:
+) -> Logits:
     """Subtract ``multiplier * base ** (m - free)`` from what would lengthen a repetition of ``m`` tokens, m at least free.
 
     Source: DRY (text-generation-webui 5677), as llama.cpp has it.
@@ -234,10 +238,7 @@ def punish_longer_repetitions(
         match = _shared_end(ids, end, breakers)
         if match >= free and match > longest.get(ids[end], 0):
             longest[ids[end]] = match
-    if not longest:
-        return logits_V
-    less = [-multiplier * base ** (match - free) for match in longest.values()]
-    return logits_V.index_add(0, torch.tensor(list(longest)), torch.tensor(less, dtype=logits_V.dtype))
+    return _added(logits_V, {id_: -multiplier * base ** (match - free) for id_, match in longest.items()})
 
 
 def _shared_end(ids: Sequence[int], end: int, breakers: Collection[int]) -> int:
@@ -250,12 +251,12 @@ def _shared_end(ids: Sequence[int], end: int, breakers: Collection[int]) -> int:
     return match
 
 
-def forbid(logits_V: Tensor, ids: Collection[int]) -> Tensor:
+def forbid(logits_V: Logits, ids: Collection[int]) -> Logits:
     """Leave out some tokens."""
-    return logits_V.index_fill(0, torch.tensor(sorted(ids)), -math.inf) if ids else logits_V
+    return _added(logits_V, dict.fromkeys(sorted(ids), -math.inf))
 
 
-def filter_logits(logits_BV: Tensor, config: SamplingConfig) -> Tensor:
+def filter_logits(logits_BV: Logits, config: SamplingConfig) -> Logits:
     """The rules that know the logits alone, in their order: temperature, top-k, typical, top-p, min-p."""
     logits_BV = heat(logits_BV, config.temperature)
     if config.top_k is not None:
@@ -269,63 +270,69 @@ def filter_logits(logits_BV: Tensor, config: SamplingConfig) -> Tensor:
     return logits_BV
 
 
-def heat(logits_BV: Tensor, temperature: float) -> Tensor:
+def heat(logits_BV: Logits, temperature: float) -> Logits:
     """Divide by a positive temperature, the best logit at zero, so that a tiny temperature overflows nothing."""
-    return (logits_BV - logits_BV.amax(-1, keepdim=True)) / temperature
+    with np.errstate(over="ignore"):
+        heated_BV: Logits = (logits_BV - logits_BV.max(-1, keepdims=True)) / temperature
+    return heated_BV
 
 
-def keep_top_k(logits_BV: Tensor, k: int) -> Tensor:
+def keep_top_k(logits_BV: Logits, k: int) -> Logits:
     """Keep exactly the ``k`` likeliest tokens (all, where there are fewer)."""
     if k >= logits_BV.shape[-1]:
         return logits_BV
-    order_BV = logits_BV.argsort(dim=-1, descending=True, stable=True)
-    return logits_BV.scatter(-1, order_BV[:, k:], -math.inf)
+    kept_BV = logits_BV.copy()
+    np.put_along_axis(kept_BV, (-logits_BV).argsort(axis=-1, kind="stable")[:, k:], -np.inf, -1)
+    return kept_BV
 
 
-def keep_typical(logits_BV: Tensor, p: float) -> Tensor:
+def keep_typical(logits_BV: Logits, p: float) -> Logits:
     """Keep the fewest tokens, those first whose surprise is nearest to the mean surprise, that together reach ``p``.
 
     Source: Locally Typical Sampling (arXiv 2202.00666).
     """
     if p == 1:
         return logits_BV
-    logprobs_BV = logits_BV.log_softmax(-1)
-    surprise_BV = -logprobs_BV
-    mean_B1 = (logprobs_BV.exp() * surprise_BV).nansum(-1, keepdim=True)
-    order_BV = (surprise_BV - mean_B1).abs().argsort(dim=-1, stable=True)
-    return _keep_until(logits_BV, order_BV, p)
+    surprise_BV = -log_softmax(logits_BV)
+    shares_BV = np.exp(-surprise_BV)
+    mean_B1 = np.multiply(shares_BV, surprise_BV, where=shares_BV > 0, out=np.zeros_like(shares_BV)).sum(
+        -1, keepdims=True
+    )
+    return _keep_until(logits_BV, np.abs(surprise_BV - mean_B1).argsort(axis=-1, kind="stable"), p)
 
 
-def keep_top_p(logits_BV: Tensor, p: float) -> Tensor:
+def keep_top_p(logits_BV: Logits, p: float) -> Logits:
     """Keep the fewest of the likeliest tokens whose probabilities together reach ``p``; at least one.
 
     Source: The Curious Case of Neural Text Degeneration (arXiv 1904.09751).
     """
-    if p == 1:
-        return logits_BV
-    return _keep_until(logits_BV, logits_BV.argsort(dim=-1, descending=True, stable=True), p)
+    return logits_BV if p == 1 else _keep_until(logits_BV, (-logits_BV).argsort(axis=-1, kind="stable"), p)
 
 
-def _keep_until(logits_BV: Tensor, order_BV: Tensor, p: float) -> Tensor:
+def _keep_until(logits_BV: Logits, order_BV: Ids, p: float) -> Logits:
     """Keep tokens in this order until their probabilities reach ``p``; at least one."""
-    sorted_BV = logits_BV.gather(-1, order_BV)
-    before_BV = logits_BV.softmax(-1).gather(-1, order_BV).cumsum(-1).roll(1, -1)
+    shares_BV = np.take_along_axis(np.exp(log_softmax(logits_BV)), order_BV, -1)
+    before_BV = np.roll(shares_BV.cumsum(-1), 1, -1)
     before_BV[:, 0] = 0
-    return logits_BV.scatter(-1, order_BV, sorted_BV.masked_fill(before_BV >= p, -math.inf))
+    kept_BV = logits_BV.copy()
+    np.put_along_axis(
+        kept_BV, order_BV, np.where(before_BV >= p, -np.inf, np.take_along_axis(logits_BV, order_BV, -1)), -1
+    )
+    return kept_BV
 
 
-def keep_min_p(logits_BV: Tensor, p: float) -> Tensor:
+def keep_min_p(logits_BV: Logits, p: float) -> Logits:
     """Keep tokens at least ``p`` times as likely as the likeliest.
 
     Source: Turning Up the Heat: Min-p Sampling (arXiv 2407.01082).
     """
     least = math.log(p) if p > 0 else -math.inf
-    return logits_BV.masked_fill(logits_BV < logits_BV.amax(-1, keepdim=True) + least, -math.inf)
+    return np.where(logits_BV < logits_BV.max(-1, keepdims=True) + least, -np.inf, logits_BV)
 
 
-def draw(logits_BV: Tensor, u_B: Tensor) -> Tensor:
-    """The token where the distribution function passes ``u_B``, uniform in [0, 1); never one that is left out."""
-    cdf_BV = (logits_BV - logits_BV.amax(-1, keepdim=True)).exp().cumsum(-1)
-    total_B = cdf_BV[:, -1]
-    point_B = torch.minimum(u_B * total_B, torch.nextafter(total_B, torch.zeros_like(total_B)))
-    return torch.searchsorted(cdf_BV, point_B[:, None], right=True)[:, 0]
+def draw(logits_BV: Logits, u_B: npt.NDArray[np.float64]) -> Ids:
+    """Return the token where the distribution function passes ``u_B``, uniform in [0, 1); never one that is left out."""
+    cdf_BV = np.exp(logits_BV - logits_BV.max(-1, keepdims=True)).cumsum(-1)
+    point_B = np.minimum(u_B * cdf_BV[:, -1], np.nextafter(cdf_BV[:, -1], 0))
+    passed_B: Ids = (cdf_BV > point_B[:, None]).argmax(-1)
+    return passed_B

@@ -49,7 +49,11 @@ class SamplingConfig(Settings):
     )
     seed: int | None = Field(None, ge=0, description="The same seed writes the same text; none draws a fresh one.")
     min_tokens: int | None = Field(None, ge=1, description="The text does not end by itself before.")
-    max_tokens: int | None = Field(None, ge=1, description="Tokens at most; none is about 2,000 characters.")
+    max_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Maximum number of new tokens; none ends each text by itself, before about 2,000 characters.",
+    )
     target_characters: int | None = Field(
         None, ge=1, description="End near this length, with a sentence: not before half of it, soon after it."
     )
@@ -67,7 +71,16 @@ class SamplingConfig(Settings):
         ge=1,
         le=10,
         description="How far to move from what neither title nor hint would say: 1 is not at all, above twice the work; "
-        "none is 1.5, if the model was trained for it.",
+        "none is 1.35, if the model was trained for it.",
+    )
+    guidance_characters: int | None = Field(
+        400, ge=1, description="Characters over which guidance fades out, and with it the double work; none keeps it."
+    )
+    end_bias: float | None = Field(
+        None,
+        ge=-20,
+        le=20,
+        description="Added to the logit of the end: above 0 texts end sooner; none is the model's own.",
     )
     best_of: int | None = Field(
         None,

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from statistics import fmean
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
 from movieplotgpt.generation.prompts import Prompt
 from movieplotgpt.generation.sampling import Chosen, History
 from movieplotgpt.generation.settings import SamplingConfig
-from movieplotgpt.text.copies import CopyIndex
 from movieplotgpt.text.formatting import cut_pieces, fit_header, overlap_for
 from movieplotgpt.text.sentences import ends_sentence
 from movieplotgpt.text.tokenizers import Tokenizer
 
+if TYPE_CHECKING:
+    from movieplotgpt.text.copies import CopyIndex
+
 Seed: TypeAlias = int | Sequence[int]
 FinishReason = Literal["stop", "length", "unmet", "stopped"]
-MAX_TOKENS = {"bpe": 512, "char": 2048, "byte": 2048}  # where none is asked for
+MAX_TOKENS = {"bpe": 640, "char": 2048, "byte": 2048}  # where none is asked for
 TOKENS_A_CHARACTER = {"bpe": 0.5, "char": 1.3, "byte": 1.3}  # at most, and some to end a sentence
 FREE_REPETITIONS = {"bpe": 5, "char": 20, "byte": 20}  # tokens: a name, and what stands around it
 BREAKERS = '\n.,"'  # DRY sees no repetition across them
@@ -29,6 +32,7 @@ SECOND_THOUGHTS = 500  # of one text; then it may be as it is
 PATIENCE = 50  # characters after which a wish is worth one nat more, up to URGENT
 # what says nothing of how a token is chosen, but by its seed and when to end
 OF_ONE_TEXT = {"seed", "n", "min_tokens", "max_tokens", "target_characters", "stop", "must_mention", "best_of"}
+CALM = 0.2  # of the greatest length: until then nothing pulls a text to its end
 URGENT = 10.0  # nats: a wish that is begun is finished
 
 
@@ -59,6 +63,7 @@ class Writing:
         headers = [prompt.header] if without_title is None else [prompt.header, without_title]
         needed = int(TOKENS_A_CHARACTER[tokenizer.kind] * (config.target_characters or 0))
         self.max_tokens = config.max_tokens or max(MAX_TOKENS[tokenizer.kind], needed)
+        self._grace = 0 if config.max_tokens else self.max_tokens // 4  # tokens beyond a limit that nobody set
         self.headers = [fit_header(tokenizer.encode(header).tolist(), context_length) for header in headers]
         self.body: list[int] = tokenizer.encode(prompt.begun).tolist()
         self.random = np.random.default_rng(seed)
@@ -77,15 +82,22 @@ class Writing:
         self._lengths: list[int] = []  # of the text written, before each token
         self._forbidden: dict[int, set[int]] = {}  # at which token of those written
         banned = [text.encode() for text in config.banned]
-        self._never = tokenizer.ids_where(lambda spelled: any(text in spelled for text in banned))
+        self._never = _ids_holding(tokenizer, tuple(banned))
         self._completing: dict[bytes, frozenset[int]] = {}  # the tokens that begin with the rest of a banned text
+        self._faded = False  # what is read once is not read twice again, even when the text goes back
         self._spoilt_by: dict[str, None] = {}  # what second thoughts did not mend
         self._wishes = {wish: tokenizer.encode(f" {wish}").tolist() for wish in config.must_mention}
 
     @property
     def readings(self) -> int:
-        """How often each token is read: once, or twice behind two headers."""
-        return len(self.headers)
+        """How often the next token is read: twice after two headers, once when guidance has faded, never after the end."""
+        return 0 if self.finish_reason else 1 if self._faded else len(self.headers)
+
+    @property
+    def guidance(self) -> float:
+        """The strength of guidance for the next token."""
+        strength, fade = self.config.guidance or 1.0, self.config.guidance_characters
+        return strength if fade is None else 1 + (strength - 1) * max(0.0, 1 - len(self._written) / fade)
 
     @property
     def tokens(self) -> int:
@@ -108,9 +120,10 @@ class Writing:
     @property
     def title_gain(self) -> float | None:
         """By how many nats a token the title made the text likelier; None where it is not read without one."""
-        if self.readings < 2:
+        if len(self.headers) < 2:
             return None
-        return fmean(each.gain or 0.0 for each in self.chosen) if self.chosen else 0.0
+        gains = [each.gain for each in self.chosen if each.gain is not None]
+        return fmean(gains) if gains else 0.0
 
     def window(self, reading: int = 0) -> list[int]:
         """What the model reads to go on: begin token, header, and the piece that training would cut here."""
@@ -161,8 +174,9 @@ class Writing:
         return self._tokenizer.ids_where(lambda spelled: spelled in (b"s", b"es"))
 
     def _urged(self) -> dict[int, float]:
-        """The tokens by which a wish would be begun, the more urgent the longer the text, or gone on with."""
-        bias: dict[int, float] = {}
+        """Return the bias of the end, and of tokens that begin a wish, the stronger the longer the text, or continue one."""
+        pull = self._pull_to_end()
+        bias = {self.end_id: pull} if pull else {}
         # of characters a blank begins any word, and two letters many
         first, sure = (0, 1) if self._tokenizer.kind == "bpe" else (1, 4)
         for wish in self.unmentioned():
@@ -172,12 +186,19 @@ class Writing:
                 bias[ids[begun]] = URGENT if begun >= sure else min(URGENT, len(self._written) / PATIENCE)
         return bias
 
+    def _pull_to_end(self) -> float:
+        """Return the bias of the end in nats: the one that was set and, where nobody set a length, more the longer the text."""
+        open_ended = self.config.max_tokens is None and self.config.target_characters is None
+        late = self.tokens / self.max_tokens - CALM if open_ended else 0.0
+        return (self.config.end_bias or 0.0) + URGENT * max(0.0, late) / (1 - CALM)
+
     def take(self, chosen: Chosen) -> tuple[str, int]:
         """Add a token; return the text that is certain by now, and how many tokens were taken back."""
         if chosen.id == self.end_id:
             self._written += self._decoder.finish()
             return self._finish("stop", len(self._written)), 0
         self._lengths.append(len(self._written))
+        self._faded = self._faded or len(self._written) >= (self.config.guidance_characters or math.inf)
         self.body.append(chosen.id)
         self.chosen.append(chosen)
         self._written += self._decoder.push(chosen.id)
@@ -187,11 +208,11 @@ class Writing:
         if self._was_long_enough():
             stop = self._lengths.pop()
             del self.body[-1], self.chosen[-1]
-            return self._finish("stop", stop), 0
+            return self._finish("stop" if self._has_its_length(stop) else "length", stop), 0
         found = [place for stop in self._stop if (place := self._written.find(stop, self._told)) >= 0]
         if found:
             return self._finish("stop", min(found)), 0
-        if self.tokens == self.max_tokens:  # half a character is left out
+        if self.tokens == self.max_tokens + self._grace:  # half a character is left out
             return self._finish("length", len(self._written)), 0
         return self._tell(max(self._told, len(self._written) - self._uncertain())), 0
 
@@ -204,12 +225,16 @@ class Writing:
         return config.target_characters is None or 2 * len(self._written) >= config.target_characters
 
     def _was_long_enough(self) -> bool:
-        """Whether the text had its length and the last token begins a new sentence: a full stop may end a number's part."""
-        target, before = self.config.target_characters, self._lengths[-1]
-        if target is None or before < target or not ends_sentence(self._written[:before]):
+        """Whether the text was long enough and the last token begins a new sentence: a full stop may end a number's part."""
+        before = self._lengths[-1]
+        enough = self._has_its_length(before) or (self._grace and self.tokens > self.max_tokens)
+        if not enough or not ends_sentence(self._written[:before]):
             return False
         new = self._written[before:]
         return new[:1].isspace() and not new.strip()[:1].islower() and not self.unmentioned(before)
+
+    def _has_its_length(self, characters: int) -> bool:
+        return self.config.target_characters is not None and characters >= self.config.target_characters
 
     def _uncertain(self) -> int:
         """How many characters at the end of the text may still be taken back, or be the begin of a stop string."""
@@ -267,6 +292,11 @@ def held_back(text: str, stop: str) -> int:
     """How many characters at the end of ``text`` are the begin of ``stop``."""
     longest = min(len(text), len(stop) - 1)
     return next((size for size in range(longest, 0, -1) if text.endswith(stop[:size])), 0)
+
+
+@lru_cache(maxsize=256)  # a look at a whole vocabulary takes milliseconds, and many texts are written by the same rules
+def _ids_holding(tokenizer: Tokenizer, texts: tuple[bytes, ...]) -> frozenset[int]:
+    return tokenizer.ids_where(lambda spelled: any(text in spelled for text in texts)) if texts else frozenset()
 
 
 def _begins_with(rest: bytes, spelled: bytes) -> bool:

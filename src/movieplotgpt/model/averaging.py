@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +71,10 @@ def _total(weights: Sequence[float], models: int) -> float:
 
 def _zero_like(checkpoint: Checkpoint) -> Checkpoint:
     """A checkpoint of the same form without facts, all its weights zero, in float64 and on the CPU."""
-    model = GPT(checkpoint.model.config).eval().double()
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.zero_()
-    return Checkpoint(model, checkpoint.tokenizer, checkpoint.format, checkpoint.cleaning, {})
+    model = GPT(checkpoint.config).eval().double()
+    for weight in model.parameters():
+        weight.data.zero_()
+    return replace(checkpoint, model=model, info={}, folder=None)
 
 
 @torch.no_grad()
@@ -112,7 +112,7 @@ def _form(checkpoint: Checkpoint) -> Iterator[tuple[str, object]]:
     merges = json.loads(tokenizer.to_json())["model"]["merges"]
     yield "tokenizer.kind", tokenizer.kind
     yield "tokenizer.vocab_size", tokenizer.vocab_size
-    yield from ((f"model.{name}", value) for name, value in checkpoint.model.config)
+    yield from ((f"model.{name}", value) for name, value in checkpoint.config)
     yield from ((f"token {token_id}", tokenizer.token_bytes(token_id)) for token_id in range(tokenizer.vocab_size))
     yield "the number of merges", len(merges)
     yield from ((f"merge {rank}", pair) for rank, pair in enumerate(merges))

@@ -6,99 +6,41 @@ Safetensors and JSON only: nothing a stranger publishes is executed. A folder is
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
-from torch import Tensor
 
 from movieplotgpt.atomic import replacing_folder
-from movieplotgpt.config import build_settings
-from movieplotgpt.errors import CheckpointError, ConfigError
-from movieplotgpt.model.compiled_code import cache_folder
-from movieplotgpt.model.gpt import GPT, ModelConfig
-from movieplotgpt.model.sizes import parameters
-from movieplotgpt.model.weight_files import NO_LIMIT, load_weights, save_bytes, save_weights, weight_files
-from movieplotgpt.text.cleaning import CleaningSettings
-from movieplotgpt.text.formatting import DocumentFormat
-from movieplotgpt.text.tokenizers import Tokenizer
-
-FORMAT_VERSION = 1
-WEIGHTS_FOLDER = "MOVIEPLOTGPT_WEIGHTS"  # environment variable: where published models lie
-DOWNLOADED_FOLDER = "MOVIEPLOTGPT_CACHE"  # environment variable: where downloaded models lie
-HUB = "hf:"  # how the name of a model on the Hugging Face hub begins
+from movieplotgpt.engine.model_config import ModelConfig
+from movieplotgpt.engine.model_folder import FORMAT_VERSION, TextModel, load_folder
+from movieplotgpt.engine.quantization import F32
+from movieplotgpt.model.gpt import GPT
+from movieplotgpt.model.weight_files import NO_LIMIT, save_bytes, save_weights
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A model and all that is needed to use it; no data file is."""
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint(TextModel):
+    """A network that can be trained, and all that is needed to use it; no data file is."""
 
     model: GPT
-    tokenizer: Tokenizer
-    format: DocumentFormat
-    cleaning: CleaningSettings
-    info: dict[str, Any]
-    folder: Path | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "config", self.model.config)  # also when another model replaces this one
 
-def weights_folder() -> Path:
-    """Where published models lie: the variable's folder, else an installed package's own, else the repository's."""
-    named = os.environ.get(WEIGHTS_FOLDER)
-    carried = Path(__file__).parents[1] / "weights"
-    return Path(named) if named else carried if carried.is_dir() else Path(__file__).parents[3] / "weights"
+    def weights(self) -> dict[str, F32]:
+        """Return the weights as they are now, by name, in float32."""
+        state = {name: value.detach().float().cpu().numpy() for name, value in self.model.state_dict().items()}
+        if self.config.tie_embeddings:
+            del state["lm_head.weight"]
+        return state
 
-
-def downloaded_folder() -> Path:
-    """Where `movieplotgpt weights download` puts models: the variable's folder, else one in the user's cache.
-
-    Raises:
-        OSError: no home folder is known.
-    """
-    named = os.environ.get(DOWNLOADED_FOLDER)
-    return Path(named) if named else cache_folder("weights")
-
-
-def resolve(name: str | Path) -> Path:
-    """Where a model's NAME or path points; a run's folder means its best checkpoint, or else its last.
-
-    A path goes before a published model, and that before a downloaded one.
-
-    Raises:
-        CheckpointError: there is no such model; names those there are.
-    """
-    try:
-        for folder in _places(str(name)):
-            for candidate in (folder, folder / "best", folder / "last"):
-                if (candidate / "config.json").is_file():
-                    return candidate
-        if Path(name).is_dir():
-            raise CheckpointError(f"{Path(name)} is not a checkpoint: it has no config.json")
-        if str(name) in _published() or str(name).startswith(HUB):
-            raise CheckpointError(f"{name} is not here yet; fetch it once: movieplotgpt weights download {name}")
-        shelves = (weights_folder(), downloaded_folder())
-        known = sorted({path.parent.name for shelf in shelves for path in shelf.glob("*/config.json")})
-    except OSError as error:
-        raise CheckpointError(f"{name} cannot be read ({error.strerror}); give another name or folder") from None
-    there_are = f"published models here: {', '.join(known)}" if known else "no published models are here"
-    raise CheckpointError(f"there is no model {str(name)!r}; {there_are}, or give a folder")
-
-
-def _places(name: str) -> Iterator[Path]:
-    yield Path(name)
-    yield weights_folder() / name
-    yield downloaded_folder() / (f"hf/{name.removeprefix(HUB)}" if name.startswith(HUB) else name)
-
-
-def _published() -> list[str]:
-    """The names in the manifest of published models, whether they are here or not."""
-    try:
-        return list(json.loads((weights_folder() / "manifest.json").read_text(encoding="utf-8"))["models"])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return []  # a damaged manifest is for `movieplotgpt weights verify` to tell
+    def version(self) -> tuple[object, ...]:
+        """Return what changes whenever the weights do."""
+        return tuple((weight.data_ptr(), weight._version) for weight in self.model.parameters())
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, dtype: torch.dtype | None = None) -> None:
@@ -153,27 +95,19 @@ def load_checkpoint(name: str | Path, *, device: str | torch.device = "cpu") -> 
     Raises:
         CheckpointError: a file is missing or damaged, or the format is another version's.
     """
-    folder = resolve(name)
-    about = read_json(folder, "movieplotgpt.json")
-    if about.get("format_version") != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{folder} has checkpoint format {about.get('format_version')}, this version reads {FORMAT_VERSION}; "
-            "install the movieplotgpt that wrote it, or export it again"
-        )
-    config = model_config_from(read_json(folder, "config.json"), folder)
-    model = load_network(config, load_weights(folder), folder)
-    try:
-        document_format = DocumentFormat.model_validate(about.pop("document_format"))
-        cleaning = CleaningSettings.model_validate(about.pop("cleaning"))
-    except (KeyError, ValidationError):
-        raise CheckpointError(f"{folder / 'movieplotgpt.json'} is damaged; copy or download the model again") from None
-    tokenizer = Tokenizer.load(folder)
-    if tokenizer.vocab_size > model.config.vocab_size:
-        raise CheckpointError(
-            f"{folder / 'tokenizer.json'} has {tokenizer.vocab_size} tokens and the model only "
-            f"{model.config.vocab_size}; copy or download the model again"
-        )
-    return Checkpoint(model.eval().to(device), tokenizer, document_format, cleaning, about, folder)
+    about = load_folder(name)
+    model = network(about.config, about.weights())
+    return Checkpoint(**{**vars(about), "model": model.eval().to(device)})
+
+
+def network(config: ModelConfig, weights: Mapping[str, F32]) -> GPT:
+    """Return the network of ``config`` with these weights."""
+    model = GPT(config)
+    tied = {"lm_head.weight": weights["model.embed_tokens.weight"]} if config.tie_embeddings else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # arrays read from a file are not writable, and nothing writes to them
+        model.load_state_dict({name: torch.from_numpy(value) for name, value in {**weights, **tied}.items()})
+    return model
 
 
 def trained_before(start_from: Checkpoint | None) -> list[dict[str, Any]]:
@@ -216,77 +150,5 @@ def huggingface_config(config: ModelConfig, end_id: int, dtype: torch.dtype) -> 
     }
 
 
-def model_config_from(values: dict[str, Any], folder: Path) -> ModelConfig:
-    """The network's dimensions from a ``config.json`` in the Qwen3 layout.
-
-    Raises:
-        CheckpointError: it is another architecture, or a dimension is missing.
-    """
-    path = folder / "config.json"
-    if values.get("model_type") != "qwen3":
-        raise CheckpointError(f"{folder} holds a {values.get('model_type')} model; only the Qwen3 layout can be loaded")
-    try:
-        dimensions = {
-            "vocab_size": values["vocab_size"],
-            "context_length": values["max_position_embeddings"],
-            "n_layer": values["num_hidden_layers"],
-            "n_embd": values["hidden_size"],
-            "n_head": values["num_attention_heads"],
-            "n_kv_head": values["num_key_value_heads"],
-            "head_dim": values["head_dim"],
-            "n_ff": values["intermediate_size"],
-            "rope_theta": values.get("rope_theta") or values["rope_parameters"]["rope_theta"],
-            "norm_eps": values["rms_norm_eps"],
-            "tie_embeddings": values["tie_word_embeddings"],
-        }
-        return build_settings(ModelConfig, dimensions, where=f"{path} is damaged")
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); copy or download the model again") from None
-    except ConfigError as error:
-        raise CheckpointError(f"{error}; copy or download the model again") from None
-
-
-def load_network(config: ModelConfig, weights: Mapping[str, Tensor], folder: Path) -> GPT:
-    """The network of ``config`` with the weights that were read from ``folder``, in float32.
-
-    Raises:
-        CheckpointError: they do not fit each other.
-    """
-    names = ", ".join(path.name for path in weight_files(folder))
-    here = sum(value.numel() for value in weights.values())
-    if parameters(config) > 2 * here:  # what differs by less is told of each tensor; for this no memory is taken
-        raise CheckpointError(
-            f"{folder / 'config.json'} describes a far larger network than the {here:,} weights of {names}; copy or "
-            "download the model again"
-        )
-    model = GPT(config)
-    if config.tie_embeddings and "model.embed_tokens.weight" in weights:
-        weights = {**weights, "lm_head.weight": weights["model.embed_tokens.weight"]}
-    try:
-        model.load_state_dict({name: value.float() for name, value in weights.items()})
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise CheckpointError(f"{folder / names} does not fit {folder / 'config.json'}: {reason}") from None
-    return model
-
-
 def _write_json(path: Path, values: dict[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def read_json(folder: Path, name: str) -> dict[str, Any]:
-    """The object in a JSON file of a model folder.
-
-    Raises:
-        CheckpointError: it is missing or damaged.
-    """
-    path = folder / name
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder} has no {name}; copy or download the model again") from None
-    except (OSError, ValueError, RecursionError) as error:  # no JSON, or no UTF-8, or not to be read at all
-        raise CheckpointError(f"{path} is damaged ({error}); copy or download the model again") from None
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} is damaged (no JSON object); copy or download the model again")
-    return values

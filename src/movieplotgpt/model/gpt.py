@@ -14,44 +14,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from movieplotgpt.config import Settings
+from movieplotgpt.engine.model_config import ModelConfig
 from movieplotgpt.model.attention import causal_attention
 
-LARGEST_TABLE = 1 << 24  # rotary angles, 131,072 tokens with heads of 128: no file bounds what a setting asks for
 ONE_PRODUCT_ON = ("cuda",)  # devices on which matrices that read the same are joined in training
-
-
-class ModelConfig(Settings):
-    """The network's dimensions."""
-
-    vocab_size: int = Field(ge=2, description="Rows of the embedding; ids of the tokenizer plus padding.")
-    context_length: int = Field(512, ge=8, description="Tokens the model reads at once.")
-    n_layer: int = Field(6, ge=1, le=1000)
-    n_embd: int = Field(384, ge=8)
-    n_head: int = Field(3, ge=1)
-    n_kv_head: int = Field(3, ge=1, description="Key-value heads; fewer than n_head groups the queries.")
-    head_dim: int = Field(128, ge=2)
-    n_ff: int = Field(1024, ge=1, description="Width of the SwiGLU.")
-    rope_theta: float = Field(10_000.0, gt=0)
-    norm_eps: float = Field(1e-6, gt=0)
-    tie_embeddings: bool = True
-
-    @model_validator(mode="after")
-    def _fits(self) -> ModelConfig:
-        if self.n_head % self.n_kv_head:
-            raise ValueError(f"n_head {self.n_head} must be a multiple of n_kv_head {self.n_kv_head}")
-        if self.head_dim % 2:
-            raise ValueError(f"head_dim {self.head_dim} must be even (rotary positions turn pairs)")
-        if self.context_length * self.head_dim > LARGEST_TABLE:
-            longest = LARGEST_TABLE // self.head_dim
-            raise ValueError(
-                f"context_length {self.context_length} must be {longest} at most with head_dim {self.head_dim}"
-            )
-        return self
 
 
 class Linear(nn.Linear):

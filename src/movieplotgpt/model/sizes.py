@@ -1,4 +1,4 @@
-"""The ladder of named sizes, and the arithmetic of parameters, FLOPs and bytes."""
+"""The ladder of named sizes; FLOPs and bytes of training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from movieplotgpt.config import Settings, build_settings
-from movieplotgpt.model.gpt import ModelConfig
+from movieplotgpt.engine.model_config import ModelConfig, matrix_parameters, parameters
 
 SizeName = Literal["tiny", "mini", "small", "base", "medium", "large"]
 
@@ -45,34 +45,17 @@ class SizeSettings(Settings):
             ConfigError: the dimensions do not fit each other.
         """
         assert self.size != "auto", "the training's sizing.py settles that before a model is made"
-        n_layer, n_embd, n_head, head_dim, n_ff = LADDER[self.size]
-        heads = self.n_head or n_head
+        steps = zip(("n_layer", "n_embd", "n_head", "head_dim", "n_ff"), LADDER[self.size], strict=True)
+        chosen = {name: getattr(self, name) or size for name, size in steps}
         dimensions = {
+            **chosen,
             "vocab_size": -(-vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE,
             "context_length": self.context_length,
-            "n_layer": self.n_layer or n_layer,
-            "n_embd": self.n_embd or n_embd,
-            "n_head": heads,
-            "n_kv_head": self.n_kv_head or heads,
-            "head_dim": self.head_dim or head_dim,
-            "n_ff": self.n_ff or n_ff,
+            "n_kv_head": self.n_kv_head or chosen["n_head"],
             "rope_theta": self.rope_theta,
             "tie_embeddings": self.tie_embeddings,
         }
         return build_settings(ModelConfig, dimensions, where="[model]")
-
-
-def matrix_parameters(config: ModelConfig) -> int:
-    """Weights of the matrices inside the blocks."""
-    attention = 2 * config.n_embd * config.head_dim * (config.n_head + config.n_kv_head)
-    return config.n_layer * (attention + 3 * config.n_embd * config.n_ff)
-
-
-def parameters(config: ModelConfig) -> int:
-    """All weights, tied ones counted once."""
-    norms = config.n_layer * (2 * config.n_embd + 2 * config.head_dim) + config.n_embd
-    tables = 1 if config.tie_embeddings else 2
-    return matrix_parameters(config) + norms + tables * config.vocab_size * config.n_embd
 
 
 def training_flops_per_token(config: ModelConfig) -> int:
@@ -84,12 +67,6 @@ def training_flops_per_token(config: ModelConfig) -> int:
     head = config.vocab_size * config.n_embd
     attention = config.n_layer * config.n_head * config.head_dim * config.context_length
     return 6 * (matrix_parameters(config) + head + attention)
-
-
-def kv_cache_bytes(config: ModelConfig, *, batch: int = 1, bytes_per_value: int = 4) -> int:
-    """Memory of a full KV cache."""
-    per_token = 2 * config.n_layer * config.n_kv_head * config.head_dim
-    return per_token * config.context_length * batch * bytes_per_value
 
 
 def training_bytes(config: ModelConfig, *, tokens_per_step: int, bytes_per_value: int = 4) -> int:

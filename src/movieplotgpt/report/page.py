@@ -12,8 +12,8 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup, escape
 
 from movieplotgpt.evaluation.record import Evaluation
-from movieplotgpt.report.tables import Table, sections, study_tables
-from movieplotgpt.study.results import StudyResults, advice, circumstances, laws
+from movieplotgpt.report.tables import sections
+from movieplotgpt.study.results import StudyResults, advice, circumstances, laws, tables
 
 TEMPLATE = "page.html"
 _CODE = re.compile(r"`([^`]*)`")
@@ -40,21 +40,6 @@ class StudyPart:
     results: StudyResults
     figures: Sequence[Figure]
 
-    @property
-    def sentences(self) -> list[str]:
-        """What it advises, and the laws it found."""
-        return [*advice(self.results), *laws(self.results)]
-
-    @property
-    def tables(self) -> list[Table]:
-        """One for each budget."""
-        return study_tables(self.results)
-
-    @property
-    def circumstances(self) -> str:
-        """What was scored, and where."""
-        return circumstances(self.results)
-
 
 def page_html(
     evaluations: Sequence[Evaluation], figures: Sequence[Figure] = (), studies: Sequence[StudyPart] = ()
@@ -62,6 +47,7 @@ def page_html(
     """The page: models and scorecards by text, samples side by side, studies, training curves."""
     environment = Environment(loader=PackageLoader("movieplotgpt.report", "."), autoescape=True, trim_blocks=True)
     environment.filters["marked"] = _marked
+    environment.globals |= {"advice": advice, "circumstances": circumstances, "laws": laws, "tables": tables}
     return environment.get_template(TEMPLATE).render(
         sections=sections(evaluations), samples=_side_by_side(evaluations), figures=figures, studies=studies
     )

@@ -9,9 +9,9 @@ from movieplotgpt import atomic
 from movieplotgpt.errors import DataError
 from movieplotgpt.evaluation.record import Evaluation, read_evaluation
 from movieplotgpt.report.page import StudyPart, page_html, read_figures
-from movieplotgpt.report.tables import Section, Table, sections
+from movieplotgpt.report.tables import Section, sections
 from movieplotgpt.study.results import RESULTS as STUDY
-from movieplotgpt.study.results import load_results
+from movieplotgpt.study.results import advice, circumstances, laws, load_results, tables
 from movieplotgpt.training.monitors import draw_loss
 from movieplotgpt.training.run import RunFolder
 
@@ -80,18 +80,8 @@ def results_markdown(
     return "\n".join(parts)
 
 
-def table_markdown(table: Table) -> list[str]:
-    """The lines of a table, and an empty one."""
-    marks = ("---" if table.is_text(column) else "---:" for column in table.columns)
-    return [
-        *([table.note, ""] if table.note else []),
-        *(f"| {' | '.join(cells)} |" for cells in (table.columns, marks, *table.rows)),
-        "",
-    ]
-
-
 def _section_markdown(section: Section) -> str:
-    tables = [line for table in section.tables for line in table_markdown(table)]
+    tables = [f"{table.markdown()}\n" for table in section.tables]
     facts = [f"- {fact}" for fact in section.facts]
     return "\n".join([f"## {section.heading}", "", section.prompt, "", *tables, *facts]) + "\n"
 
@@ -99,8 +89,8 @@ def _section_markdown(section: Section) -> str:
 def _study_markdown(study: StudyPart) -> str:
     name = study.results.name
     figures = [f"![{figure.name}]({STUDIES}/{name}/{FIGURES}/{figure.name}.svg)" for figure in study.figures]
-    sentences = [f"- {sentence}" for sentence in study.sentences]
-    tables = [line for table in study.tables for line in table_markdown(table)]
+    sentences = [f"- {sentence}" for sentence in (*advice(study.results), *laws(study.results))]
+    shown = [f"{table.markdown()}\n" for table in tables(study.results)]
     settings = f"Settings, curves and all: [{STUDIES}/{name}]({STUDIES}/{name}/{STUDY})."
-    told = f"{study.circumstances}. {settings}"
-    return "\n".join([f"## Study: {name}", "", told, "", *sentences, "", *tables, *figures]) + "\n"
+    told = f"{circumstances(study.results)}. {settings}"
+    return "\n".join([f"## Study: {name}", "", told, "", *sentences, "", *shown, *figures]) + "\n"

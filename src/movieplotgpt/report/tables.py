@@ -3,47 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 
+from movieplotgpt.evaluation.compressors import CompressorScore
 from movieplotgpt.evaluation.intervals import Interval, bits_per_character, bootstrap_interval, show_interval
 from movieplotgpt.evaluation.record import Evaluation
 from movieplotgpt.evaluation.samples import SampleReport, SampleScores
-from movieplotgpt.study.results import WORDS as STUDY_WORDS
-from movieplotgpt.study.results import StudyResults
-from movieplotgpt.study.results import tables as by_budget
+from movieplotgpt.tables import Table
 
-SCORECARD = (
-    "samples",
-    "names that return",
-    "names",
-    "invented words",
-    "repeated",
-    "copied",
-    "similarity lift",
-    "told from real",
-    "title at 1 / 10 / masked 10",
-    "judge, bits",
-    "ended",
-    "length distance",
-    "known speakers",
-)
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cells as they are shown; a note stands above. What a study names, the first column and intervals are text."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-
-    def is_text(self, column: str) -> bool:
-        """Whether the column is set to the left."""
-        return column in (self.columns[0], "interval", *STUDY_WORDS)
+_SCORES = {  # the columns of the scorecard: which scores, and how they are shown
+    "names that return": ("{:.2f}", "names_that_return"),
+    "names": ("{:.1f}", "names_per_text"),
+    "invented words": ("{:.2%}", "invented"),
+    "repeated": ("{:.2%}", "repeated"),
+    "copied": ("{:.2%}", "copied"),
+    "title words / 100": ("{:.2f}", "title_words"),
+    "parroted": ("{:.1%}", "title_parroted"),
+    "similarity lift": ("{:.3f}", "similarity_lift"),
+    "told from real": ("{:.2f}", "told_from_real"),
+    "title at 1 / 10 / masked 10": ("{:.2f}", "at_1", "at_10", "masked_at_10"),
+    "judge, bits": ("{:.3f}", "judge_bits"),
+    "ended": ("{:.0%}", "ended"),
+    "length distance": ("{:.2f}", "length_distance"),
+    "known speakers": ("{:.1%}", "known_speakers"),
+}
+SCORECARD = ("samples", *_SCORES)
 
 
 @dataclass(frozen=True)
@@ -60,11 +48,6 @@ def sections(evaluations: Sequence[Evaluation]) -> list[Section]:
     """One for each text, best model first."""
     ordered = sorted(evaluations, key=lambda e: (*_scored(e), e.likelihood.bits_per_character, e.model))
     return [_section(list(same)) for _, same in groupby(ordered, key=_scored)]
-
-
-def study_tables(results: StudyResults) -> list[Table]:
-    """One for each budget, best size and tokenizer first."""
-    return [Table(columns, tuple(rows), f"At {budget} each") for budget, columns, rows in by_budget(results)]
 
 
 def show_shares(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
@@ -100,27 +83,14 @@ def _sample_row(scores: SampleScores) -> tuple[str, ...]:
 
     def shown(name: str, form: str) -> str:
         """The number and the farther end of its interval."""
-        value, interval = measured.get(name), scores.intervals.get(name)
+        value, interval = measured[name], scores.intervals.get(name)
         if value is None or interval is None or interval[0] == interval[1]:  # all texts alike tell nothing of others
             return _number(value, form)
         off = max(value - interval[0], interval[1] - value)
         return _number(value, form).removesuffix(" %") + f" ± {_number(off, form)}"
 
-    return (
-        scores.name,
-        shown("names_that_return", "{:.2f}"),
-        shown("names_per_text", "{:.1f}"),
-        shown("invented", "{:.2%}"),
-        shown("repeated", "{:.2%}"),
-        shown("copied", "{:.2%}"),
-        shown("similarity_lift", "{:.3f}"),
-        shown("told_from_real", "{:.2f}"),
-        " / ".join(shown(name, "{:.2f}") for name in ("at_1", "at_10", "masked_at_10")) if scores.titles else "-",
-        shown("judge_bits", "{:.3f}"),
-        shown("ended", "{:.0%}"),
-        shown("length_distance", "{:.2f}"),
-        shown("known_speakers", "{:.1%}"),
-    )
+    cells = (" / ".join(shown(name, form) for name in names if name in measured) for form, *names in _SCORES.values())
+    return (scores.name, *(cell or "-" for cell in cells))
 
 
 def _number(value: float | None, form: str) -> str:
@@ -134,29 +104,27 @@ def _scored(evaluation: Evaluation) -> tuple[str, str, str, int, int]:
 
 def _section(evaluations: list[Evaluation]) -> Section:
     first = evaluations[0].likelihood
-    compressors = {score.name: score for evaluation in evaluations for score in evaluation.compressors}
-    bits, pairs, titles = _bits(evaluations), _in_pairs(evaluations), _titles(evaluations)
-    tables = (bits, pairs, titles, _told_apart(evaluations), _by_heart(evaluations))
+    compressors = {score.name: score for evaluation in evaluations for score in evaluation.compressors}.values()
+    others = [make(evaluations) for make in (_in_pairs, _titles, _told_apart, _by_heart)]
     return Section(
         heading=f"{first.source}: {first.split} split, {first.documents:,} documents, {first.characters:,} characters",
         prompt=f"Prompt form: {first.prompt}. Corpus `{first.corpus_hash[:16]}`, split `{first.split_hash[:16]}`, cleaning "
         f"`{first.cleaner_hash[:16]}` (first 16 digits of SHA-256).",
-        tables=tuple(table for table in (*tables, *_samples(evaluations)) if table),
+        tables=(_bits(evaluations, compressors), *filter(None, others), *_samples(evaluations)),
         facts=(
             *map(_circumstances, evaluations),
-            *(f"{score.name}: {score.bytes:,} bytes, {score.seconds:,.0f} seconds" for score in compressors.values()),
+            *(f"{score.name}: {score.bytes:,} bytes, {score.seconds:,.0f} seconds" for score in compressors),
         ),
     )
 
 
-def _bits(evaluations: list[Evaluation]) -> Table:
+def _bits(evaluations: list[Evaluation], compressors: Iterable[CompressorScore]) -> Table:
     """Bits per character of the models, then of the compressors."""
     columns = (
         *("model", "parameters", "bits per character", "interval", "mean of documents", "title lift", "interval"),
         *("against no title", "header, bits"),
     )
-    compressors = {score.name: score for evaluation in evaluations for score in evaluation.compressors}
-    others = [(score.name, "-", f"{score.bits_per_character:.3f}", *["-"] * 6) for score in compressors.values()]
+    others = [(score.name, "-", f"{score.bits_per_character:.3f}", *["-"] * 6) for score in compressors]
     return Table(columns, (*map(_row, evaluations), *others))
 
 
@@ -234,10 +202,11 @@ def _samples(evaluations: list[Evaluation]) -> list[Table]:
 
 def _drawn(report: SampleReport) -> str:
     """All settings of the sampler that do something."""
-    settings = report.sampling.model_dump(exclude={"seed", "n"})
+    guided = (report.sampling.guidance or 1) > 1
+    settings = report.sampling.model_dump(exclude={"seed", "n"} if guided else {"seed", "n", "guidance_characters"})
     said = [f"{name.replace('_', '-')} {value}" for name, value in settings.items() if value not in (None, (), {})]
     off = ("guidance 1.0", "dry-base 1.75")
-    return ", ".join([*(each for each in said if each not in off), *(["the fast decoder"] if report.fast else [])])
+    return ", ".join([*(each for each in said if each not in off), report.precision])
 
 
 def _row(evaluation: Evaluation) -> tuple[str, ...]:

@@ -7,15 +7,14 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 
-import torch
 from starlette.requests import ClientDisconnect, Request
 
+from movieplotgpt.engine.model_config import kv_cache_bytes, parameters
 from movieplotgpt.errors import DataError, MoviePlotGPTError, PromptError
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.guidance import knows_no_title
 from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
-from movieplotgpt.generation.sampling import Chosen, likeliest
-from movieplotgpt.model.sizes import kv_cache_bytes, parameters
+from movieplotgpt.generation.sampling import Chosen, likeliest, log_softmax
 from movieplotgpt.serving.answers import Model, now
 from movieplotgpt.serving.scheduler import Scheduler, Told
 from movieplotgpt.serving.upstream import Upstream
@@ -37,7 +36,7 @@ class ServedModel:
     def about(self) -> Model:
         """What a client may know."""
         checkpoint = self.generator.checkpoint
-        config = checkpoint.model.config
+        config = checkpoint.config
         return Model(
             id=self.name,
             created=self.created,
@@ -64,7 +63,7 @@ class ServedModel:
         Raises:
             PromptError: they are more than the context holds.
         """
-        tokenizer, most = self.generator.checkpoint.tokenizer, self.generator.checkpoint.model.config.context_length
+        tokenizer, most = self.generator.checkpoint.tokenizer, self.generator.checkpoint.config.context_length
         tokens = 1 + sum(len(tokenizer.encode(part)) for part in (request.prompt.header, request.prompt.begun))
         if tokens > most:
             raise PromptError(f"the prompt has {tokens:,} tokens, and the context of {self.name} is {most:,}")
@@ -75,11 +74,8 @@ class ServedModel:
         checkpoint, prompt = self.generator.checkpoint, request.prompt
         tokenizer = checkpoint.tokenizer
         ids = [*tokenizer.encode(prompt.header).tolist(), *tokenizer.encode(prompt.begun).tolist()]
-        with torch.no_grad():
-            logits_TV = checkpoint.model(
-                torch.tensor([[tokenizer.end_id, *ids]], device=self.generator.decoder().device)
-            )[0]
-        logprobs_TV = logits_TV[:, : tokenizer.vocab_size].cpu().double().log_softmax(-1)
+        logits_TV = self.generator.engine().logits([tokenizer.end_id, *ids])
+        logprobs_TV = log_softmax(logits_TV[:, : tokenizer.vocab_size])
         chosen = [
             Chosen(id_, logprob=float(logprobs_V[id_]), others=likeliest(logprobs_V, others))
             for id_, logprobs_V in zip(ids, logprobs_TV, strict=False)
@@ -145,11 +141,7 @@ class ServedModels(Mapping[str, ServedModel]):
     def cache_bytes(self) -> int:
         """What keys and values take when every place is taken."""
         return sum(
-            kv_cache_bytes(
-                model.generator.checkpoint.model.config,
-                batch=model.scheduler.readings,
-                bytes_per_value=2 if model.generator.fast else 4,
-            )
+            kv_cache_bytes(model.generator.checkpoint.config, batch=model.scheduler.readings)
             for model in self._models.values()
         )
 

@@ -160,7 +160,7 @@ class Scheduler:
 
     def _new_batch(self) -> Batch:
         vocab_size = self.generator.checkpoint.tokenizer.vocab_size
-        return Batch(self.generator.decoder(), vocab_size, self.readings)
+        return Batch(self.generator.engine(), vocab_size, self.readings)
 
     def _wait_for_work(self) -> bool:
         """Until there is some; False where none will come."""
@@ -174,17 +174,19 @@ class Scheduler:
             del self._texts[text.writing]
 
     def _let_in(self, batch: Batch) -> None:
-        for _ in range(PROMPTS_BETWEEN_STEPS):
-            with self._changed:
+        coming, free = list[Writing](), batch.free
+        with self._changed:
+            while len(coming) < PROMPTS_BETWEEN_STEPS:
                 while self._jobs and not self._jobs[0].waiting:
                     self._jobs.popleft()
-                if not self._jobs or self._jobs[0].waiting[0].writing.readings > batch.free:
-                    return
+                if not self._jobs or (free := free - self._jobs[0].waiting[0].writing.readings) < 0:
+                    break
                 text = self._jobs[0].waiting.popleft()
                 self._texts[text.writing] = text
                 self._jobs.rotate(-1)
-            with self._turn:
-                batch.join(text.writing)
+                coming.append(text.writing)
+        with self._turn:
+            batch.join(coming)
 
     def _tell(self, text: _Text, piece: str) -> None:
         ended, job = text.writing.finish_reason is not None, text.job

@@ -13,27 +13,28 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from filelock import FileLock
 
 from movieplotgpt.atomic import replacing_folder
+from movieplotgpt.engine.places import HUB, downloaded_folder, weights_folder
 from movieplotgpt.errors import CheckpointError, ConfigError, DownloadError, StorageError, WrongFileError
 from movieplotgpt.generation.copying import PUBLISHED as COPIES_FOLDER
-from movieplotgpt.model.checkpoints import HUB, downloaded_folder, weights_folder
 from movieplotgpt.sharing.hub import fetch_repository
-from movieplotgpt.sharing.publishing import (
+from movieplotgpt.sharing.published import (
     MANIFEST,
     FileEntry,
     ModelEntry,
     WeightsManifest,
     check_name,
-    file_sha256,
     problems_of,
     read_manifest,
 )
 from movieplotgpt.text.download import fetch
+from movieplotgpt.text.sources import file_sha256
 
 PUBLISHED_AT = "https://raw.githubusercontent.com/movieplotgpt/movieplotgpt/main/weights"
 MIRROR = "MOVIEPLOTGPT_MIRROR"  # environment variable: another address of the same folder
@@ -91,9 +92,9 @@ def download(
     with _alone(place, name):
         folder = place / name
         at_home = weights_folder() / name
-        if to is None and called == name and not problems_of(at_home, entry):
+        if to is None and called == name and not problems_of(at_home, entry.files):
             folder = at_home
-        elif problems_of(folder, entry):
+        elif problems_of(folder, entry.files):
             _fetch_model(base, folder, entry, tell, pause)
         _fetch_copies(base, manifest, entry.corpus_hash, place, pause)
     return Downloaded(str(folder) if to else called, folder, entry.size)
@@ -135,7 +136,7 @@ def _elsewhere(source: str, pause: float) -> tuple[str, str, WeightsManifest]:
 def _manifest_at(base: str, pause: float) -> WeightsManifest:
     url = f"{base}/{MANIFEST}"
     with tempfile.TemporaryDirectory() as folder:
-        fetch(url, Path(folder) / MANIFEST, progress=_at_most(LARGEST_MANIFEST, url), pause=pause)
+        fetch(url, Path(folder) / MANIFEST, at_most=LARGEST_MANIFEST, pause=pause)
         try:
             return read_manifest(Path(folder))
         except CheckpointError as error:
@@ -158,13 +159,9 @@ def _fetch_model(base: str, folder: Path, entry: ModelEntry, tell: Progress, pau
     before = total - sum(facts.size for facts in missing.values())
     try:
         for file, facts in missing.items():
-            _fetch_file(
-                f"{base}/{folder.name}/{file}",
-                staging / file,
-                facts,
-                lambda done, start=before: tell(start + done, total),  # type: ignore[misc]
-                pause,
-            )
+            told = partial(lambda start, done, _: tell(start + done, total), before)
+            url = f"{base}/{folder.name}/{file}"
+            fetch(url, staging / file, sha256=facts.sha256, at_most=facts.size, progress=told, pause=pause)
             before += facts.size
     except WrongFileError:
         shutil.rmtree(staging, ignore_errors=True)
@@ -173,10 +170,10 @@ def _fetch_model(base: str, folder: Path, entry: ModelEntry, tell: Progress, pau
 
 
 def _move_in(staging: Path, files: list[str], folder: Path) -> None:
-    with replacing_folder(folder) as partial:
+    with replacing_folder(folder) as new:
         for file in files:
-            (partial / file).parent.mkdir(parents=True, exist_ok=True)
-            (staging / file).replace(partial / file)
+            (new / file).parent.mkdir(parents=True, exist_ok=True)
+            (staging / file).replace(new / file)
     shutil.rmtree(staging, ignore_errors=True)
 
 
@@ -188,32 +185,7 @@ def _fetch_copies(base: str, manifest: WeightsManifest, corpus_hash: str | None,
         if index.corpus_hash == corpus_hash and not here:
             check_name(name)
             _check_room(place, index.size)
-            _fetch_file(f"{base}/{file}", place / file, index, lambda done: None, pause)
-
-
-def _fetch_file(url: str, path: Path, facts: FileEntry, tell: Callable[[int], None], pause: float) -> None:
-    limit = _at_most(facts.size, url)
-
-    def told(done: int, total: int | None) -> None:
-        limit(done, total)
-        tell(done)
-
-    try:
-        fetch(url, path, sha256=facts.sha256, progress=told, pause=pause)
-    except WrongFileError:
-        for end in (".part", ".part.tag"):
-            path.with_name(path.name + end).unlink(missing_ok=True)
-        raise
-
-
-def _at_most(size: int, url: str) -> Callable[[int, int | None], None]:
-    """Ends a download that would be larger than it should be, which nobody need wait for."""
-
-    def check(done: int, total: int | None) -> None:
-        if max(done, total or 0) > size:
-            raise WrongFileError(f"{url} has {max(done, total or 0):,} bytes, not {size:,}; it was deleted, try again")
-
-    return check
+            fetch(f"{base}/{file}", place / file, sha256=index.sha256, at_most=index.size, pause=pause)
 
 
 def _is(path: Path, facts: FileEntry) -> bool:

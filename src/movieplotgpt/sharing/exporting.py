@@ -112,7 +112,7 @@ def gaps(checkpoint: Checkpoint, prompt: list[int], written: Written) -> list[fl
 
 def _verify(checkpoint: Checkpoint, runner: Runner, path: Path, tie: float) -> list[float]:
     prompt = prompt_ids(checkpoint)
-    tokens = min(TOKENS, checkpoint.model.config.context_length - len(prompt))
+    tokens = min(TOKENS, checkpoint.config.context_length - len(prompt))
     written = runner.write(path, prompt, tokens, end_id=checkpoint.tokenizer.end_id)
     if len(written.tokens) < tokens and not written.ended:
         raise CheckpointError(
@@ -159,7 +159,7 @@ def _write_folder(checkpoint: Checkpoint, folder: Path, weights: WeightType) -> 
     return folder
 
 
-_PACKAGES: Mapping[Target, str] = {"gguf": "gguf", "onnx": "onnx"}  # and the extras of their names
+_PACKAGES: Mapping[Target, str] = {"gguf": "gguf"}  # and the extra of that name
 _WRITERS: Mapping[Target, Callable[[Checkpoint, Path, WeightType], Path]] = {
     "gguf": _write_gguf,
     "onnx": _write_onnx,

@@ -61,7 +61,7 @@ def save_gguf(checkpoint: Checkpoint, path: Path, weights: GgufType = "bf16") ->
 
 def _write(checkpoint: Checkpoint, path: Path, weights: GgufType) -> None:
     kind, file_type = _TYPES[weights]
-    config = checkpoint.model.config
+    config = checkpoint.config
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[_ARCHITECTURE])
     writer.add_name(checkpoint.folder.name if checkpoint.folder else "movieplotgpt")
     writer.add_file_type(file_type)

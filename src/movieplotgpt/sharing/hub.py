@@ -17,10 +17,10 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, Revi
 from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils.tqdm import tqdm
 
+from movieplotgpt.engine.model_folder import load_folder
 from movieplotgpt.errors import CheckpointError, DownloadError, MoviePlotGPTError, WrongFileError
-from movieplotgpt.model.checkpoints import load_checkpoint
-from movieplotgpt.sharing.publishing import README as CARD
-from movieplotgpt.sharing.publishing import file_sha256
+from movieplotgpt.sharing.published import README as CARD
+from movieplotgpt.text.sources import file_sha256
 
 ENDPOINT = "HF_ENDPOINT"  # environment variable: a mirror of the hub
 WANTED = ("*.safetensors", "*.json", "README.md")  # nothing that runs, no pickle
@@ -71,7 +71,7 @@ def upload_folder(folder: Path, repository: str, *, private: bool = False) -> st
         CheckpointError: the folder is damaged, or has no model card.
         DownloadError: the hub cannot be reached, or refuses.
     """
-    load_checkpoint(folder)
+    load_folder(folder).weights()
     if not (folder / CARD).is_file():
         raise CheckpointError(f"{folder} has no model card; make one with `movieplotgpt weights publish`")
     api = huggingface_hub.HfApi(endpoint=os.environ.get(ENDPOINT))

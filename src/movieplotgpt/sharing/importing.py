@@ -12,17 +12,20 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from movieplotgpt.engine.model_config import ModelConfig
+from movieplotgpt.engine.model_folder import fitting_weights, model_config_from, read_json
+from movieplotgpt.engine.quantization import F32
+from movieplotgpt.engine.weight_files import load_weights
 from movieplotgpt.errors import CheckpointError, ConfigError
-from movieplotgpt.model.checkpoints import Checkpoint, load_network, model_config_from, read_json
-from movieplotgpt.model.gpt import ModelConfig
-from movieplotgpt.model.weight_files import load_weights
+from movieplotgpt.model.checkpoints import Checkpoint, network
+from movieplotgpt.model.gpt import GPT
 from movieplotgpt.text.cleaning import CleaningSettings
 from movieplotgpt.text.formatting import DocumentFormat
 from movieplotgpt.text.pretrained import PretrainedTokenizer
 
 CONTEXT = 1024  # tokens, unless asked for or the model reads fewer: training keeps the activations of all of them
 SEPARATOR = "<|endoftext|>"  # between the documents such models were trained on
-_Q_NORM, _HEAD, _EMBEDDING = "model.layers.0.self_attn.q_norm.weight", "lm_head.weight", "model.embed_tokens.weight"
+_Q_NORM, _HEAD = "model.layers.0.self_attn.q_norm.weight", "lm_head.weight"
 
 
 def import_model(
@@ -40,7 +43,6 @@ def import_model(
     values = read_json(folder, "config.json")
     weights = load_weights(folder)
     config = imported_config(values, weights, folder, context_length)
-    dtype = weights[_EMBEDDING].dtype if _EMBEDDING in weights else torch.float32
     tokenizer = _tokenizer(folder, end)
     if tokenizer.vocab_size > config.vocab_size:
         raise CheckpointError(
@@ -53,12 +55,20 @@ def import_model(
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise ConfigError(f"--header {header!r} cannot be used: {reason}") from None
     info = {"imported": {"from": origin or str(folder), "model_type": values["model_type"]}}
-    model = load_network(config, weights, folder).eval()
-    return Checkpoint(model, tokenizer, layout, CleaningSettings(), info), dtype
+    model = network(config, fitting_weights(config, weights, folder)).eval()
+    return Checkpoint(config, tokenizer, layout, CleaningSettings(), info, model=model), _exact_dtype(model)
+
+
+def _exact_dtype(model: GPT) -> torch.dtype:
+    """The smallest type that holds every weight exactly."""
+    for dtype in (torch.bfloat16, torch.float16):
+        if all(torch.equal(weight.to(dtype).float(), weight) for weight in model.parameters()):
+            return dtype
+    return torch.float32
 
 
 def imported_config(
-    values: dict[str, Any], weights: dict[str, torch.Tensor], folder: Path, context_length: int | None = None
+    values: dict[str, Any], weights: dict[str, F32], folder: Path, context_length: int | None = None
 ) -> ModelConfig:
     """Our dimensions for a ``config.json`` that others wrote; what it leaves out, the weights say.
 

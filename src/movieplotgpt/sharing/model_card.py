@@ -16,12 +16,14 @@ from typing import Any
 from pydantic import Field
 
 from movieplotgpt.config import Settings, read_settings
+from movieplotgpt.engine.model_config import parameters
 from movieplotgpt.errors import ConfigError
 from movieplotgpt.evaluation.intervals import show_interval
 from movieplotgpt.evaluation.record import Evaluation
 from movieplotgpt.model.checkpoints import Checkpoint
-from movieplotgpt.model.sizes import parameters
 from movieplotgpt.report.tables import SCORECARD, show_samples
+from movieplotgpt.tables import Table
+from movieplotgpt.text.formatting import one_line
 
 SAMPLE_TOKENS = 200
 
@@ -97,7 +99,7 @@ def _front_matter(card: CardSettings) -> str:
 
 
 def _network(checkpoint: Checkpoint) -> str:
-    config = checkpoint.model.config
+    config = checkpoint.config
     return (
         f"A transformer in the Qwen3 layout with {parameters(config) / 1e6:.1f} M parameters: {config.n_layer} layers, "
         f"{config.n_embd} wide, context {config.context_length} tokens; {checkpoint.tokenizer.kind} tokenizer of "
@@ -113,7 +115,7 @@ def _training(info: dict[str, Any]) -> str:
     settings = info.get("settings", {})
     optimizer, distillation = settings.get("optimizer", {}), settings.get("distillation", {})
     teachers = len(distillation.get("teachers", []))
-    rows = {
+    facts = {
         "source": f"`{corpus['source']}`, SHA-256 `{corpus['source_sha256']}`",
         "corpus and split": f"`{corpus['hash']}`, split `{corpus['split_hash']}`",
         "steps": f"{training['step']:,}",
@@ -129,8 +131,8 @@ def _training(info: dict[str, Any]) -> str:
         "time": f"{training['seconds'] / 60:.1f} minutes on {training['device']}, {training['precision']}, threads "
         f"{training['threads']}, torch {training['torch']}",
     }
-    table = "\n".join(["| | |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in rows.items() if value)])
-    return f"{table}\n\nAll settings are in `movieplotgpt.json`."
+    table = Table(("", ""), [fact for fact in facts.items() if fact[1]], words=("",))
+    return f"{table.markdown()}\n\nAll settings are in `movieplotgpt.json`."
 
 
 def _said(before: dict[str, Any]) -> str:
@@ -158,8 +160,7 @@ def _scorecard(measured: Evaluation | None, rounded: bool) -> str:
     )
     if rounded:
         said += " Measured on the float32 weights, before they were rounded to bfloat16."
-    table = "\n".join(["| | |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in rows)])
-    return "\n\n".join([said, table, *likelihood.notes])
+    return "\n\n".join([Table(("", ""), rows, said, words=("",)).markdown(), *likelihood.notes])
 
 
 def _writing(measured: Evaluation) -> str:
@@ -175,25 +176,19 @@ def _writing(measured: Evaluation) -> str:
         + (f", the judge is {report.judge}; " if report.judge else "; ")
         + "± is how far the 95 % interval of a number goes."
     )
-    asked = [cells for cells in rows if set(cells[1:]) != {"-"}]
-    lines = [columns, ("---", *["---:"] * len(columns[1:])), *asked]
-    return "\n\n".join([said, "\n".join(f"| {' | '.join(cells)} |" for cells in lines)])
+    return Table(columns, [cells for cells in rows if set(cells[1:]) != {"-"}], said).markdown()
 
 
 def _samples(samples: Mapping[str, str]) -> str:
     """Quoted, so that nothing a model writes is read as Markdown of the card's own."""
     parts = [
-        f"**{_one_line(begin)}**\n\n"
+        f"**{one_line(html.escape(begin, quote=False))}**\n\n"
         + "\n".join(f"> {line}".rstrip() for line in html.escape(text, quote=False).split("\n"))
         for begin, text in samples.items()
     ]
     return "\n\n".join(
         [f"The first draw for each (seed 1, the default sampling, {SAMPLE_TOKENS} tokens at most), unpicked.", *parts]
     )
-
-
-def _one_line(text: str) -> str:
-    return " ".join(html.escape(text, quote=False).split())
 
 
 def _usage(name: str, card: CardSettings, checkpoint: Checkpoint) -> str:

@@ -18,7 +18,7 @@ def modelfile(checkpoint: Checkpoint, file: str) -> str:
     sampling = SamplingConfig()
     parameters = {
         "stop": checkpoint.format.end,
-        "num_ctx": checkpoint.model.config.context_length,
+        "num_ctx": checkpoint.config.context_length,
         "temperature": f"{sampling.temperature:g}",
         "min_p": f"{sampling.min_p or 0:g}",
         "top_k": sampling.top_k or 0,

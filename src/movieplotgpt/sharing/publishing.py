@@ -1,74 +1,42 @@
-"""The weights that are published: one model folder each, and a manifest by which every byte is checked."""
+"""Publish a run: a model folder with its card, entered in the manifest."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from movieplotgpt import atomic
-from movieplotgpt.errors import CheckpointError, ConfigError
+from movieplotgpt.engine.model_config import parameters
+from movieplotgpt.engine.places import resolve
+from movieplotgpt.engine.weight_files import weights_sha256
+from movieplotgpt.errors import CheckpointError
 from movieplotgpt.evaluation.record import Evaluation, read_evaluation
 from movieplotgpt.generation.copying import PUBLISHED as COPIES_FOLDER
 from movieplotgpt.generation.generator import PlotGenerator
-from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, resolve, write_model_files
-from movieplotgpt.model.sizes import parameters
-from movieplotgpt.model.weight_files import weights_sha256
+from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, write_model_files
 from movieplotgpt.sharing.model_card import SAMPLE_TOKENS, CardSettings, card_for, model_card
+from movieplotgpt.sharing.published import (
+    CARDS,
+    MANIFEST,
+    README,
+    FileEntry,
+    IndexEntry,
+    ModelEntry,
+    WeightsManifest,
+    check_name,
+    index_path,
+    read_manifest,
+)
+from movieplotgpt.tables import Table
 from movieplotgpt.text.copies import CopyIndex
+from movieplotgpt.text.sources import file_sha256
 from movieplotgpt.text.token_files import PreparedCorpus
 
-MANIFEST, CARDS, README = "manifest.json", "cards.toml", "README.md"
-FORMAT_VERSION = 1
 LARGEST = 64_000_000  # bytes of a published folder: it lies in the repository
 LARGEST_FILE = 29_900_000  # bytes of weights in one file, which stays below 30 MB with its header
-
-
-class FileEntry(BaseModel):
-    """A published file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    sha256: str
-    size: int
-
-
-class ModelEntry(BaseModel):
-    """A published model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    summary: str
-    licence: str
-    parameters: int
-    bits_per_character: float | None
-    split: str | None
-    corpus_hash: str | None
-    size: int
-    files: dict[str, FileEntry]
-
-
-class IndexEntry(FileEntry):
-    """A published index of a training text, by which copies from it are found."""
-
-    corpus_hash: str
-    works: int
-
-
-class WeightsManifest(BaseModel):
-    """All published models by name, and the indexes of the texts they were trained on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format_version: int = FORMAT_VERSION
-    models: dict[str, ModelEntry] = {}
-    copies: dict[str, IndexEntry] = {}
 
 
 def publish(source: str | Path, name: str, weights: Path, *, evaluation: Path | None = None) -> ModelEntry:
@@ -119,75 +87,13 @@ def publish_copies(data: Path, name: str, weights: Path) -> IndexEntry:
     check_name(name)
     manifest = read_manifest(weights)
     index = CopyIndex.of_corpus(PreparedCorpus.load(data))
-    path = _index_path(weights, name)
+    path = index_path(weights, name)
     index.save(path)
     facts = {"sha256": file_sha256(path), "size": path.stat().st_size}
     entry = IndexEntry(**facts, corpus_hash=index.corpus_hash, works=len(index.titles))
     copies = dict(sorted({**manifest.copies, name: entry}.items()))
     _write_manifest(weights, manifest.model_copy(update={"copies": copies}))
     return entry
-
-
-def _index_path(weights: Path, name: str) -> Path:
-    return weights / COPIES_FOLDER / f"{name}.npz"
-
-
-def check_name(name: str) -> None:
-    """Make sure that ``name`` can be a folder's; ConfigError if not."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) or name == COPIES_FOLDER:
-        raise ConfigError(f"{name!r} cannot name a model; use small letters, digits and hyphens, as in plots-bpe")
-
-
-def verify(weights: Path) -> list[str]:
-    """Names of the published models, every file of theirs being what the manifest says.
-
-    A folder without cards, as an installed package has it, holds some of them only: those have to be whole.
-
-    Raises:
-        CheckpointError: a file is missing, differs or is not in the manifest; names all that are wrong.
-    """
-    manifest = read_manifest(weights)
-    publishing = (weights / CARDS).is_file()
-    models = {name: entry for name, entry in manifest.models.items() if publishing or (weights / name).exists()}
-    wrong = [problem for name, entry in models.items() for problem in problems_of(weights / name, entry)]
-    known = {_index_path(weights, name) for name in manifest.copies}
-    wrong += [
-        f"{path.relative_to(weights)} is not in the manifest"
-        for path in sorted((weights / COPIES_FOLDER).glob("*.npz"))
-        if path not in known
-    ]
-    for name, index in manifest.copies.items():
-        path = _index_path(weights, name)
-        if not path.exists():
-            wrong += [f"{path.relative_to(weights)} is missing"] if publishing else []
-        elif file_sha256(path) != index.sha256:
-            wrong.append(f"{path.relative_to(weights)} differs")
-    folders = sorted(path.parent.name for path in weights.glob("[!.]*/config.json"))
-    wrong += [f"{folder} is not in the manifest" for folder in folders if folder not in models]
-    if wrong:
-        raise CheckpointError(f"{weights} does not fit its {MANIFEST}: {'; '.join(wrong)}; get or publish it again")
-    return list(models)
-
-
-def read_manifest(weights: Path) -> WeightsManifest:
-    """The manifest of a folder of published models; empty where there is none yet.
-
-    Raises:
-        CheckpointError: it is damaged or another version's.
-    """
-    path = weights / MANIFEST
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        manifest = WeightsManifest.model_validate(values)
-    except FileNotFoundError:
-        return WeightsManifest()
-    except (OSError, ValueError, ValidationError):
-        raise CheckpointError(f"{path} is damaged; get it again or publish the models anew") from None
-    if manifest.format_version != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path} has format {manifest.format_version}, this version reads {FORMAT_VERSION}; update movieplotgpt"
-        )
-    return manifest
 
 
 def weights_readme(manifest: WeightsManifest) -> str:
@@ -199,28 +105,24 @@ def weights_readme(manifest: WeightsManifest) -> str:
         f"`{MANIFEST}`. Each folder is a Hugging Face model folder in bfloat16 with a model card. What the cards say",
         f"of the texts and their licences is in `{CARDS}`.",
         "",
-        "| model | what it writes | parameters | size | bits per character | licence of the text |",
-        "| --- | --- | ---: | ---: | ---: | --- |",
     ]
+    models = []
     for name, entry in manifest.models.items():
         bits = f"{entry.bits_per_character:.3f} ({entry.split})" if entry.bits_per_character else "-"
-        lines.append(
-            f"| [{name}]({name}/README.md) | {entry.summary} | {entry.parameters / 1e6:.1f} M "
-            f"| {entry.size / 1e6:.1f} MB | {bits} | {entry.licence} |"
-        )
+        size = (f"{entry.parameters / 1e6:.1f} M", f"{entry.size / 1e6:.1f} MB")
+        models.append((f"[{name}]({name}/README.md)", entry.summary, *size, bits, entry.licence))
+    columns = ("model", "what it writes", "parameters", "size", "bits per character", "licence of the text")
+    lines.append(Table(columns, models, words=(columns[1], columns[-1])).markdown())
     if manifest.copies:
-        lines += [
-            "",
-            f"`{COPIES_FOLDER}/` holds an index of each text, by which `movieplotgpt copies` and `generate --check-copies` find",
-            "what was copied from it, and name the work. It keeps 16 bits of every eight characters, and no passage.",
-            "",
-            "| index | works | size |",
-            "| --- | ---: | ---: |",
-        ]
-        lines += [
-            f"| [{name}]({COPIES_FOLDER}/{name}.npz) | {index.works:,} | {index.size / 1e6:.1f} MB |"
+        note = (
+            f"`{COPIES_FOLDER}/` holds an index of each text, by which `movieplotgpt copies` and `generate --check-copies` find\n"
+            "what was copied from it, and name the work. It keeps 16 bits of every eight characters, and no passage."
+        )
+        indexes = [
+            (f"[{name}]({COPIES_FOLDER}/{name}.npz)", f"{index.works:,}", f"{index.size / 1e6:.1f} MB")
             for name, index in manifest.copies.items()
         ]
+        lines += ["", Table(("index", "works", "size"), indexes, note).markdown()]
     return "\n".join(lines) + "\n"
 
 
@@ -265,7 +167,7 @@ def _entry(folder: Path, card: CardSettings, checkpoint: Checkpoint, measured: E
     return ModelEntry(
         summary=card.summary,
         licence=card.licence_name or card.licence,
-        parameters=parameters(checkpoint.model.config),
+        parameters=parameters(checkpoint.config),
         bits_per_character=measured.likelihood.bits_per_character if measured else None,
         split=measured.likelihood.split if measured else None,
         corpus_hash=checkpoint.info.get("corpus", {}).get("hash"),
@@ -275,23 +177,5 @@ def _entry(folder: Path, card: CardSettings, checkpoint: Checkpoint, measured: E
 
 
 def _write_manifest(weights: Path, manifest: WeightsManifest) -> None:
-    atomic.write_text(weights / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+    manifest.write(weights / MANIFEST)
     atomic.write_text(weights / README, weights_readme(manifest))
-
-
-def problems_of(folder: Path, entry: ModelEntry) -> list[str]:
-    """What of a published model is missing, differs or is too much."""
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    problems = [f"{folder.name}/{name} is not in the manifest" for name in sorted(there - entry.files.keys())]
-    for name, file in entry.files.items():
-        if name not in there:
-            problems.append(f"{folder.name}/{name} is missing")
-        elif file_sha256(folder / name) != file.sha256:
-            problems.append(f"{folder.name}/{name} differs")
-    return problems
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, TypeVar
 
-from movieplotgpt import atomic
-from movieplotgpt.errors import MissingExtraError
 from movieplotgpt.study.results import StudyResults, StudyRow, show_budget
+from movieplotgpt.training.monitors import drawing
 
 COMPUTE, PARAMETERS, TOKENIZERS = "loss-against-compute", "bits-against-parameters", "tokenizers"
 MEMORISATION = "memorisation"
+K = TypeVar("K", str, float)
 _SAME = 1.03  # runs of one cost differ by less: steps are whole
 
 
@@ -29,12 +28,6 @@ def draw_study(results: StudyResults, folder: Path) -> list[Path]:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("matplotlib", "plots") from None
-    folder.mkdir(parents=True, exist_ok=True)
     drawings: dict[str, Callable[[Any, StudyResults], None]] = {
         COMPUTE: _compute,
         PARAMETERS: _parameters,
@@ -43,19 +36,12 @@ def draw_study(results: StudyResults, folder: Path) -> list[Path]:
     }
     paths = []
     for name in drawn(results):
-        figure = Figure(figsize=(8, 4.5), layout="constrained")
-        axes = figure.add_subplot(ylabel="bits per character")
-        drawings[name](axes, results)
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
-        for suffix in ("svg", "png"):
-            paths.append(folder / f"{name}.{suffix}")
-            picture = io.BytesIO()
-            with rc_context({"svg.hashsalt": name}):  # the same study draws the same bytes
-                figure.savefig(
-                    picture, format=suffix, metadata={"Date": None} if suffix == "svg" else {"Software": None}, dpi=150
-                )
-            atomic.write_bytes(paths[-1], picture.getvalue())
+        own = [folder / f"{name}.{suffix}" for suffix in ("svg", "png")]
+        with drawing(*own, size=(8, 4.5)) as axes:
+            axes.set_ylabel("bits per character")
+            drawings[name](axes, results)
+            axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+        paths += own
     return paths
 
 
@@ -78,10 +64,7 @@ def _compute(axes: Any, results: StudyResults) -> None:
 
 def _parameters(axes: Any, results: StudyResults) -> None:
     """A line for each tokenizer and budget; seeds are points."""
-    groups: dict[str, list[StudyRow]] = {}
-    for row in results.rows:
-        groups.setdefault(f"{row.variant}, {show_budget(row)}", []).append(row)
-    for label, rows in groups.items():
+    for label, rows in _grouped(results.rows, lambda row: f"{row.variant}, {show_budget(row)}").items():
         means = _means(rows, lambda row: row.parameters)
         (line,) = axes.plot(*zip(*means, strict=True), "-", label=label)
         axes.plot(
@@ -93,9 +76,7 @@ def _parameters(axes: Any, results: StudyResults) -> None:
 def _tokenizers(axes: Any, results: StudyResults) -> None:
     """A line over the tokenizers for each size and budget that has more than one."""
     names = _tokenizer_names(results)
-    groups: dict[str, list[StudyRow]] = {}
-    for row in results.rows:
-        groups.setdefault(f"{row.size}, {show_budget(row)}", []).append(row)
+    groups = _grouped(results.rows, lambda row: f"{row.size}, {show_budget(row)}")
     several = {label: rows for label, rows in groups.items() if len({row.variant for row in rows}) > 1}
     for label, rows in (several or groups).items():
         axes.plot(*zip(*_means(rows, lambda row: names.index(row.variant)), strict=True), "o-", label=label)
@@ -105,11 +86,8 @@ def _tokenizers(axes: Any, results: StudyResults) -> None:
 
 def _memorisation(axes: Any, results: StudyResults) -> None:
     """Bits per character on text that was read and on text that was not, over the epochs, for each size."""
-    groups: dict[str, list[StudyRow]] = {}
-    for row in results.rows:
-        if row.read_bits is not None:
-            groups.setdefault(f"{row.size}, {row.variant}", []).append(row)
-    for label, rows in groups.items():
+    asked = [row for row in results.rows if row.read_bits is not None]
+    for label, rows in _grouped(asked, lambda row: f"{row.size}, {row.variant}").items():
         ordered = sorted(rows, key=lambda row: row.epochs)
         epochs = [row.epochs for row in ordered]
         (line,) = axes.plot(epochs, [row.bits_per_character for row in ordered], "o-", label=f"{label}, not read")
@@ -124,7 +102,11 @@ def _tokenizer_names(results: StudyResults) -> list[str]:
 
 
 def _means(rows: Sequence[StudyRow], place: Callable[[StudyRow], float]) -> list[tuple[float, float]]:
-    at: dict[float, list[float]] = {}
+    return [(x, mean(row.bits_per_character for row in same)) for x, same in sorted(_grouped(rows, place).items())]
+
+
+def _grouped(rows: Iterable[StudyRow], key: Callable[[StudyRow], K]) -> dict[K, list[StudyRow]]:
+    groups: dict[K, list[StudyRow]] = {}
     for row in rows:
-        at.setdefault(place(row), []).append(row.bits_per_character)
-    return [(x, mean(bits)) for x, bits in sorted(at.items())]
+        groups.setdefault(key(row), []).append(row)
+    return groups

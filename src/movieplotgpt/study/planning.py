@@ -6,22 +6,21 @@ import multiprocessing
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 
 import torch
-from pydantic import BaseModel, ConfigDict
 
-from movieplotgpt.errors import ConfigError, MoviePlotGPTError, TrainingError
+from movieplotgpt.errors import ConfigError, TrainingError
 from movieplotgpt.evaluation.likelihood import score_split
 from movieplotgpt.model.gpt import GPT
+from movieplotgpt.records import Record
 from movieplotgpt.study.results import Law, StudyResults
 from movieplotgpt.study.scaling import TextLaw
 from movieplotgpt.text.prepare import peak_memory
 from movieplotgpt.text.token_files import PreparedCorpus
-from movieplotgpt.text.tokenizers import Tokenizer
 from movieplotgpt.training.events import Started, StepDone
 from movieplotgpt.training.hardware import device_name
 from movieplotgpt.training.run import RunConfig, RunFolder
@@ -34,15 +33,13 @@ FRESH = 4  # epochs, up to which text read again is nearly worth new text (arXiv
 _SCORED = 20  # validation documents that are scored to see how long all take
 
 
-class Plan(BaseModel):
+class Plan(Record):
     """A training before it is done: times in seconds, memory in bytes.
 
     ``minutes`` counts the first step, which compiles, and the evaluations. ``off_by`` is what the study's law was off by when it
     foretold a run from the others. ``bits_per_character`` is None where the study says nothing of this training, and
     ``unknown`` why.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     size: str
     parameters: int
@@ -64,7 +61,7 @@ class Plan(BaseModel):
     warnings: tuple[str, ...]
 
 
-class _Measured(BaseModel):
+class _Measured(Record):
     device: str
     precision: str
     seconds: tuple[float, ...]
@@ -95,12 +92,14 @@ def make_plan(config: RunConfig, corpus: PreparedCorpus, study: StudyResults | N
     epochs = steps * tokens_per_step / epoch
     law = _law_for(config, corpus, measured.parameters, epochs, study)
     told = law if isinstance(law, TextLaw) else None
+    memorised = (
+        f"your {counts.characters / 1e3:,.0f} kB are read {epochs:,.0f} times, and will be memorised after about "
+        f"{MEMORISED_AFTER} epochs: take fewer minutes, a smaller size, dropout and patience, or more text"
+    )
     return Plan(
+        **measured.model_dump(include={"parameters", "device", "precision", "memory"}),
         size=config.model.size,
-        parameters=measured.parameters,
         tokens_per_step=tokens_per_step,
-        device=measured.device,
-        precision=measured.precision,
         first_step=first,
         step=step,
         tokens_per_second=tokens_per_step / step,
@@ -109,11 +108,10 @@ def make_plan(config: RunConfig, corpus: PreparedCorpus, study: StudyResults | N
         steps=steps,
         epochs=epochs,
         minutes=(first + step * (steps - 1) + scoring * training.evaluations) / 60,
-        memory=measured.memory,
         bits_per_character=told.bits(measured.parameters, epochs * counts.characters) if told else None,
         off_by=told.foretold_error if told else None,
         unknown=law if isinstance(law, str) else None,
-        warnings=tuple(_warnings(epochs, counts.characters)),
+        warnings=(memorised,) if epochs > MEMORISED_AFTER else (),
     )
 
 
@@ -125,11 +123,6 @@ def _steps(config: RunConfig, steps_per_epoch: float, first: float, step: float,
         return max(1, round(training.epochs * steps_per_epoch))
     seconds = 60 * (training.minutes or 0) - first - scoring * training.evaluations
     return max(1, 1 + int(seconds / step))
-
-
-def _name(tokenizer: Tokenizer) -> str:
-    """As a study names it."""
-    return f"bpe-{tokenizer.vocab_size}" if tokenizer.kind == "bpe" else tokenizer.kind
 
 
 def _law_for(
@@ -144,7 +137,8 @@ def _law_for(
         return "`movieplotgpt compare` makes a study of a text, and --study names it"
     if study.corpus_hash != corpus.manifest.corpus_hash:
         return f"{study.name} is a study of another text, {study.source}, or of the same prepared otherwise"
-    name = _name(corpus.tokenizer)
+    tokenizer = corpus.tokenizer
+    name = f"bpe-{tokenizer.vocab_size}" if tokenizer.kind == "bpe" else tokenizer.kind  # as a study names it
     variants = {row.variant for row in study.rows if row.tokenizer == name}
     laws = [law for law in study.laws if law.tokenizer in variants and law.text]
     if not laws:
@@ -192,44 +186,20 @@ def _millions(amounts: Sequence[float]) -> str:
     return f"{min(amounts) / 1e6:.1f} to {max(amounts) / 1e6:.1f} M"
 
 
-def _warnings(epochs: float, characters: int) -> list[str]:
-    if epochs <= MEMORISED_AFTER:
-        return []
-    return [
-        f"your {characters / 1e3:,.0f} kB are read {epochs:,.0f} times, and will be memorised after about "
-        f"{MEMORISED_AFTER} epochs: take fewer minutes, a smaller size, dropout and patience, or more text"
-    ]
-
-
 def _measure(config: RunConfig, data: Path) -> _Measured:
-    here, there = multiprocessing.Pipe()
-    child = multiprocessing.get_context("spawn").Process(target=_child, args=(there, config, data))
-    child.start()
-    there.close()
-    try:
-        found = here.recv()
-    except EOFError:
-        raise TrainingError(
-            "the first steps ended their process, for want of memory most likely; take a smaller size, or fewer "
-            "training.tokens_per_step"
-        ) from None
-    finally:
-        child.join()
-    if isinstance(found, MoviePlotGPTError):
-        raise found
-    assert isinstance(found, _Measured)
-    return found
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(_first_steps, config, data).result()
+        except RuntimeError as error:  # of PyTorch, or of the pool whose process has gone
+            raise TrainingError(
+                "the first steps ended their process, for want of memory most likely; take a smaller size, or fewer "
+                "training.tokens_per_step"
+            ) from error
 
 
-def _child(pipe: Connection, config: RunConfig, data: Path) -> None:
-    try:
-        pipe.send(_first_steps(config, PreparedCorpus.load(data)))
-    except MoviePlotGPTError as error:
-        pipe.send(error)
-
-
-def _first_steps(config: RunConfig, corpus: PreparedCorpus) -> _Measured:
+def _first_steps(config: RunConfig, data: Path) -> _Measured:
     """A whole training of few steps, which scores a few documents at its end."""
+    corpus = PreparedCorpus.load(data)
     short = {"minutes": None, "epochs": None, "steps": 2 + TIMED, "evaluations": 1, "checkpoint_every": None}
     config = config.model_copy(update={"training": config.training.model_copy(update=short)})
     some = corpus.split("validation")

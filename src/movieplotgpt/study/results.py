@@ -6,20 +6,22 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from movieplotgpt import atomic
+from movieplotgpt.engine.model_config import parameters
 from movieplotgpt.errors import DataError, MissingExtraError
 from movieplotgpt.evaluation.intervals import Interval, show_interval
 from movieplotgpt.evaluation.record import read_evaluation
-from movieplotgpt.model.sizes import parameters, training_flops_per_token
+from movieplotgpt.model.sizes import training_flops_per_token
+from movieplotgpt.records import Record
 from movieplotgpt.study.grid import Cell, Study, exact
 from movieplotgpt.study.scaling import SizeLaw, TextLaw, fit_sizes, fit_text
+from movieplotgpt.tables import Table
 from movieplotgpt.text.token_files import PreparedCorpus
 from movieplotgpt.training.run import RunConfig
 from movieplotgpt.training.windows import TrainingWindows
@@ -31,7 +33,7 @@ COLUMNS = (*WORDS[:2], "parameters", *WORDS[2:], "epochs", "minutes")
 BY_HEART = ("bits per character of text it has read", "of that word for word", "characters word for word, of 100")
 
 
-class StudyRow(BaseModel):
+class StudyRow(Record):
     """One run: what it was, what it cost, what came of it.
 
     ``changes`` are the settings that the grid varies. ``characters`` is how many of the training text it read, repeats
@@ -39,8 +41,6 @@ class StudyRow(BaseModel):
     ``by_heart`` the share of them that the model goes on with word for word, ``copied`` the characters for which it does, of
     the hundred asked for; None where the study does not ask.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     size: str
     tokenizer: str
@@ -67,13 +67,11 @@ class StudyRow(BaseModel):
         return ", ".join([self.tokenizer, *self.changes])
 
 
-class Law(BaseModel):
+class Law(Record):
     """The laws of one tokenizer: of sizes for each budget, and of sizes and text over all.
 
     ``settings``: what its runs were trained with, as section.key, and what the laws therefore hold for.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     tokenizer: str
     settings: dict[str, Any]
@@ -81,10 +79,8 @@ class Law(BaseModel):
     text: TextLaw | None
 
 
-class StudyResults(BaseModel):
+class StudyResults(Record):
     """All that is kept of a study."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     source: str
@@ -110,16 +106,13 @@ def read_results(study: Study, name: str) -> StudyResults:
         raise DataError(f"no run of {name} is done yet; start it with `movieplotgpt compare`")
     rows = tuple(_row(study, cell) for cell in done)
     likelihood = read_evaluation(study.evaluation(done[0])).likelihood
+    told = likelihood.model_dump(include={"source", "corpus_hash", "split_hash", "split", "documents"})
     return StudyResults(
+        **told,
         name=name,
-        source=likelihood.source,
-        corpus_hash=likelihood.corpus_hash,
-        split_hash=likelihood.split_hash,
-        split=likelihood.split,
         settings=study.settings.model_dump(mode="json"),
         machine=f"{likelihood.device}, threads {likelihood.threads}, torch {likelihood.torch}",
         rows=rows,
-        documents=likelihood.documents,
         missing=tuple(cell.name for cell in study.cells if cell not in done),
         laws=tuple(_laws(study, done, rows)),
     )
@@ -131,12 +124,11 @@ def load_results(path: Path) -> StudyResults:
     Raises:
         DataError: there is none, or it is damaged.
     """
-    try:
-        return StudyResults.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise DataError(f"there is no study {path}; make one with `movieplotgpt compare`") from None
-    except ValueError:
-        raise DataError(f"{path} is no study, or another version's; run `movieplotgpt compare` again") from None
+    return StudyResults.load(
+        path,
+        missing=f"there is no study {path}; make one with `movieplotgpt compare`",
+        damaged=f"{path} is no study, or another version's; run `movieplotgpt compare` again",
+    )
 
 
 def write_study(results: StudyResults, folder: Path) -> None:
@@ -145,7 +137,7 @@ def write_study(results: StudyResults, folder: Path) -> None:
     Raises:
         StorageError: the disk refuses.
     """
-    atomic.write_text(folder / RESULTS, results.model_dump_json(indent=1) + "\n")
+    results.write(folder / RESULTS, indent=1)
     atomic.write_text(folder / "study.csv", study_csv(results))
     atomic.write_text(folder / "STUDY.md", study_markdown(results))
 
@@ -166,9 +158,7 @@ def study_markdown(results: StudyResults) -> str:
     """The advice, a table for each budget, and the laws."""
     lines = [f"# {results.name}", "", f"`movieplotgpt compare`: {circumstances(results)}.", ""]
     lines += [f"- {sentence}" for sentence in advice(results)]
-    for budget, columns, rows in tables(results):
-        marks = ["---" if column in WORDS else "---:" for column in columns]
-        lines += ["", f"## At {budget} each", "", *(f"| {' | '.join(cells)} |" for cells in (columns, marks, *rows))]
+    lines += [f"\n## {table.markdown()}" for table in tables(results)]
     found = laws(results)
     return "\n".join([*lines, *(["", "## Laws", ""] if found else []), *(f"- {law}" for law in found)]) + "\n"
 
@@ -235,10 +225,10 @@ def _cells(rows: Sequence[StudyRow]) -> dict[tuple[str, str], list[float]]:
     return cells
 
 
-def tables(results: StudyResults) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
-    """For each budget its name, the columns, and a row for each size and tokenizer, best first."""
+def tables(results: StudyResults) -> list[Table]:
+    """For each budget a row for each size and tokenizer, best first."""
     asked = any(row.read_bits is not None for row in results.rows)
-    found = []
+    columns, found = (*COLUMNS, *(BY_HEART if asked else ())), []
     for budget, rows in _by_budget(results.rows):
         lines = []
         for (size, tokenizer), bits in sorted(_cells(rows).items(), key=lambda item: mean(item[1])):
@@ -251,7 +241,7 @@ def tables(results: StudyResults) -> list[tuple[str, tuple[str, ...], list[tuple
                     *(by_heart if asked else ()),
                 )
             )
-        found.append((budget, (*COLUMNS, *(BY_HEART if asked else ())), lines))
+        found.append(Table(columns, lines, f"At {budget} each", WORDS))
     return found
 
 
@@ -290,13 +280,9 @@ def _row(study: Study, cell: Cell) -> StudyRow:
     epochs = training["tokens"] / tokens_in_epoch(study.run_config(cell), corpus)
     per_token = training_flops_per_token(network)
     per_step = training["tokens"] / max(1, training["step"])
+    heart = found.memorisation
     return StudyRow(
-        size=cell.size,
-        tokenizer=cell.tokenizer,
-        budget=cell.budget,
-        amount=cell.amount,
-        seed=cell.seed,
-        changes=cell.changes,
+        **asdict(cell),
         parameters=parameters(network),
         tokens=training["tokens"],
         characters=epochs * counts.characters,
@@ -305,9 +291,9 @@ def _row(study: Study, cell: Cell) -> StudyRow:
         minutes=training["seconds"] / 60,
         bits_per_character=found.likelihood.bits_per_character,
         interval=found.likelihood.interval,
-        read_bits=found.memorisation.read_bits if found.memorisation else None,
-        by_heart=found.memorisation.read.share if found.memorisation else None,
-        copied=found.memorisation.read.characters if found.memorisation else None,
+        read_bits=heart and heart.read_bits,
+        by_heart=heart and heart.read.share,
+        copied=heart and heart.read.characters,
         curve=tuple((step * per_step * per_token, bits) for step, bits in training["curve"]),
     )
 
@@ -323,21 +309,16 @@ def _laws(study: Study, cells: Sequence[Cell], rows: Sequence[StudyRow]) -> Iter
     """The laws that the runs suffice for, of each tokenizer and whatever else varies."""
     settings = {row.variant: study.run_config(cell).learning for cell, row in zip(cells, rows, strict=True)}
     for variant, shared in settings.items():
-        yield _law(variant, shared, [row for row in rows if row.variant == variant])
+        own = [row for row in rows if row.variant == variant]
+        sizes, text = {}, None
+        for budget, same in _by_budget(own):
+            if same[0].budget == "epochs":  # where larger models read less, no law of sizes alone holds
+                with suppress(DataError):
+                    sizes[budget] = fit_sizes(_each(same, "parameters"), _each(same, "bits_per_character"))
+        with suppress(DataError, MissingExtraError):
+            text = fit_text(_each(own, "parameters"), _each(own, "characters"), _each(own, "bits_per_character"))
+        yield Law(tokenizer=variant, settings=shared, sizes=sizes, text=text)
 
 
-def _law(variant: str, settings: dict[str, Any], own: Sequence[StudyRow]) -> Law:
-    sizes: dict[str, SizeLaw] = {}
-    for budget, same in _by_budget(own):
-        if same[0].budget != "epochs":  # where larger models read less, no law of sizes alone holds
-            continue
-        with suppress(DataError):
-            sizes[budget] = fit_sizes([row.parameters for row in same], [row.bits_per_character for row in same])
-    text = None
-    with suppress(DataError, MissingExtraError):
-        text = fit_text(
-            [row.parameters for row in own],
-            [row.characters for row in own],
-            [row.bits_per_character for row in own],
-        )
-    return Law(tokenizer=variant, settings=settings, sizes=sizes, text=text)
+def _each(rows: Sequence[StudyRow], name: str) -> list[float]:
+    return [getattr(row, name) for row in rows]

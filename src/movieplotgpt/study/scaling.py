@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 
-from movieplotgpt.errors import DataError, MissingExtraError
-from movieplotgpt.evaluation.intervals import Interval
-
-F64: TypeAlias = npt.NDArray[np.float64]
+from movieplotgpt.errors import DataError, optional
+from movieplotgpt.evaluation.intervals import F64, Interval
+from movieplotgpt.records import Record
 
 _EXPONENTS = np.linspace(0.05, 1.5, 59)
 _RESAMPLES, _REFITS = 400, 100
 
 
-class SizeLaw(BaseModel):
+class SizeLaw(Record):
     """Bits per character = ``floor`` + ``scale`` / parameters ** ``exponent``, for one tokenizer and length of training.
 
     ``interval`` holds the 95 % interval of ``floor``, None where three runs leave nothing to judge it by;
     ``largest_error`` is the greatest distance of a measured point.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     floor: float
     scale: float
@@ -38,15 +33,13 @@ class SizeLaw(BaseModel):
         return float(self.floor + self.scale / parameters**self.exponent)
 
 
-class TextLaw(BaseModel):
+class TextLaw(Record):
     """Bits per character = ``floor`` + a / parameters ** alpha + b / characters ** beta, for one tokenizer.
 
     ``interval`` holds the 95 % interval of ``floor``; ``largest_error`` is the greatest distance of a measured point, and
     ``foretold_error`` of one that a fit to the others alone foretold, every seed of it left out. Source: the parametric fit
     of Hoffmann et al. (arXiv 2203.15556), on characters in place of tokens.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     floor: float
     interval: Interval
@@ -98,10 +91,7 @@ def fit_text(parameters: Sequence[float], characters: Sequence[float], bits: Seq
             text and fewer weights cannot be told apart.
         MissingExtraError: scipy is not installed.
     """
-    try:
-        from scipy.optimize import least_squares
-    except ImportError:
-        raise MissingExtraError("scipy", "evaluate") from None
+    least_squares = optional("scipy.optimize", "evaluate").least_squares
     n, d, y = (np.asarray(values, float) for values in (parameters, characters, bits))
     lengths = max((len(np.unique(np.log(d[n == size]).round(1))) for size in set(n.tolist())), default=0)
     if len(y) < 6 or len(set(n.tolist())) < 3 or lengths < 3:

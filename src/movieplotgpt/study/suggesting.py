@@ -14,7 +14,7 @@ from movieplotgpt.model.sizes import SizeName, SizeSettings, training_flops_per_
 from movieplotgpt.study.grid import StudySettings
 from movieplotgpt.text.sources import source_sha256
 from movieplotgpt.training.hardware import choose_hardware
-from movieplotgpt.training.quickstart import Suggestion, suggest
+from movieplotgpt.training.quickstart import suggest
 from movieplotgpt.training.sizing import COMPILED, COMPILING_PAYS_FROM, SEEN_OFTEN, about_an_epoch, training_speed
 
 STUDY, CONFIG = "study.toml", "config.toml"
@@ -45,7 +45,9 @@ def suggest_study(text: Path, out: Path, minutes: float, **columns: str | None) 
     values["model"] = {"context_length": context_length}
     vocab_size = tokenizer.get("vocab_size", 512)
     pairs = f"bpe-{vocab_size}"
-    enough = _enough(suggestion, vocab_size, context_length)
+    smallest = SizeSettings(size=SIZES[0], context_length=context_length).model_config_for(vocab_size)
+    epoch = about_an_epoch(suggestion.characters / PER_TOKEN, suggestion.documents, context_length)
+    enough = SEEN_OFTEN * epoch * training_flops_per_token(smallest)  # operations, about
     speed = training_speed(suggestion.config.training, context_length)
     seconds = 60 * _SHARE * minutes / (2 * len(SIZES) + sum(len(sizes) * share for sizes, share in SHORTER))
     compiled = min(seconds, enough / speed) >= 60 * COMPILING_PAYS_FROM
@@ -67,13 +69,6 @@ def suggest_study(text: Path, out: Path, minutes: float, **columns: str | None) 
     reason += f"{pairs} for half and a quarter of that"
     short = f"not more, as minutes would allow: {SIZES[0]} reads so short a text about {SEEN_OFTEN} times at that cost"
     return out / STUDY, (*suggestion.reasons, reason, *([short] if enough < wanted else []))
-
-
-def _enough(suggestion: Suggestion, vocab_size: int, context_length: int) -> float:
-    """Operations for which the smallest network reads the text ``SEEN_OFTEN`` times, about."""
-    smallest = SizeSettings(size=SIZES[0], context_length=context_length).model_config_for(vocab_size)
-    epoch = about_an_epoch(suggestion.characters / PER_TOKEN, suggestion.documents, context_length)
-    return SEEN_OFTEN * epoch * training_flops_per_token(smallest)
 
 
 def refuse_other(text: Path, out: Path, minutes: float | None) -> None:

@@ -16,7 +16,7 @@ import json
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -75,7 +75,7 @@ class CopyReport:
     share: float
     at_least: int
     exact: bool
-    copies: tuple[Copy, ...] = field(default=())
+    copies: tuple[Copy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,23 +92,21 @@ class _Run:
         return self.stop - self.start
 
 
+@dataclass(eq=False)
 class CopyIndex:
     """The blocks of one corpus's training split, and where in them a text is found again.
 
     ``words`` are the hashes of its words in small letters. ``corpus`` is the prepared corpus, where it is at hand.
     """
 
-    def __init__(
-        self,
-        blocks: U16,
-        starts: I64,
-        words: U32,
-        titles: Sequence[str],
-        corpus_hash: str,
-        corpus: PreparedCorpus | None = None,
-    ) -> None:
-        self.blocks, self.starts, self.words, self.titles = blocks, starts, words, titles
-        self.corpus_hash, self.corpus = corpus_hash, corpus
+    blocks: U16
+    starts: I64
+    words: U32
+    titles: Sequence[str]
+    corpus_hash: str
+    corpus: PreparedCorpus | None = None
+
+    def __post_init__(self) -> None:
         self._document = lru_cache(maxsize=512)(self._read_document)
 
     @cached_property
@@ -196,7 +194,7 @@ class CopyIndex:
         if at_least < LEAST:
             raise ConfigError(f"a copy of {at_least} characters is too short to be found; ask for {LEAST} at least")
         whole, places = normalised(text), positions(text)
-        runs = _outermost(self._runs(whole, at_least))
+        runs = _outermost(self._runs(whole, at_least))  # in the order of the text
         longest = max((run.length for run in runs), default=0)
         told = [run for run in runs if run.length + self._unsure >= at_least]
         inside = np.zeros(len(whole), bool)
@@ -207,7 +205,7 @@ class CopyIndex:
             share=float(inside.mean()) if len(whole) else 0.0,
             at_least=at_least,
             exact=self.corpus is not None,
-            copies=tuple(self._copy(run, text, places) for run in sorted(told, key=lambda run: run.start)),
+            copies=tuple(self._copy(run, text, places) for run in told),
         )
 
     def reaching_into(self, text: str, new: int) -> int:

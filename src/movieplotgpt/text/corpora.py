@@ -10,7 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,6 +18,7 @@ from pydantic import Field
 from movieplotgpt.config import Settings
 from movieplotgpt.errors import DataError
 from movieplotgpt.text.formatting import Document, DocumentFormat, one_line
+from movieplotgpt.text.hints import HintSettings
 from movieplotgpt.text.sources import (
     TABLE_SUFFIXES,
     column,
@@ -32,61 +32,6 @@ from movieplotgpt.text.sources import (
 
 if TYPE_CHECKING:
     import polars as pl
-
-
-class DecadeHint(Settings):
-    """A year's decade: ``1974`` and ``1974-05-01`` become ``1970s``."""
-
-    kind: Literal["decade"] = "decade"
-    column: str = Field(description="The column the year is read from.")
-
-    def value(self, cell: str) -> str:
-        """The decade of the first four-digit year in ``cell``, or nothing."""
-        found = re.search(r"(?<!\d)[12]\d{3}(?!\d)", cell)
-        return f"{found[0][:3]}0s" if found else ""
-
-
-class TextHint(Settings):
-    """A cell as it stands, underscores read as blanks."""
-
-    kind: Literal["text"] = "text"
-    column: str = Field(description="The column the hint is read from.")
-
-    def value(self, cell: str) -> str:
-        """The cell on one line."""
-        return one_line(cell.replace("_", " "))
-
-
-class ListHint(Settings):
-    """A few labels: ``Crime/Drama`` becomes ``crime, drama``."""
-
-    kind: Literal["list"] = "list"
-    column: str = Field(description="The column the labels are read from.")
-    most: int = Field(3, ge=1, description="How many labels are kept.")
-    labels: dict[str, tuple[str, ...]] = Field(
-        {}, description="Each label with the words that also stand for it; empty keeps what commas and slashes divide."
-    )
-
-    @cached_property
-    def _label_of(self) -> dict[str, str]:
-        return {word.lower(): label for label, words in self.labels.items() for word in (label, *words)}
-
-    @cached_property
-    def _words(self) -> re.Pattern[str]:
-        longest_first = sorted(self._label_of, key=len, reverse=True)
-        return re.compile(r"\b(?:" + "|".join(map(re.escape, longest_first)) + r")\b")
-
-    def value(self, cell: str) -> str:
-        """The labels in ``cell``, in its order, each once."""
-        lowered = one_line(cell.lower())
-        if self.labels:
-            found = [self._label_of[word] for word in self._words.findall(lowered)]
-        else:
-            found = [part.strip() for part in re.split(r"[,/;|]", lowered)]
-        return ", ".join([label for label in dict.fromkeys(found) if label][: self.most])
-
-
-HintSettings = Annotated[DecadeHint | TextHint | ListHint, Field(discriminator="kind")]
 
 
 class TableCorpus(Settings):
@@ -218,20 +163,16 @@ def _read_plain(settings: PlainCorpus, layout: DocumentFormat, source: Path) -> 
     for name, file in files:
         data, sha256 = read_source(file)
         hashes.append((name, sha256))
-        text = decode(data, file)
+        text, title = decode(data, file), Path(name).name.split(".")[0].replace("_", " ")
         parts = text.split(settings.separator) if settings.separator else [text]
         for number, part in enumerate(parts, start=1):
             if not part.strip():
                 dropped["without text"] += 1
                 continue
             key = f"{name} {number}" if settings.separator else name
-            documents.append(Document(part, _stem(name) if layout.header else "", {}, key))
+            documents.append(Document(part, title if layout.header else "", {}, key))
     sha256 = combined_sha256(hashes) if source.is_dir() else hashes[0][1]
     return Corpus(documents, len(documents) + dropped.total(), sha256, dict(dropped))
-
-
-def _stem(name: str) -> str:
-    return Path(name).name.split(".")[0].replace("_", " ")
 
 
 def _titles(table: pl.DataFrame, layout: DocumentFormat, source: Path) -> list[str | None]:

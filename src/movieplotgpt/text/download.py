@@ -6,7 +6,6 @@ one goes on where it stopped, also in a later run, as long as the server still h
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import shutil
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from movieplotgpt.errors import DataError, DownloadError, StorageError, WrongFileError
-from movieplotgpt.text.sources import CHUNK_BYTES, read_table
+from movieplotgpt.text.sources import CHUNK_BYTES, file_sha256, read_table
 
 ATTEMPTS = 5
 TIMEOUT_SECONDS = 30
@@ -89,13 +88,15 @@ def fetch(
     *,
     sha256: str | None = None,
     check: Callable[[Path], None] | None = None,
+    at_most: int | None = None,
     progress: Progress | None = None,
     pause: float = 1.0,
 ) -> Path:
     """Download ``url`` to ``path``, which appears only when it is whole and right.
 
-    ``check`` is handed the finished download under another name and may raise; ``pause`` is the seconds before the
-    second attempt, doubled before each further one.
+    A file of more than ``at_most`` bytes is a wrong one, which nobody need wait for. ``check`` is handed the finished
+    download under another name and may raise; ``pause`` is the seconds before the second attempt, doubled before each
+    further one.
 
     Raises:
         DownloadError: the server cannot be reached, refuses, or sent something else; nothing is left of the latter.
@@ -108,9 +109,13 @@ def fetch(
         raise _storage_error(path, error) from error
     for attempt in range(ATTEMPTS):
         try:
-            if _download_on(url, part, tag, progress):
+            if _download_on(url, part, tag, at_most, progress):
                 break
             reason = "the connection broke off"
+        except WrongFileError:
+            part.unlink()
+            tag.unlink(missing_ok=True)
+            raise
         except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
             reason = _reason(url, error)
             if getattr(error, "code", None) == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -120,7 +125,10 @@ def fetch(
             raise DownloadError(f"cannot download {url}: {reason}{kept}")
         time.sleep(pause * 2**attempt)
     try:
-        _verify(part, url, sha256, check)
+        if sha256 and (found := file_sha256(part)) != sha256:
+            raise WrongFileError(f"what came from {url} has SHA-256 {found}, not {sha256}; it was deleted, try again")
+        if check:
+            check(part)
     except Exception:
         part.unlink()
         raise
@@ -130,7 +138,7 @@ def fetch(
     return path
 
 
-def _download_on(url: str, part: Path, tag: Path, progress: Progress | None) -> bool:
+def _download_on(url: str, part: Path, tag: Path, at_most: int | None, progress: Progress | None) -> bool:
     """Add to ``part`` what is missing; False if the connection ended before the file did."""
     headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
     if part.exists() and tag.exists():
@@ -147,9 +155,11 @@ def _download_on(url: str, part: Path, tag: Path, progress: Progress | None) -> 
                     tag.unlink(missing_ok=True)
                 if version and not version.startswith("W/"):  # a weak one does not promise the same bytes
                     tag.write_text(version, encoding="utf-8")
-                while chunk := _read(answer):
+                while chunk := answer.read1(CHUNK_BYTES):
                     file.write(chunk)
                     done += len(chunk)
+                    if at_most is not None and (size := max(done, total or 0)) > at_most:
+                        raise WrongFileError(f"{url} has {size:,} bytes, not {at_most:,}; it was deleted, try again")
                     if progress:
                         progress(done, total)
         except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError):
@@ -157,10 +167,6 @@ def _download_on(url: str, part: Path, tag: Path, progress: Progress | None) -> 
         except OSError as error:
             raise _storage_error(part, error) from error
     return total is None or done == total
-
-
-def _read(answer: http.client.HTTPResponse) -> bytes:
-    return answer.read1(CHUNK_BYTES)
 
 
 def _reason(url: str, error: Exception) -> str:
@@ -172,16 +178,6 @@ def _reason(url: str, error: Exception) -> str:
             return f"the server answers {error.code} {error.reason}"
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     return str(reason) or type(error).__name__
-
-
-def _verify(part: Path, url: str, sha256: str | None, check: Callable[[Path], None] | None) -> None:
-    if sha256:
-        with part.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != sha256:
-            raise WrongFileError(f"what came from {url} has SHA-256 {found}, not {sha256}; it was deleted, try again")
-    if check:
-        check(part)
 
 
 def check_table(path: Path, corpus: PublicCorpus, origin: str) -> None:

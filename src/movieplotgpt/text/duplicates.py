@@ -215,16 +215,12 @@ def _digest(text: str) -> bytes:
 
 
 def _groups(union: _Union, names: list[str], links: dict[str, int], refused: int) -> Groups:
-    numbers: dict[int, int] = {}
-    keys: list[str] = []
-    of = np.empty(len(names), np.int64)
-    for i, name in enumerate(names):
-        number = numbers.setdefault(union.root(i), len(numbers))
-        of[i] = number
-        if number == len(keys):
-            keys.append(name)
-        keys[number] = min(keys[number], name)
-    return Groups(of, keys, links, refused)
+    roots = [union.root(i) for i in range(len(names))]
+    numbers = {root: number for number, root in enumerate(dict.fromkeys(roots))}
+    key_of: dict[int, str] = {}
+    for root, name in zip(roots, names, strict=True):
+        key_of[root] = min(key_of.get(root, name), name)
+    return Groups(np.array([numbers[root] for root in roots], np.int64), list(key_of.values()), links, refused)
 
 
 class _Union:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from movieplotgpt import atomic
 from movieplotgpt.config import Settings
 from movieplotgpt.errors import DataError, MoviePlotGPTError
+from movieplotgpt.records import Record
 from movieplotgpt.text.cleaning import NON_ASCII, CleaningSettings, clean_documents
 from movieplotgpt.text.copies import COPIES, CopyIndex
 from movieplotgpt.text.corpora import CorpusSettings, read_documents
@@ -52,23 +53,19 @@ class PrepareSettings(Settings):
     tokenizer: TokenizerSettings = Field(BpeSettings(), description="Trained on the training split only.")
 
 
-class LargestGroup(BaseModel):
+class LargestGroup(Record):
     """The group that joined most documents, to see that nothing ran away."""
-
-    model_config = ConfigDict(frozen=True)
 
     documents: int
     titles: list[str]
 
 
-class PrepareReport(BaseModel):
+class PrepareReport(Record):
     """What preparing found and did: the table a person reads.
 
     ``lengths`` are characters of the cleaned bodies at the quantiles of ``LENGTH_QUANTILES``; ``links`` tell what
     joined documents into groups; ``peak_memory`` is in bytes, 0 where the system does not tell.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     source: str
     rows: int
@@ -127,26 +124,42 @@ def prepare(
     with stages.stage("train tokenizer"):
         if tokenizer is None:
             tokenizer = settings.tokenizer.train(_texts(parts["train"], settings.format), settings.format.end)
-    facts = {
-        "source": source.name,
-        "rows": corpus.rows,
-        "dropped": _known({**dropped, "repeating a title and its text": repeated}),
-        "cleaning": _known(cleaning),
-        "non_ascii_before": before,
-        "tokenizer": tokenizer.kind,
-        **_document_facts(documents, settings.format),
-        **_group_facts(groups, documents),
-    }
     with atomic.replacing_folder(out) as folder:
         with stages.stage("encode"):
-            counts = _write_splits(folder, parts, settings.format, tokenizer, stages)
+            done = stages.counter("encode", sum(map(len, parts.values())))
+            counts = {
+                split: write_split(folder, split, parts[split], settings.format, tokenizer, done) for split in SPLITS
+            }
             tokenizer.save(folder, model_max_length=sys.maxsize)
         manifest = _manifest(settings, SourceFile(sha256=corpus.sha256, **stamp), counts, tokenizer)
         with stages.stage("index copies"):
-            _index(parts["train"], manifest.corpus_hash).save(folder / COPIES)
-        report = _report(facts, manifest, stages.seconds)
-        atomic.write_text(folder / REPORT, report.model_dump_json(indent=2) + "\n")
-        atomic.write_text(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+            read = [member.document for member in parts["train"]]
+            titles = [document.title or document.key for document in read]
+            CopyIndex.build((document.body for document in read), titles, manifest.corpus_hash).save(folder / COPIES)
+        lengths = np.array([len(document.body) for document in documents])
+        unseen = [counts[split] for split in SPLITS if split != "train"]  # by the tokenizer
+        report = PrepareReport(
+            **_group_facts(groups, documents),
+            source=source.name,
+            rows=corpus.rows,
+            documents=len(documents),
+            dropped=_known({**dropped, "repeating a title and its text": repeated}),
+            cleaning=_known(cleaning),
+            non_ascii_before=before,
+            non_ascii_after=_count_non_ascii(documents),
+            lengths=[int(length) for length in np.quantile(lengths, LENGTH_QUANTILES)],
+            hints={name: sum(name in document.hints for document in documents) for name in settings.format.hints},
+            tokenizer=tokenizer.kind,
+            vocab_size=manifest.vocab_size,
+            characters_per_token=sum(part.characters for part in unseen)
+            / max(1, sum(part.body_tokens for part in unseen)),
+            splits=counts,
+            corpus_hash=manifest.corpus_hash,
+            seconds=stages.seconds,
+            peak_memory=peak_memory(),
+        )
+        report.write(folder / REPORT)
+        manifest.write(folder / MANIFEST)
     return report
 
 
@@ -176,18 +189,6 @@ def changed_settings(settings: PrepareSettings, out: Path) -> list[str]:
     return [name for name, asked in _dumped(settings).items() if known.get(name) != asked]
 
 
-def read_report(folder: Path) -> PrepareReport:
-    """The report kept in a prepared folder.
-
-    Raises:
-        DataError: it is missing or damaged.
-    """
-    try:
-        return PrepareReport.model_validate_json((folder / REPORT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise DataError(f"{folder / REPORT} is missing or damaged; prepare the corpus again") from None
-
-
 def _refuse_foreign_folder(out: Path) -> None:
     """A folder that is not ours is never replaced."""
     if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).exists():
@@ -212,19 +213,6 @@ def _texts(members: Sequence[Member], layout: DocumentFormat) -> Iterator[str]:
         yield layout.header_text(member.document.title, member.document.hints) + member.document.body
 
 
-def _write_splits(
-    folder: Path, parts: dict[Split, list[Member]], layout: DocumentFormat, tokenizer: Tokenizer, stages: _Stages
-) -> dict[Split, SplitCounts]:
-    done = stages.counter("encode", sum(map(len, parts.values())))
-    return {split: write_split(folder, split, parts[split], layout, tokenizer, done) for split in SPLITS}
-
-
-def _index(members: Sequence[Member], corpus_hash: str) -> CopyIndex:
-    documents = [member.document for member in members]
-    titles = [document.title or document.key for document in documents]
-    return CopyIndex.build((document.body for document in documents), titles, corpus_hash)
-
-
 def _manifest(
     settings: PrepareSettings, source: SourceFile, counts: dict[Split, SplitCounts], tokenizer: Tokenizer
 ) -> Manifest:
@@ -243,18 +231,6 @@ def _manifest(
         vocab_size=tokenizer.vocab_size,
         dtype=np.dtype(tokenizer.dtype).name,
         splits=counts,
-    )
-
-
-def _report(facts: dict[str, Any], manifest: Manifest, seconds: dict[str, float]) -> PrepareReport:
-    return PrepareReport(
-        **facts,
-        vocab_size=manifest.vocab_size,
-        characters_per_token=_characters_per_token(manifest.splits),
-        splits=manifest.splits,
-        corpus_hash=manifest.corpus_hash,
-        seconds=seconds,
-        peak_memory=peak_memory(),
     )
 
 
@@ -286,25 +262,9 @@ def _group_facts(groups: Groups, documents: Sequence[Document]) -> dict[str, Any
     }
 
 
-def _document_facts(documents: Sequence[Document], layout: DocumentFormat) -> dict[str, Any]:
-    lengths = np.array([len(document.body) for document in documents])
-    return {
-        "documents": len(documents),
-        "lengths": [int(length) for length in np.quantile(lengths, LENGTH_QUANTILES)],
-        "hints": {name: sum(name in document.hints for document in documents) for name in layout.hints},
-        "non_ascii_after": _count_non_ascii(documents),
-    }
-
-
 def _count_non_ascii(documents: Sequence[Document]) -> int:
     bodies = (document.body for document in documents if not document.body.isascii())
     return sum(len(run) for body in bodies for run in NON_ASCII.findall(body))
-
-
-def _characters_per_token(counts: dict[Split, SplitCounts]) -> float:
-    """Of the bodies outside the training split, which the tokenizer has not seen."""
-    unseen = [counts[split] for split in SPLITS if split != "train"]
-    return sum(part.characters for part in unseen) / max(1, sum(part.body_tokens for part in unseen))
 
 
 def peak_memory() -> int:

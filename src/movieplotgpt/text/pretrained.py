@@ -14,9 +14,16 @@ import numpy as np
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
-from movieplotgpt.text.tokenizers import BpeTokenizer, ByteTokenizer, Ids, agrees, check_end
+from movieplotgpt.text.tokenizers import (
+    BYTES_BY_SYMBOL,
+    BpeTokenizer,
+    ByteTokenizer,
+    Ids,
+    agrees,
+    check_end,
+    well_formed,
+)
 
-_SYMBOLS = {symbol: bytes([byte]) for byte, symbol in enumerate(ByteTokenizer.byte_tokens)}
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -51,19 +58,14 @@ class PretrainedTokenizer(BpeTokenizer):
 
     def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
         """``encode`` of each text."""
-        found = self._pipeline.encode_batch_fast([*map(self._well_formed, texts)], add_special_tokens=False)
+        found = self._pipeline.encode_batch_fast([*map(well_formed, texts)], add_special_tokens=False)
         return [np.array(encoding.ids, self.dtype) for encoding in found]
-
-    def _well_formed(self, text: str) -> str:
-        for lost, replacement in self.replaced(text).items():
-            text = text.replace(lost, replacement)
-        return text
 
     @staticmethod
     def _token_bytes(token: str) -> bytes:
         """Words are written in symbols of bytes; what an added token holds besides is text."""
-        if _SYMBOLS.keys() >= set(token):
-            return b"".join(map(_SYMBOLS.__getitem__, token))
+        if BYTES_BY_SYMBOL.keys() >= set(token):
+            return b"".join(map(BYTES_BY_SYMBOL.__getitem__, token))
         return token.encode()
 
 
@@ -94,7 +96,7 @@ def _built(spec: dict[str, Any], end: str) -> tokenizers.Tokenizer:
     if not vocabulary.keys() >= {part for a, b in merges for part in (a, b, a + b)}:
         raise ValueError("merges what is not in its vocabulary")
     added = {token["content"] for token in spec["added_tokens"]}
-    if not all(_SYMBOLS.keys() >= set(token) for token in vocabulary.keys() - added):
+    if not all(BYTES_BY_SYMBOL.keys() >= set(token) for token in vocabulary.keys() - added):
         raise ValueError("has tokens that are spelled in no bytes")
     ids = set(vocabulary.values())
     if len(ids) < len(vocabulary) or not all(isinstance(i, int) and 0 <= i < 2 * len(ids) for i in ids):
@@ -126,10 +128,8 @@ def _words(spec: Any) -> pre_tokenizers.PreTokenizer:
     steps = spec["pretokenizers"] if spec["type"] == "Sequence" else [spec]
     made: list[pre_tokenizers.PreTokenizer] = []
     for step in steps:
-        if step["type"] == "Split" and step["pattern"].get("Regex") in PATTERNS:
-            behaviour, invert = step["behavior"], step["invert"]
-            if (behaviour, invert) != ("Isolated", False):
-                break
+        isolated = step["type"] == "Split" and (step["behavior"], step["invert"]) == ("Isolated", False)
+        if isolated and step["pattern"].get("Regex") in PATTERNS:
             made.append(pre_tokenizers.Split(Regex(step["pattern"]["Regex"]), "isolated", invert=False))
         elif step["type"] == "Digits":
             made.append(pre_tokenizers.Digits(individual_digits=bool(step["individual_digits"])))

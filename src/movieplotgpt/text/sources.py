@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import zstandard
-
 from movieplotgpt.errors import DataError
 
 if TYPE_CHECKING:
@@ -40,12 +38,8 @@ def read_source(path: Path) -> tuple[bytes, str]:
     Raises:
         DataError: the file is missing, not readable, or its compression is damaged.
     """
-    digest = hashlib.sha256()
-    chunks = []
-    for chunk in _chunks(path):
-        digest.update(chunk)
-        chunks.append(chunk)
-    return b"".join(chunks), digest.hexdigest()
+    data = b"".join(_chunks(path))
+    return data, hashlib.sha256(data).hexdigest()
 
 
 def source_sha256(path: Path) -> str:
@@ -60,6 +54,12 @@ def source_sha256(path: Path) -> str:
     for chunk in _chunks(path):
         digest.update(chunk)
     return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def combined_sha256(named: Iterable[tuple[str, str]]) -> str:
@@ -203,9 +203,12 @@ def _chunks(path: Path) -> Iterator[bytes]:
         with path.open("rb") as file:
             raw = iter(lambda: file.read(CHUNK_BYTES), b"")
             if path.suffix.lower() == ".gz":
-                yield from _decompress(raw, lambda: zlib.decompressobj(wbits=31), path)
+                yield from _decompress(raw, lambda: zlib.decompressobj(wbits=31), path, zlib.error)
             elif path.suffix.lower() == ".zst":
-                yield from _decompress(raw, lambda: zstandard.ZstdDecompressor().decompressobj(), path)
+                import zstandard
+
+                new = zstandard.ZstdDecompressor().decompressobj
+                yield from _decompress(raw, new, path, zstandard.ZstdError)
             else:
                 yield from raw
     except FileNotFoundError:
@@ -216,7 +219,7 @@ def _chunks(path: Path) -> Iterator[bytes]:
         raise DataError(f"{path} may not be read; its permissions forbid it") from None
 
 
-def _decompress(raw: Iterator[bytes], new: Callable[[], Any], path: Path) -> Iterator[bytes]:
+def _decompress(raw: Iterator[bytes], new: Callable[[], Any], path: Path, failure: type[Exception]) -> Iterator[bytes]:
     """Several compressed streams in a row are one file, as gzip and zstd define it."""
     stream = new()
     try:
@@ -225,7 +228,7 @@ def _decompress(raw: Iterator[bytes], new: Callable[[], Any], path: Path) -> Ite
                 stream = new() if stream.eof else stream
                 yield stream.decompress(chunk)
                 chunk = stream.unused_data.lstrip(b"\0") if stream.eof else b""
-    except (zlib.error, zstandard.ZstdError, ValueError) as error:
+    except (failure, ValueError) as error:
         raise DataError(f"{path} is damaged ({error}); get the file again") from None
     if not stream.eof:
         raise DataError(f"{path} is cut short: the compressed data ends too early; get the file again")

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
@@ -27,7 +28,13 @@ _BLOCK_CHARACTERS = 1_000  # blocks are at least so long, where the text has thr
 _MOST_BLOCKS = 200
 
 
-class GroupSplit(Settings):
+class _SplitSettings(Settings):
+    def hash(self) -> str:
+        """SHA-256 of what decides the split."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+
+class GroupSplit(_SplitSettings):
     """Whole groups of documents, drawn by a hash of the group's name and the seed."""
 
     kind: Literal["group"] = "group"
@@ -36,12 +43,8 @@ class GroupSplit(Settings):
     seed: int = Field(0, description="Another seed draws other groups.")
     duplicates: DuplicateSettings = Field(DuplicateSettings(), description="When two documents are one work.")
 
-    def hash(self) -> str:
-        """SHA-256 of what decides the split."""
-        return _hash(self)
 
-
-class TailSplit(Settings):
+class TailSplit(_SplitSettings):
     """The last part of the corpus in its order; characters for one document, whole documents for many."""
 
     kind: Literal["tail"] = "tail"
@@ -54,10 +57,6 @@ class TailSplit(Settings):
         if self.validation + self.test > 0.9:
             raise ValueError("validation and test together leave less than a tenth to train on")
         return self
-
-    def hash(self) -> str:
-        """SHA-256 of what decides the split."""
-        return _hash(self)
 
 
 SplitSettings = Annotated[GroupSplit | TailSplit, Field(discriminator="kind")]
@@ -183,13 +182,7 @@ def _by_position(members: Sequence[Member], settings: TailSplit) -> dict[Split, 
 
 def _cut_at(member: Member, borders: dict[str, int]) -> dict[Split, list[Member]]:
     parts: dict[Split, list[Member]] = {}
-    start = 0
-    for split in SPLITS:
-        body = member.document.body[start : borders[split]]
+    for split, (start, stop) in zip(SPLITS, pairwise([0, *borders.values()]), strict=True):
+        body = member.document.body[start:stop]
         parts[split] = [Member(replace(member.document, body=body), member.group)] if body else []
-        start = borders[split]
     return parts
-
-
-def _hash(settings: GroupSplit | TailSplit) -> str:
-    return hashlib.sha256(json.dumps(settings.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()

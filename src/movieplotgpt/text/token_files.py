@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from movieplotgpt.errors import DataError
+from movieplotgpt.records import Record
 from movieplotgpt.text.cleaning import CleaningSettings
 from movieplotgpt.text.formatting import DocumentFormat
 from movieplotgpt.text.splits import SPLITS, Member, Split
@@ -40,10 +40,8 @@ I64: TypeAlias = npt.NDArray[np.int64]
 _ENCODED_AT_ONCE = 2_000  # documents
 
 
-class SourceFile(BaseModel):
+class SourceFile(Record, extra="forbid"):
     """Where the text came from; size and time only spare reading it again to see that it is the same."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     size: int
@@ -51,10 +49,8 @@ class SourceFile(BaseModel):
     sha256: str
 
 
-class SplitCounts(BaseModel):
+class SplitCounts(Record, extra="forbid"):
     """How much a split holds. Characters are code points of the bodies; tokens leave the end tokens out."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     documents: int
     characters: int
@@ -62,10 +58,8 @@ class SplitCounts(BaseModel):
     body_tokens: int
 
 
-class Manifest(BaseModel):
+class Manifest(Record, extra="forbid"):
     """What a prepared folder holds. ``corpus_hash`` names the text and its split beside every number."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format_version: int
     corpus_hash: str
@@ -214,7 +208,7 @@ def read_manifest(folder: Path) -> Manifest:
             return Manifest.model_validate(values)
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{folder} is no prepared corpus: it has no {MANIFEST}; run `movieplotgpt prepare`") from None
-    except (ValidationError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         raise DataError(f"{path} is damaged; prepare the corpus again") from None
     raise DataError(f"{folder} has format {version}, this version reads {FORMAT_VERSION}; prepare the corpus again")
 
@@ -270,18 +264,13 @@ def _encode(
 def _table(members: Sequence[Member], layout: DocumentFormat) -> pl.DataFrame:
     import polars as pl
 
-    documents = [member.document for member in members]
-    columns = {
-        "title": pl.Series([document.title for document in documents], dtype=pl.String),
-        **{
-            _hint_column(name): pl.Series([document.hints.get(name) for document in documents], dtype=pl.String)
-            for name in layout.hints
-        },
-        "n_characters": pl.Series([len(document.body) for document in documents], dtype=pl.Int64),
-        "group": pl.Series([member.group for member in members], dtype=pl.String),
-        "key": pl.Series([document.key for document in documents], dtype=pl.String),
-    }
-    return pl.DataFrame(columns)
+    texts = ("title", *map(_hint_column, layout.hints), "group", "key")
+    rows = [
+        (own.title, *map(own.hints.get, layout.hints), member.group, own.key, len(own.body))
+        for member in members
+        for own in [member.document]
+    ]
+    return pl.DataFrame(rows, schema={**dict.fromkeys(texts, pl.String), "n_characters": pl.Int64}, orient="row")
 
 
 def _hint_column(name: str) -> str:

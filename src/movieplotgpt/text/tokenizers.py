@@ -66,7 +66,7 @@ class CharSettings(Settings):
         """
         seen = np.zeros(0x110000, bool)
         for text in texts:
-            for points in _code_points(_well_formed(text).replace(end, "")):
+            for points in _code_points(well_formed(text).replace(end, "")):
                 seen[points] = True
         characters = [chr(point) for point in np.flatnonzero(seen)]
         return CharTokenizer([end, *CharTokenizer.byte_tokens, *characters])
@@ -109,7 +109,7 @@ class BpeSettings(Settings):
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        learner.train_from_iterator((part for text in texts for part in _well_formed(text).split(end)), trainer)
+        learner.train_from_iterator((part for text in texts for part in well_formed(text).split(end)), trainer)
         tokens, merges = _tokens_and_merges(json.loads(learner.to_str())["model"])
         tokenizer = BpeTokenizer if merges else ByteTokenizer
         return tokenizer([end, *tokenizer.byte_tokens, *tokens[256:]], merges)
@@ -195,7 +195,7 @@ class Tokenizer(ABC):
 
     def encode(self, text: str) -> Ids:
         """The ids of ``text``, with no begin token; an end marker in it becomes the one special id."""
-        first, *others = map(self._encode_part, _well_formed(text).split(self._end))
+        first, *others = map(self._encode_part, well_formed(text).split(self._end))
         return np.concatenate([first, *(ids for part in others for ids in (self._end_ids, part))]) if others else first
 
     def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
@@ -300,7 +300,7 @@ class ByteTokenizer(Tokenizer):
 
     @staticmethod
     def _token_bytes(token: str) -> bytes:
-        return b"".join(_BYTES_BY_SYMBOL[symbol] for symbol in token)
+        return b"".join(BYTES_BY_SYMBOL[symbol] for symbol in token)
 
 
 class BpeTokenizer(ByteTokenizer):
@@ -311,7 +311,7 @@ class BpeTokenizer(ByteTokenizer):
     def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
         """``encode`` of each text; the more in one call, the fewer words are new."""
         ids_of_word: dict[str, bytes] = {}
-        pieces_of = [_pieces(_well_formed(text)) for text in texts]
+        pieces_of = [_pieces(well_formed(text)) for text in texts]
         pieces = list(itertools.chain.from_iterable(pieces_of))
         batches = (pieces[start : start + _BATCH] for start in range(0, len(pieces), _BATCH))
         runs = itertools.chain.from_iterable(self._encode_pieces(batch, ids_of_word) for batch in batches)
@@ -328,7 +328,7 @@ class BpeTokenizer(ByteTokenizer):
         return [np.frombuffer(b"".join(map(ids_of_word.__getitem__, words)), self.dtype) for words in words_of]
 
 
-_BYTES_BY_SYMBOL = {symbol: bytes([byte]) for byte, symbol in enumerate(ByteTokenizer.byte_tokens)}
+BYTES_BY_SYMBOL = {symbol: bytes([byte]) for byte, symbol in enumerate(ByteTokenizer.byte_tokens)}
 
 
 def _from_json(data: bytes) -> Tokenizer:
@@ -395,7 +395,8 @@ def _tokens_and_merges(model: dict[str, Any]) -> tuple[list[str], list[tuple[str
     return sorted(ids, key=ids.__getitem__), [(first, second) for first, second in model["merges"]]
 
 
-def _well_formed(text: str) -> str:
+def well_formed(text: str) -> str:
+    """``text`` without lone surrogates, which no UTF-8 can hold."""
     return text if text.isascii() else _SURROGATES.sub(_REPLACEMENT, text)
 
 

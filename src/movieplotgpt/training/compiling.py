@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from movieplotgpt.model.compiled_code import compiled_code_folder
+from movieplotgpt.engine.places import cache_folder
 from movieplotgpt.model.gpt import GPT
 
 
@@ -48,7 +48,9 @@ def keep_compiled_code() -> None:
     if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
         return
     with suppress(OSError):  # else PyTorch's own choice, in the temporary folder
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(compiled_code_folder())
+        folder = cache_folder("compiled")
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
 
 
 def _call(layer: nn.Module, *inputs: Any) -> Tensor:

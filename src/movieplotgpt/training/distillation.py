@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from movieplotgpt.config import Settings
 from movieplotgpt.errors import TrainingError
-from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint
+from movieplotgpt.model.checkpoints import load_checkpoint
 from movieplotgpt.model.gpt import GPT
 from movieplotgpt.text.tokenizers import Tokenizer
 from movieplotgpt.training.compiling import compiled_call, compiled_function
@@ -68,20 +68,20 @@ def load_teachers(settings: DistillationSettings, student: GPT, tokenizer: Token
     Raises:
         TrainingError: one has another tokenizer or a shorter context than the student.
     """
-    return [_ready(name, load_checkpoint(name), student, tokenizer) for name in settings.teachers]
-
-
-def _ready(name: str, checkpoint: Checkpoint, student: GPT, tokenizer: Tokenizer) -> GPT:
-    if checkpoint.tokenizer.to_json() != tokenizer.to_json():
-        raise TrainingError(
-            f"the teacher {name} has another tokenizer than the prepared text; prepare the text with the teacher's "
-            f"(train --from {name} does), or take a teacher trained on this text"
-        )
-    theirs, ours = checkpoint.model.config.context_length, student.config.context_length
-    if theirs < ours:
-        raise TrainingError(
-            f"the teacher {name} reads {theirs} tokens at once and the student {ours}; set model.context_length={theirs}"
-        )
-    teacher = checkpoint.model.to(next(student.parameters()).device).eval()
-    teacher.compute_dtype = student.compute_dtype
-    return teacher.requires_grad_(False)
+    teachers = []
+    for name in settings.teachers:
+        checkpoint = load_checkpoint(name)
+        if checkpoint.tokenizer.to_json() != tokenizer.to_json():
+            raise TrainingError(
+                f"the teacher {name} has another tokenizer than the prepared text; prepare the text with the teacher's "
+                f"(train --from {name} does), or take a teacher trained on this text"
+            )
+        theirs, ours = checkpoint.config.context_length, student.config.context_length
+        if theirs < ours:
+            raise TrainingError(
+                f"the teacher {name} reads {theirs} tokens at once and the student {ours}; set model.context_length={theirs}"
+            )
+        teacher = checkpoint.model.to(next(student.parameters()).device).eval()
+        teacher.compute_dtype = student.compute_dtype
+        teachers.append(teacher.requires_grad_(False))
+    return teachers

@@ -15,7 +15,6 @@ class Started:
     step: int
     total_steps: int | None
     parameters: int
-    flops_per_token: int
     tokens_per_step: int
     windows_per_epoch: int
     hardware: Hardware

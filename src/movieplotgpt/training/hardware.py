@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,6 @@ from pathlib import Path
 import torch
 
 from movieplotgpt.errors import TrainingError
-from movieplotgpt.model.compiled_code import compiler_found
 from movieplotgpt.training.run import TrainingSettings
 
 INTEL = (
@@ -92,7 +92,7 @@ def _compiler(wanted: str, device: torch.device) -> tuple[bool, str]:
         return wanted == "on", f"compile {wanted}: as asked"
     if device.type == "mps" or platform.system() == "Windows":
         return False, "compile off: not dependable on this platform"
-    if device.type == "cpu" and not compiler_found():
+    if device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++"))):
         return False, "compile off: no C++ compiler found (install g++ or clang to train faster)"
     return True, "compile on: the first step takes longer, each later one less"
 

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Self
 
 from movieplotgpt import atomic
-from movieplotgpt.errors import MissingExtraError
+from movieplotgpt.errors import optional
 from movieplotgpt.training.events import Evaluated, Event, Finished, Noted, Sampled, Skipped, Started, StepDone
 from movieplotgpt.training.run import RunFolder
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-
-class Monitor(Protocol):
-    """Something that is told every event."""
-
-    def __call__(self, event: Event) -> None:
-        """Take note of ``event``."""
 
 
 class MetricsFile:
@@ -66,11 +60,7 @@ class TensorBoard:
     """Scalars for TensorBoard (extra ``track``) in ``tensorboard/`` under the run."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise MissingExtraError("tensorboard", "track") from None
-        self.writer: Any = SummaryWriter(str(folder / "tensorboard"))
+        self.writer = optional("torch.utils.tensorboard", "track").SummaryWriter(str(folder / "tensorboard"))
 
     def __call__(self, event: Event) -> None:
         """Write loss, rate and score."""
@@ -83,13 +73,14 @@ class TensorBoard:
             self.writer.close()
 
 
-class ConsoleProgress:
+class ConsoleProgress(ExitStack):
     """A bar with loss, bits per character, tokens per second and ETA; plain lines where no terminal is.
 
     ``tokens_per_character`` turns the loss of a step into bits per character (of the training text: an estimate).
     """
 
     def __init__(self, console: Console, tokens_per_character: float, *, every: float = 10.0) -> None:
+        super().__init__()
         self.console, self.every = console, every
         self.bits_per_nat = tokens_per_character / math.log(2)
         self.bar, self.task = self._bar()
@@ -97,16 +88,10 @@ class ConsoleProgress:
         self.first_step = 0
         self.last_line = -math.inf
 
-    def __enter__(self) -> ConsoleProgress:
+    def __enter__(self) -> Self:
         if self.bar:
-            self.bar.start()
+            self.enter_context(self.bar)
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.bar:
-            self.bar.stop()
 
     def __call__(self, event: Event) -> None:
         """Show ``event``."""
@@ -191,28 +176,42 @@ def draw_loss(folder: RunFolder, tokens_per_character: float) -> Path:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("matplotlib", "plots") from None
     lines = read_metrics(folder.metrics)
     steps = [
         (line["step"], line["loss"] * tokens_per_character / math.log(2)) for line in lines if line["event"] == "step"
     ]
     scores = [(line["step"], line["bits_per_character"]) for line in lines if line["event"] == "evaluated"]
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot(xlabel="step", ylabel="bits per character")
-    if steps:
-        axes.plot(*zip(*_smoothed(steps), strict=True), label="training (header and end token included)", linewidth=1)
-    if scores:
-        axes.plot(*zip(*scores, strict=True), "o-", label="validation")
-    if steps or scores:
-        axes.legend()
-    axes.grid(alpha=0.3)
-    with rc_context({"svg.hashsalt": "loss"}):  # the same run draws the same bytes
-        figure.savefig(folder.figure, metadata={"Date": None})
+    with drawing(folder.figure, size=(7, 4)) as axes:
+        axes.set(xlabel="step", ylabel="bits per character")
+        if steps:
+            label = "training (header and end token included)"
+            axes.plot(*zip(*_smoothed(steps), strict=True), label=label, linewidth=1)
+        if scores:
+            axes.plot(*zip(*scores, strict=True), "o-", label="validation")
+        if steps or scores:
+            axes.legend()
     return folder.figure
+
+
+@contextmanager
+def drawing(*paths: Path, size: tuple[float, float]) -> Iterator[Any]:
+    """Yield axes, and write what was drawn on them: the same drawing always as the same bytes (extra ``plots``).
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    matplotlib = optional("matplotlib", "plots")
+    figure = optional("matplotlib.figure", "plots").Figure(figsize=size, layout="constrained")
+    axes = figure.add_subplot()
+    yield axes
+    axes.grid(alpha=0.3)
+    for path in paths:
+        picture, kind = io.BytesIO(), path.suffix.removeprefix(".")
+        with matplotlib.rc_context({"svg.hashsalt": path.stem}):
+            figure.savefig(
+                picture, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None}, dpi=150
+            )
+        atomic.write_bytes(path, picture.getvalue())
 
 
 def _smoothed(points: list[tuple[int, float]], weight: float = 0.95) -> list[tuple[int, float]]:
@@ -223,9 +222,3 @@ def _smoothed(points: list[tuple[int, float]], weight: float = 0.95) -> list[tup
         mean, total = weight * mean + (1 - weight) * value, weight * total + (1 - weight)
         result.append((step, mean / total))
     return result
-
-
-def tell(event: Event, monitors: list[Callable[[Event], None]]) -> None:
-    """Tell every monitor."""
-    for monitor in monitors:
-        monitor(event)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from movieplotgpt.config import Settings
 from movieplotgpt.model.gpt import GPT
@@ -25,13 +25,8 @@ class AdamWSettings(Settings):
 
     def build(self, model: GPT) -> list[torch.optim.Optimizer]:
         """One optimizer with two groups: matrices with weight decay, the rest without."""
-        matrices = dict(model.matrices())
-        chosen = {id(weight) for weight in matrices.values()}
-        rest = [weight for weight in model.parameters() if id(weight) not in chosen]
-        groups = [
-            {"params": list(matrices.values()), "weight_decay": self.weight_decay},
-            {"params": rest, "weight_decay": 0.0},
-        ]
+        matrices, rest = _divided(model)
+        groups = [{"params": matrices, "weight_decay": self.weight_decay}, {"params": rest, "weight_decay": 0.0}]
         return [_adamw(groups, self.learning_rate, (self.beta1, self.beta2))]
 
 
@@ -48,9 +43,7 @@ class MuonSettings(Settings):
 
     def build(self, model: GPT) -> list[torch.optim.Optimizer]:
         """Two optimizers, Muon first."""
-        matrices = [weight for _, weight in model.matrices()]
-        chosen = {id(weight) for weight in matrices}
-        rest = [weight for weight in model.parameters() if id(weight) not in chosen]
+        matrices, rest = _divided(model)
         muon = Muon(matrices, self.learning_rate, self.momentum, self.weight_decay, model.compute_dtype)
         groups = [{"params": rest, "weight_decay": 0.0}]
         return [muon, _adamw(groups, self.adamw_learning_rate, (self.beta1, self.beta2))]
@@ -128,6 +121,13 @@ def orthogonalize(matrices_NRC: Tensor, dtype: torch.dtype, iterations: int = 5)
         polynomial = torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
         x = torch.baddbmm(x, polynomial, x, beta=3.4445)
     return x.mT if tall else x
+
+
+def _divided(model: GPT) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The matrices inside the blocks, and the rest."""
+    matrices = [weight for _, weight in model.matrices()]
+    chosen = set(map(id, matrices))
+    return matrices, [weight for weight in model.parameters() if id(weight) not in chosen]
 
 
 def _adamw(groups: list[dict[str, Any]], learning_rate: float, betas: tuple[float, float]) -> torch.optim.Optimizer:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from movieplotgpt.config import build_settings
+from movieplotgpt.errors import ConfigError
 from movieplotgpt.text.corpora import CorpusSettings, PlainCorpus, TableCorpus, read_documents
 from movieplotgpt.text.formatting import DocumentFormat
+from movieplotgpt.text.sources import TABLE_SUFFIXES, kind_suffix
 from movieplotgpt.training.run import RunConfig
 
 
@@ -31,8 +33,11 @@ def suggest(
     """Pick form, tokenizer and context length for ``source``.
 
     Raises:
+        ConfigError: a table without the name of its text column.
         DataError: the text cannot be read.
     """
+    if kind_suffix(source) in TABLE_SUFFIXES and not text_column:
+        raise ConfigError(f"{source} is a table; name its text with --text-column (and its titles with --title-column)")
     layout = DocumentFormat(header=f"{title_column}: {{{title_column}}}" if title_column else "")
     corpus: CorpusSettings = TableCorpus(text=text_column) if text_column else PlainCorpus()
     documents = read_documents(corpus, layout, source).documents

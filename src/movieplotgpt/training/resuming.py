@@ -57,11 +57,9 @@ def run_record(
     settings: dict[str, Any],
     manifest: Manifest,
     progress: Progress,
-    *,
     tokens_per_step: int,
-    device: str,
-    precision: str,
     before: list[dict[str, Any]],
+    **place: str,
 ) -> dict[str, Any]:
     """What a model folder says of the run it comes from: text, settings, training so far, and trainings before."""
     record = {
@@ -80,8 +78,7 @@ def run_record(
             "seconds": round(progress.seconds, 1),
             "validation_bits_per_character": progress.best_bits,
             "curve": progress.curve,
-            "device": device,
-            "precision": precision,
+            **place,  # device and precision
             "threads": progress.threads,
             "workers": progress.workers,
             "torch": torch.__version__.partition("+")[0],

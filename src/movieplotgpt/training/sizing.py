@@ -9,15 +9,9 @@ from typing import Any
 
 import torch
 
+from movieplotgpt.engine.model_config import ModelConfig, matrix_parameters, parameters
 from movieplotgpt.model.gpt import GPT
-from movieplotgpt.model.sizes import (
-    LADDER,
-    SizeName,
-    SizeSettings,
-    matrix_parameters,
-    parameters,
-    training_flops_per_token,
-)
+from movieplotgpt.model.sizes import LADDER, SizeName, SizeSettings, training_flops_per_token
 from movieplotgpt.text.formatting import overlap_for
 from movieplotgpt.text.token_files import PreparedCorpus
 from movieplotgpt.training.hardware import choose_hardware, keep_freed_memory
@@ -119,19 +113,16 @@ def about_an_epoch(text_tokens: float, documents: int, context_length: int) -> f
 def _size(config: RunConfig, vocab_size: int, text_tokens: int, epoch: float, flops: float) -> SizeName:
     """The size that comes nearest to the right number of tokens per weight, among those the text can feed."""
 
+    def network(size: SizeName) -> ModelConfig:
+        return config.model.model_copy(update={"size": size}).model_config_for(vocab_size)
+
     def off(size: SizeName) -> float:
         model = config.model.model_copy(update={"size": size})
-        per_weight = _tokens(config, model, vocab_size, epoch, flops) / matrix_parameters(
-            model.model_config_for(vocab_size)
-        )
+        per_weight = _tokens(config, model, vocab_size, epoch, flops) / matrix_parameters(network(size))
         return max(per_weight / TOKENS_PER_PARAMETER, TOKENS_PER_PARAMETER / per_weight)
 
-    fed = [name for name in LADDER if _weights(config, name, vocab_size) <= 4 * text_tokens]
+    fed = [name for name in LADDER if parameters(network(name)) <= 4 * text_tokens]
     return min(fed or [next(iter(LADDER))], key=off)
-
-
-def _weights(config: RunConfig, size: SizeName, vocab_size: int) -> int:
-    return parameters(config.model.model_copy(update={"size": size}).model_config_for(vocab_size))
 
 
 def _tokens(config: RunConfig, model: SizeSettings, vocab_size: int, epoch: float, flops: float) -> float:

@@ -6,12 +6,13 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import InitVar, dataclass, replace
 
 import torch
 from torch import Tensor
 
 from movieplotgpt.atomic import recover_folder, replacing_folder
+from movieplotgpt.engine.model_config import parameters
 from movieplotgpt.errors import TrainingError
 from movieplotgpt.model.checkpoints import (
     Checkpoint,
@@ -22,7 +23,6 @@ from movieplotgpt.model.checkpoints import (
 )
 from movieplotgpt.model.gpt import GPT
 from movieplotgpt.model.previous_token_head import add_previous_token_head
-from movieplotgpt.model.sizes import parameters, training_flops_per_token
 from movieplotgpt.text.token_files import PreparedCorpus
 from movieplotgpt.training.compiling import CompiledLoss
 from movieplotgpt.training.distillation import DistilledLoss, load_teachers
@@ -83,29 +83,21 @@ class _Launched:
     loss_and_norm: Tensor
     arrived: torch.cuda.Event | None
 
-    def numbers(self) -> tuple[float, float]:
-        """Loss in nats per token and norm of the gradient, once they are there."""
-        if self.arrived is not None:
-            self.arrived.synchronize()
-        loss, norm = self.loss_and_norm.tolist()
-        return loss, norm
 
-
+@dataclass
 class _Trainer:
     """One run: what the loop needs between steps."""
 
-    def __init__(
-        self,
-        config: RunConfig,
-        corpus: PreparedCorpus,
-        folder: RunFolder,
-        evaluate: Evaluate,
-        sample: Sample | None,
-        start_from: Checkpoint | None,
-        workers: Workers,
-    ) -> None:
-        self.config, self.corpus, self.folder = config, corpus, folder
-        self.evaluate, self.sample, self.workers = evaluate, sample, workers
+    config: RunConfig
+    corpus: PreparedCorpus
+    folder: RunFolder
+    evaluate: Evaluate
+    sample: Sample | None
+    start_from: InitVar[Checkpoint | None]
+    workers: Workers
+
+    def __post_init__(self, start_from: Checkpoint | None) -> None:
+        config, corpus, workers = self.config, self.corpus, self.workers
         self.settings = config.training
         self.hardware = choose_hardware(config.training)
         if self.hardware.device.type == "cpu":
@@ -169,7 +161,7 @@ class _Trainer:
         interrupted = False
         launched: deque[_Launched] = deque()
         settled = time.monotonic()
-        while not self._over():
+        while not self._out_of_patience() and (progress.total_steps is None or progress.step < progress.total_steps):
             launched.append(self._launch(progress.step))
             progress.step += 1
             if self.gradients.parts != progress.parts:
@@ -187,12 +179,14 @@ class _Trainer:
                         yield from self._save_last()
                         raise TrainingError(self._why_given_up(done))
                     yield self._without_compiler()
-            if progress.total_steps is None and self._timed_enough(timed):
+            if progress.total_steps is None and self.workers.any(timed_enough(timed, self.settings.minutes or 0)):
                 progress.total_steps = int(self.workers.from_first(self._steps_in_budget(timed, progress)))
                 yield Noted(f"{self.settings.minutes:g} minutes are {progress.total_steps:,} steps at this speed")
                 look = self._looks(progress, interrupted)
             if look:
-                yield from self._look(progress, began)
+                yield from self._save_last()  # before it is scored, so that nothing can be lost
+                if progress.step in self._evaluation_steps():
+                    yield from self._score(progress, began)
                 settled = time.monotonic()
             if interrupted:
                 break
@@ -215,12 +209,6 @@ class _Trainer:
             or progress.step in self._evaluation_steps()
             or (every is not None and progress.step % every == 0)
         )
-
-    def _look(self, progress: Progress, began: float) -> Iterator[Event]:
-        """Save, and score where that is due: saved before scored, so that nothing can be lost."""
-        yield from self._save_last()
-        if progress.step in self._evaluation_steps():
-            yield from self._score(progress, began)
 
     def _score(self, progress: Progress, began: float) -> Iterator[Event]:
         """Evaluate, keep what is best, and sample."""
@@ -257,7 +245,9 @@ class _Trainer:
 
     def _settle(self, launched: _Launched, since: float) -> StepDone | Skipped:
         """What became of a step; it is said to have taken the time ``since`` the one before."""
-        loss, norm = launched.numbers()
+        if launched.arrived is not None:
+            launched.arrived.synchronize()
+        loss, norm = launched.loss_and_norm.tolist()
         seconds = time.monotonic() - since
         if not math.isfinite(loss + norm):
             self.progress.skipped += 1
@@ -325,10 +315,6 @@ class _Trainer:
         total, count = self.progress.total_steps, self.settings.evaluations
         return {round(total * (k + 1) / count) for k in range(count)} if total else set()
 
-    def _over(self) -> bool:
-        total = self.progress.total_steps
-        return self._out_of_patience() or (total is not None and self.progress.step >= total)
-
     def _out_of_patience(self) -> bool:
         return self.settings.patience is not None and self.progress.evaluations_since_best >= self.settings.patience
 
@@ -340,10 +326,6 @@ class _Trainer:
         if self.settings.minutes is None:
             raise TrainingError("say how long to train: --minutes 30, --steps 1000 or --epochs 4")
         return None
-
-    def _timed_enough(self, timed: list[float]) -> bool:
-        assert self.settings.minutes is not None
-        return self.workers.any(timed_enough(timed, self.settings.minutes))
 
     def _steps_in_budget(self, timed: list[float], progress: Progress) -> int:
         """Scoring costs about a third of training a token."""
@@ -368,12 +350,14 @@ class _Trainer:
             self.config.model_dump(mode="json"),
             manifest,
             self.progress,
-            tokens_per_step=self.batch_size * self.model.config.context_length,
+            self.batch_size * self.model.config.context_length,
+            self.before,
             device=device_name(self.hardware.device),
             precision=str(self.hardware.dtype).removeprefix("torch."),
-            before=self.before,
         )
-        return Checkpoint(self.model, self.corpus.tokenizer, self.corpus.format, manifest.cleaning, info)
+        return Checkpoint(
+            self.model.config, self.corpus.tokenizer, self.corpus.format, manifest.cleaning, info, model=self.model
+        )
 
     def _model(self, start_from: Checkpoint | None) -> GPT:
         if start_from is not None:
@@ -390,7 +374,6 @@ class _Trainer:
             self.progress.step,
             self.progress.total_steps,
             parameters(config),
-            training_flops_per_token(config),
             self.batch_size * config.context_length,
             self.windows.rows_in_epoch(0),
             self.hardware,

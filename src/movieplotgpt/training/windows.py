@@ -8,8 +8,9 @@ drawn anew each epoch.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -54,6 +55,7 @@ class Part:
 Row = list[Part]
 
 
+@dataclass(eq=False)
 class TrainingWindows:
     """The windows of a training split.
 
@@ -61,19 +63,16 @@ class TrainingWindows:
         AssertionError: the context is shorter than the tests of ``RunConfig`` allow.
     """
 
-    def __init__(
-        self,
-        split: PreparedSplit,
-        *,
-        empty_sentence: Ids,
-        end_id: int,
-        context_length: int,
-        settings: WindowSettings,
-        seed: int,
-    ) -> None:
-        self.split, self.empty_sentence, self.end_id = split, empty_sentence, end_id
-        self.context_length, self.settings, self.seed = context_length, settings, seed
-        self._last_row_of_epoch: list[int] = []  # cumulative
+    split: PreparedSplit
+    _: KW_ONLY
+    empty_sentence: Ids
+    end_id: int
+    context_length: int
+    settings: WindowSettings
+    seed: int
+
+    def __post_init__(self) -> None:
+        self._first_row_of_epoch = [0]
         self._rows = lru_cache(maxsize=2)(self._make_rows)
 
     @classmethod
@@ -106,14 +105,11 @@ class TrainingWindows:
 
     def epoch_of(self, row: int) -> tuple[int, int]:
         """The epoch that holds the ``row``-th window of the whole training, and the window's number in it."""
-        epoch = 0
-        while True:
-            while epoch >= len(self._last_row_of_epoch):
-                before = self._last_row_of_epoch[-1] if self._last_row_of_epoch else 0
-                self._last_row_of_epoch.append(before + self.rows_in_epoch(len(self._last_row_of_epoch)))
-            if row < self._last_row_of_epoch[epoch]:
-                return epoch, row - (self._last_row_of_epoch[epoch - 1] if epoch else 0)
-            epoch += 1
+        first = self._first_row_of_epoch
+        while row >= first[-1]:
+            first.append(first[-1] + self.rows_in_epoch(len(first) - 1))
+        epoch = bisect_right(first, row) - 1
+        return epoch, row - first[epoch]
 
     def _row(self, row: int) -> Row:
         epoch, index = self.epoch_of(row)

@@ -1,0 +1,1 @@
+"""Run a model folder without PyTorch: weights, graph, session, KV cache."""

@@ -1,0 +1,123 @@
+"""The graph of this library's own sessions, in ONNX Runtime's fused operators.
+
+    input_ids            (B, T)        int64: new tokens of each text, padded on the right
+    last                 (B,)          int32: the position of a text's last new token
+    longest              ()            int32: tokens of the longest text, padding included
+    wanted               (N,)          int64: rows of (B * T) whose logits are computed
+    past.0.key, ...      (B, K, R, D)  keys and values, with room for R tokens; `present` is the same memory
+    logits               (N, V)        float32
+
+In ``int8`` each matrix is quantised by output row, and what is multiplied with it by token: sums of integers are exact, so
+that a text's products do not depend on the texts beside it. Queries, keys and values come from one product, and so do the
+two halves of the SwiGLU. Where the size of a head is no multiple of 16, zeros in both of its halves make it one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from movieplotgpt.engine.graph import FLOAT, INT32, INT64, Graph, Weights, rotary_table
+from movieplotgpt.engine.model_config import ModelConfig, Precision, padded_head
+from movieplotgpt.engine.quantization import F32, LARGEST, quantize
+
+FUSED = "com.microsoft"
+ZERO = 128  # what stands for zero in an unsigned byte
+
+
+class FusedGraph(Graph):
+    """The nodes of a network whose keys and values stay in the caller's memory."""
+
+    domains = (FUSED,)
+
+    def __init__(self, config: ModelConfig, weights: Weights, precision: Precision) -> None:
+        super().__init__(config, weights)
+        self._precision, self._head_size = precision, padded_head(config)
+
+    def _values(self) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
+        info, shape = helper.make_tensor_value_info, ["texts", self._config.n_kv_head, "room", self._head_size]
+        past, present = ([info(name, FLOAT, shape) for name in self._caches(each)] for each in ("past", "present"))
+        counts = [info("last", INT32, ["texts"]), info("longest", INT32, []), info("wanted", INT64, ["rows"])]
+        logits = info("logits", FLOAT, ["rows", self._config.vocab_size])
+        return [info("input_ids", INT64, ["texts", "chunk"]), *counts, *past], [logits, *present]
+
+    def _embedded(self) -> str:
+        name = "model.embed_tokens.weight"
+        return self._op("Gather", self._constant(name, self._weights[name]), "input_ids")
+
+    def _norm(self, x: str, name: str) -> str:
+        weight = self._constant(f"{name}.weight", self._weight(name))
+        epsilon = self._config.norm_eps
+        if name.endswith(("q_norm", "k_norm")):
+            epsilon *= self._config.head_dim / self._head_size
+        return self._op("SimplifiedLayerNormalization", x, weight, axis=-1, epsilon=epsilon, stash_type=1)
+
+    def _weight(self, name: str) -> F32:
+        weight, part = super()._weight(name), name.rpartition(".")[2]
+        if self._head_size == self._config.head_dim:
+            return weight
+        if part in ("q_proj", "k_proj", "v_proj"):
+            return self._padded(weight)
+        if part == "o_proj":
+            return self._padded(weight.T).T
+        if part in ("q_norm", "k_norm"):  # the mean of the squares is taken over the zeros as well
+            return self._padded(weight[:, None])[:, 0] * np.float32((self._config.head_dim / self._head_size) ** 0.5)
+        return weight
+
+    def _padded(self, rows: F32) -> F32:
+        """The rows of each head with zeros behind either half: a rotation turns one half into the other."""
+        half, room = self._config.head_dim // 2, self._head_size // 2
+        halves = rows.reshape(-1, 2, half, rows.shape[-1])
+        return np.pad(halves, [(0, 0), (0, 0), (0, room - half), (0, 0)]).reshape(-1, rows.shape[-1])
+
+    def _attention(self, layer: int, x: str) -> str:
+        c, name = self._config, f"model.layers.{layer}.self_attn"
+        sizes = [heads * self._head_size for heads in (c.n_head, c.n_kv_head, c.n_kv_head)]
+        joined = self._product(x, *(f"{name}.{part}_proj" for part in "qkv"))
+        q, k, v = self._split(joined, *sizes)
+        q, k = (self._normed_heads(each, f"{name}.{part}_norm") for each, part in ((q, "q"), (k, "k")))
+        more = [(0, 0), (0, (self._head_size - c.head_dim) // 2)]
+        tables = [
+            self._constant(which, np.pad(each, more))
+            for which, each in zip(("cos", "sin"), rotary_table(c), strict=True)
+        ]
+        caches = [f"past.{layer}.{part}" for part in ("key", "value")]
+        inputs = [q, k, v, *caches, "last", "longest", *tables]
+        outputs = [f"attended.{layer}", *(f"present.{layer}.{part}" for part in ("key", "value"))]
+        attributes: dict[str, object] = {"num_heads": c.n_head, "kv_num_heads": c.n_kv_head, "do_rotary": 1}
+        attributes["scale"] = c.head_dim**-0.5
+        y, *_ = self._node("GroupQueryAttention", inputs, outputs, {**attributes, "domain": FUSED})
+        return self._product(y, f"{name}.o_proj")
+
+    def _normed_heads(self, x: str, name: str) -> str:
+        heads = self._op("Reshape", x, self._ints(0, 0, -1, self._head_size))
+        return self._op("Reshape", self._norm(heads, name), self._ints(0, 0, -1))
+
+    def _mlp(self, name: str, x: str) -> str:
+        width = self._config.n_ff
+        gate, up = self._split(self._product(x, f"{name}.gate_proj", f"{name}.up_proj"), width, width)
+        gated = self._op("Mul", self._op("QuickGelu", gate, alpha=1.0, domain=FUSED), up)
+        return self._product(gated, f"{name}.down_proj")
+
+    def _logits(self, x: str) -> None:
+        rows = self._op("Reshape", x, self._ints(-1, self._config.n_embd))
+        last = self._norm(self._op("Gather", rows, "wanted"), "model.norm")
+        self._product(last, self._head, out="logits")
+
+    def _product(self, x: str, *names: str, out: str = "") -> str:
+        """``x @ matrix.T`` for matrices that are joined along their rows."""
+        matrix = np.concatenate([self._weight(name) for name in names])
+        if self._precision != "int8":
+            turned = np.ascontiguousarray(matrix.T)
+            return self._op("MatMul", x, self._constant(f"{names[0]}.matrix", turned), out=out)
+        whole, scales = quantize(matrix)
+        largest = self._op("ReduceMax", self._op("Abs", x), self._ints(-1), keepdims=1)
+        least = self._constant("least", np.float32(1e-9))
+        scale = self._op("Mul", self._op("Max", largest, least), self._constant("step", np.float32(1 / LARGEST)))
+        zero, one = self._constant("zero", np.uint8(ZERO)), self._constant("one", np.float32(1))
+        bytes_ = self._op("QuantizeLinear", self._op("Div", x, scale), one, zero)
+        columns = self._constant(f"{names[0]}.bytes", np.ascontiguousarray(whole.T))
+        factors = self._constant(f"{names[0]}.scales", scales)
+        inputs = [bytes_, columns, one, factors, zero]
+        return self._op("Mul", self._op("MatMulIntegerToFloat", *inputs, domain=FUSED), scale, out=out)

@@ -1,0 +1,86 @@
+"""A text comes to its end: pulled towards it where nobody set a limit, and never in mid-sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from movieplotgpt.generation import writing as writing_module
+from movieplotgpt.generation.prompts import Prompt
+from movieplotgpt.generation.sampling import Chosen
+from movieplotgpt.generation.settings import SamplingConfig
+from movieplotgpt.generation.writing import CALM, URGENT, Writing
+from movieplotgpt.model.checkpoints import Checkpoint
+
+
+@pytest.fixture
+def start(tiny_checkpoint: Callable[..., Checkpoint]) -> Callable[..., Writing]:
+    """A text of a byte tokenizer, by these settings."""
+    tokenizer = tiny_checkpoint("byte").tokenizer
+    return lambda **settings: Writing(Prompt("X"), tokenizer, 64, SamplingConfig(**settings), seed=0)
+
+
+def spell(writing: Writing, text: str) -> str:
+    """Write ``text`` as far as the limits let it, and return what was told."""
+    told = ""
+    for id_ in writing._tokenizer.encode(text).tolist():
+        if writing.finish_reason is None:
+            told += writing.take(Chosen(id_))[0]
+    return told
+
+
+def pull(writing: Writing) -> float:
+    return writing.history().bias.get(writing.end_id, 0.0)
+
+
+def test_the_end_becomes_likelier_the_longer_the_text(start: Callable[..., Writing]) -> None:
+    writing, pulls = start(), []
+    for _ in range(8):
+        pulls.append(pull(writing))
+        spell(writing, "x" * (writing.max_tokens // 8))
+    calm = int(CALM * 8) + 1
+    assert pulls[:calm] == [0.0] * calm
+    assert 0 < pulls[calm] < pulls[-1] < URGENT == pytest.approx(pull(writing))
+
+
+@pytest.mark.parametrize("settings", [{"max_tokens": 100}, {"target_characters": 400}])
+def test_nothing_pulls_where_a_length_was_set(start: Callable[..., Writing], settings: dict[str, Any]) -> None:
+    writing = start(**settings)
+    spell(writing, "x" * 90)
+    assert pull(writing) == 0
+
+
+def test_end_bias_adds_to_the_pull(start: Callable[..., Writing]) -> None:
+    assert pull(start(end_bias=1.5)) == 1.5 and pull(start(end_bias=-2, max_tokens=9)) == -2
+    long, biased = start(), start(end_bias=1.5)
+    for writing in (long, biased):
+        spell(writing, "x" * (writing.max_tokens // 2))
+    assert pull(biased) == pytest.approx(pull(long) + 1.5)
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts end before twenty bytes by themselves, and have five more for a sentence."""
+    monkeypatch.setattr(writing_module, "MAX_TOKENS", {"byte": 20})
+
+
+@pytest.mark.usefixtures("short")
+def test_at_the_limit_the_sentence_is_finished(start: Callable[..., Writing]) -> None:
+    writing = start()
+    assert spell(writing, "She finds the harbour. He leaves.") == "She finds the harbour."
+    assert writing.finish_reason == "length"
+
+
+@pytest.mark.usefixtures("short")
+def test_a_sentence_that_never_ends_is_cut(start: Callable[..., Writing]) -> None:
+    writing = start()
+    assert spell(writing, "She finds the harbour and the lighthouse") == "She finds the harbour and"
+    assert writing.finish_reason == "length"
+
+
+def test_a_limit_that_was_set_is_literal(start: Callable[..., Writing]) -> None:
+    writing = start(max_tokens=20)
+    assert spell(writing, "She finds the harbour. He leaves.") == "She finds the harbou"
+    assert writing.finish_reason == "length"
