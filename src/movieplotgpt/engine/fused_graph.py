@@ -53,6 +53,13 @@ class FusedGraph(Graph):
             epsilon *= self._config.head_dim / self._head_size
         return self._op("SimplifiedLayerNormalization", x, weight, axis=-1, epsilon=epsilon, stash_type=1)
 
+    def _added(self, x: str, more: str, norm: str) -> tuple[str, str]:
+        names = [f"x{len(self._nodes)}.{part}" for part in ("normed", "sum")]
+        inputs = [x, more, self._constant(f"{norm}.weight", self._weight(norm))]
+        attributes: dict[str, object] = {"epsilon": self._config.norm_eps, "domain": FUSED}
+        self._node("SkipSimplifiedLayerNormalization", inputs, [names[0], "", "", names[1]], attributes)
+        return names[1], names[0]
+
     def _weight(self, name: str) -> F32:
         weight, part = super()._weight(name), name.rpartition(".")[2]
         if self._head_size == self._config.head_dim:
@@ -102,8 +109,7 @@ class FusedGraph(Graph):
 
     def _logits(self, x: str) -> None:
         rows = self._op("Reshape", x, self._ints(-1, self._config.n_embd))
-        last = self._norm(self._op("Gather", rows, "wanted"), "model.norm")
-        self._product(last, self._head, out="logits")
+        self._product(self._op("Gather", rows, "wanted"), self._head, out="logits")
 
     def _product(self, x: str, *names: str, out: str = "") -> str:
         """``x @ matrix.T`` for matrices that are joined along their rows."""
@@ -113,11 +119,9 @@ class FusedGraph(Graph):
             return self._op("MatMul", x, self._constant(f"{names[0]}.matrix", turned), out=out)
         whole, scales = quantize(matrix)
         largest = self._op("ReduceMax", self._op("Abs", x), self._ints(-1), keepdims=1)
-        least = self._constant("least", np.float32(1e-9))
-        scale = self._op("Mul", self._op("Max", largest, least), self._constant("step", np.float32(1 / LARGEST)))
-        zero, one = self._constant("zero", np.uint8(ZERO)), self._constant("one", np.float32(1))
-        bytes_ = self._op("QuantizeLinear", self._op("Div", x, scale), one, zero)
+        largest = self._op("Max", largest, self._constant("least", np.float32(1e-9)))
+        zero, step = self._constant("zero", np.uint8(ZERO)), self._constant("step", np.float32(1 / LARGEST))
+        bytes_ = self._op("QuantizeLinear", self._op("Div", x, largest), step, zero)
         columns = self._constant(f"{names[0]}.bytes", np.ascontiguousarray(whole.T))
-        factors = self._constant(f"{names[0]}.scales", scales)
-        inputs = [bytes_, columns, one, factors, zero]
-        return self._op("Mul", self._op("MatMulIntegerToFloat", *inputs, domain=FUSED), scale, out=out)
+        inputs = [bytes_, columns, step, self._constant(f"{names[0]}.scales", scales), zero]
+        return self._op("Mul", self._op("MatMulIntegerToFloat", *inputs, domain=FUSED), largest, out=out)

@@ -47,12 +47,14 @@ class Graph(ABC):
         return whole
 
     def _network(self) -> None:
+        names = [f"model.layers.{layer}" for layer in range(self._config.n_layer)]
+        after = [*(f"{name}.input_layernorm" for name in names[1:]), "model.norm"]
         x = self._embedded()
-        for layer in range(self._config.n_layer):
-            name = f"model.layers.{layer}"
-            x = self._op("Add", x, self._attention(layer, self._norm(x, f"{name}.input_layernorm")))
-            x = self._op("Add", x, self._mlp(f"{name}.mlp", self._norm(x, f"{name}.post_attention_layernorm")))
-        self._logits(x)
+        normed = self._norm(x, f"{names[0]}.input_layernorm")
+        for layer, name in enumerate(names):
+            x, normed = self._added(x, self._attention(layer, normed), f"{name}.post_attention_layernorm")
+            x, normed = self._added(x, self._mlp(f"{name}.mlp", normed), after[layer])
+        self._logits(normed)
 
     @abstractmethod
     def _values(self) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
@@ -63,6 +65,11 @@ class Graph(ABC):
 
     @abstractmethod
     def _norm(self, x: str, name: str) -> str: ...
+
+    def _added(self, x: str, more: str, norm: str) -> tuple[str, str]:
+        """The sum, and its norm."""
+        total = self._op("Add", x, more)
+        return total, self._norm(total, norm)
 
     @abstractmethod
     def _attention(self, layer: int, x: str) -> str: ...

@@ -111,7 +111,7 @@ class PlainGraph(Graph):
         return self._op("Mul", self._op("Div", x, root), self._constant(f"{name}.weight", self._weight(name)))
 
     def _logits(self, x: str) -> None:
-        self._op("MatMul", self._norm(x, "model.norm"), self._turned(self._head), out="logits")
+        self._op("MatMul", x, self._turned(self._head), out="logits")
 
     def _linear(self, x: str, name: str) -> str:
         return self._op("MatMul", x, self._turned(name))

@@ -26,7 +26,7 @@ from movieplotgpt.errors import CheckpointError, ConfigError
 OLDEST = (1, 20)  # release of ONNX Runtime
 TOKENS_AT_ONCE = 2048  # of all texts together, so that activations stay small
 SPINNING = (
-    50  # microseconds that a thread waits awake: longer and a busy neighbour stops both, shorter and each step waits
+    50  # microseconds a thread waits awake: longer, and a busy neighbour stops both; shorter, and each step waits
 )
 
 
@@ -56,8 +56,7 @@ class Engine:
         identity = (weights, model.config.model_dump(), precision)
         graph = cached_graph(identity, build) if isinstance(weights, str) else build()
         self._session = _session(graph, threads or thread_count())
-        self._names = [f"{layer}.{part}" for layer in range(self.config.n_layer) for part in ("key", "value")]
-        self._bound: tuple[KVCache, int, int, onnxruntime.IOBinding] | None = None
+        self._bound: _Bound | None = None
 
     def new_cache(self, batch: int) -> KVCache:
         """Return an empty cache for ``batch`` texts of a full context.
@@ -97,38 +96,51 @@ class Engine:
 
     def _run(self, texts: Sequence[Sequence[int]], cache: KVCache, row: int, wanted: Sequence[int]) -> F32:
         """Read ``texts`` into the rows from ``row`` on; ``wanted`` are places in their padded tokens, (B * T)."""
-        new_B = np.array([len(text) for text in texts], np.int32)
-        ids_BT = np.zeros((len(texts), new_B.max()), np.int64)
-        for number, text in enumerate(texts):
-            ids_BT[number, : len(text)] = text
-        lengths = cache.lengths[row : row + len(texts)]
-        assert len(texts) == 1 or ids_BT.shape[1] == 1 or not lengths.any(), "texts are continued token by token"
-        longest = max(int((lengths + new_B).max()), ids_BT.shape[1])
+        new_B = np.array([len(text) for text in texts])
+        lengths, chunk = cache.lengths[row : row + len(texts)], int(new_B.max())
+        assert len(texts) == 1 or chunk == 1 or not lengths.any(), "texts are continued token by token"
+        longest = max(int((lengths + new_B).max()), chunk)
         assert longest <= self.config.context_length, f"{longest} tokens in a context of {self.config.context_length}"
-        binding = self._binding(cache, row, row + len(texts))
-        logits_NV = np.empty((len(wanted), self.config.vocab_size), np.float32)
-        inputs = {
-            "input_ids": ids_BT,
-            "last": (lengths + new_B - 1).astype(np.int32),
-            "longest": np.array(longest, np.int32),
-            "wanted": np.array(wanted, np.int64),
-        }
-        for name, values in inputs.items():
-            binding.bind_cpu_input(name, values)
-        binding.bind_ortvalue_output("logits", onnxruntime.OrtValue.ortvalue_from_numpy(logits_NV))
-        self._session.run_with_iobinding(binding)
+        bound = self._binding(cache, row, len(texts), chunk, len(wanted))
+        for number, text in enumerate(texts):
+            bound.ids_BT[number, : len(text)] = text
+        bound.last_B[:] = lengths + new_B - 1
+        bound.longest[...], bound.wanted_N[:] = longest, wanted
+        self._session.run_with_iobinding(bound.binding)
         lengths += new_B
-        return logits_NV
+        return bound.logits_NV
 
-    def _binding(self, cache: KVCache, start: int, stop: int) -> onnxruntime.IOBinding:
-        """The memory of some rows as input and output, kept for the next step."""
-        if self._bound is None or self._bound[0] is not cache or self._bound[1:3] != (start, stop):
-            binding = self._session.io_binding()
-            for name, value in zip(self._names, cache.values(start, stop), strict=True):
-                binding.bind_ortvalue_input(f"past.{name}", value)
-                binding.bind_ortvalue_output(f"present.{name}", value)
-            self._bound = cache, start, stop, binding
-        return self._bound[3]
+    def _binding(self, cache: KVCache, row: int, texts: int, chunk: int, wanted: int) -> _Bound:
+        """The memory that a call reads and writes, kept for the next one of the same shape."""
+        if self._bound is None or self._bound.cache is not cache or self._bound.shape != (row, texts, chunk, wanted):
+            self._bound = _Bound(self._session, self.config, cache, (row, texts, chunk, wanted))
+        return self._bound
+
+
+class _Bound:
+    """Inputs and outputs as numpy arrays that the session shares: (row, texts, chunk, wanted) is their ``shape``."""
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        config: ModelConfig,
+        cache: KVCache,
+        shape: tuple[int, int, int, int],
+    ) -> None:
+        row, texts, chunk, wanted = self.shape = shape
+        self.cache, self.binding = cache, session.io_binding()
+        self.ids_BT, self.last_B = np.zeros((texts, chunk), np.int64), np.zeros(texts, np.int32)
+        self.longest, self.wanted_N = np.zeros((), np.int32), np.zeros(wanted, np.int64)
+        self.logits_NV = np.empty((wanted, config.vocab_size), np.float32)
+        value = onnxruntime.OrtValue.ortvalue_from_numpy
+        names = ("input_ids", "last", "longest", "wanted")
+        for name, array in zip(names, (self.ids_BT, self.last_B, self.longest, self.wanted_N), strict=True):
+            self.binding.bind_ortvalue_input(name, value(array))
+        self.binding.bind_ortvalue_output("logits", value(self.logits_NV))
+        places = [f"{layer}.{part}" for layer in range(config.n_layer) for part in ("key", "value")]
+        for place, part in zip(places, cache.values(row, row + texts), strict=True):
+            self.binding.bind_ortvalue_input(f"past.{place}", part)
+            self.binding.bind_ortvalue_output(f"present.{place}", part)
 
 
 def _built(config: ModelConfig, weights: Mapping[str, F32], precision: Precision) -> bytes:

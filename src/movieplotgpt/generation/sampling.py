@@ -144,15 +144,18 @@ def punish(logits_BV: Logits, config: SamplingConfig, histories: Sequence[Histor
 
     Where they would forbid every token, what the model alone says stands.
     """
-    rules = _has_rules(config)
-    if not rules and not any(history.forbidden or history.bias for history in histories):
+    rules, biased = _has_rules(config), any(history.bias for history in histories)
+    if not rules and not biased and not any(history.forbidden for history in histories):
         return logits_BV
-    ruled_BV = logits_BV.astype(np.float64)
+    ruled_BV = logits_BV.astype(np.float64) if rules or biased else logits_BV.copy()
     for row, history in enumerate(histories or [History()] * len(ruled_BV)):
-        ruled_V = _punish_one(ruled_BV[row], history, config) if rules else ruled_BV[row]
-        ruled_V = add_bias(ruled_V, history.bias)
-        ruled_BV[row] = forbid(ruled_V, history.forbidden)
-    return np.where(np.isfinite(ruled_BV.max(-1, keepdims=True)), ruled_BV, logits_BV)
+        if rules:
+            ruled_BV[row] = _punish_one(ruled_BV[row], history, config)
+        if history.bias:
+            ruled_BV[row] = add_bias(ruled_BV[row], history.bias)
+        ruled_BV[row, [*history.forbidden]] = -np.inf
+    left_B1 = np.isfinite(ruled_BV.max(-1, keepdims=True))
+    return ruled_BV if left_B1.all() else np.where(left_B1, ruled_BV, logits_BV)
 
 
 def _has_rules(config: SamplingConfig) -> bool:
