@@ -127,7 +127,7 @@ def main() -> None:
     print(", ".join(f"{key} {value}" for key, value in machine().items()), flush=True)
     asked = [(name, seed) for name in arguments.only or SETTINGS for seed in arguments.seeds]
     for name, reports in found.items():
-        if any(report.sampling != SETTINGS[name] for report in reports.values()):
+        if any(report.sampling != generator.settled(SETTINGS[name]) for report in reports.values()):
             parser.error(f"{arguments.out} has {name!r} by other settings; name another file")
     missing = [(name, seed) for name, seed in asked if str(seed) not in found.get(name, {})]
     if missing:

@@ -1,7 +1,7 @@
 """Many clients at once: tokens per second and time to the first token, beside llama.cpp's server on the same weights.
 
     pip install 'movieplotgpt[serve,gguf]' xllamacpp
-    python benchmarks/serve.py --model plots-bpe --out results/benchmarks/serve-12M.json
+    python benchmarks/serve.py --model plots-large --out results/benchmarks/serve-30M.json
 
 Each server is a process of its own, and so are the clients; all share the machine. A client streams one completion after the
 other; nobody ends before its tokens are written. The servers take their turn in each round; the table shows medians over the
