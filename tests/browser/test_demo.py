@@ -126,7 +126,9 @@ def text_of(page: Page) -> str:
 
 @pytest.mark.parametrize("tokens", [32, 400], ids=["within the context", "beyond it"])
 def test_it_writes_what_python_writes(visit: Open, tokens: int) -> None:
-    expected = PlotGenerator.load("office-bpe", precision="float32").plot(prompt=BEGIN, temperature=0, max_tokens=tokens)
+    expected = PlotGenerator.load("office-bpe", precision="float32").plot(
+        prompt=BEGIN, temperature=0, max_tokens=tokens
+    )
     assert write(visit(), tokens=tokens) == expected.text.removeprefix(BEGIN)
 
 
