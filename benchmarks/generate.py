@@ -236,10 +236,10 @@ def transformers(checkpoint: Checkpoint, batch: int) -> Writer:
 
 
 def floor(checkpoint: Checkpoint, batch: int, tokens: int) -> float:
-    """Tokens per second that memory and multipliers allow: weights of a byte, keys and values of four."""
+    """Tokens per second that memory and multipliers allow: weights, keys and values of a byte."""
     c = checkpoint.config
     weights = matrix_parameters(c) + c.vocab_size * c.n_embd
-    keys_and_values = kv_cache_bytes(c, batch=batch, bytes_per_value=4) * tokens // (2 * c.context_length)
+    keys_and_values = kv_cache_bytes(c, batch=batch) * tokens // (2 * c.context_length)
     reading = weights / bandwidth(weights) + keys_and_values / bandwidth(keys_and_values)
     inputs, matrix = (torch.ones(rows, c.n_embd, dtype=torch.int8) for rows in (max(batch, 64), c.vocab_size))
     rate = len(inputs) * matrix.numel() / seconds_of(lambda: torch._int_mm(inputs, matrix.t()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from movieplotgpt.engine.kv_cache import KVCache
-from movieplotgpt.engine.model_config import ModelConfig, kv_cache_bytes
+from movieplotgpt.engine.model_config import ModelConfig, Precision, kv_cache_bytes
 from movieplotgpt.errors import CheckpointError
 
 ROOM = 20
@@ -31,7 +31,7 @@ class Beside:
     """The oracle: a cache, and beside it what each text was given, in plain lists of tokens."""
 
     def __init__(self, batch: int) -> None:
-        self.cache = KVCache(CONFIG, batch)
+        self.cache = KVCache(CONFIG, batch, "float32")
         self.texts: list[list[float]] = [[] for _ in range(batch)]
         self.given = 0.0
 
@@ -92,35 +92,37 @@ def test_each_text_has_what_it_was_given(batch: int, done: list[tuple[Any, ...]]
 
 
 def test_rows_that_stay_in_place_are_not_moved() -> None:
-    cache = KVCache(CONFIG, 5)
+    cache = KVCache(CONFIG, 5, "float32")
     assert cache.keep([0, 1, 4]) == [0, 1, 4]
     assert cache.keep([2, 0]) == [0, 2]
 
 
 def test_a_session_writes_into_the_cache_itself() -> None:
-    cache = KVCache(CONFIG, 3)
+    cache = KVCache(CONFIG, 3, "float32")
     for value in cache.values(1, 3):
         assert value.shape() == [2, CONFIG.n_kv_head, ROOM, CONFIG.head_dim]
     assert [value.data_ptr() for value in cache.values(1, 3)] == [part[1].ctypes.data for part in cache._parts]
 
 
 def test_room_for_no_text_is_no_mistake() -> None:
-    cache = KVCache(CONFIG, 0)
+    cache = KVCache(CONFIG, 0, "float32")
     assert cache.lengths.tolist() == [] and cache.keep([]) == []
 
 
 @pytest.mark.parametrize("head_dim", [2, 16, 22])
+@pytest.mark.parametrize("precision", get_args(Precision))
 @pytest.mark.parametrize("batch", [1, 5])
-def test_bytes_are_those_of_its_memory(head_dim: int, batch: int) -> None:
+def test_bytes_are_those_of_its_memory(head_dim: int, precision: Precision, batch: int) -> None:
     config = CONFIG.model_copy(update={"head_dim": head_dim})
-    assert kv_cache_bytes(config, batch=batch) == sum(part.nbytes for part in KVCache(config, batch)._parts)
+    parts = KVCache(config, batch, precision)._parts
+    assert kv_cache_bytes(config, precision, batch=batch) == sum(part.nbytes for part in parts)
 
 
 def test_memory_that_is_not_there_is_said() -> None:
     config = CONFIG.model_copy(update={"context_length": 1 << 20, "n_kv_head": 1 << 20})
     said = r"^64 texts with a context of 1,048,576 tokens need 1801439\d* \S+ of memory, more than is free; write fewer"
     with pytest.raises(CheckpointError, match=said.replace(r" \S+", r"\.\d GB")):
-        KVCache(config, 64)
+        KVCache(config, 64, "float32")
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(12, "Cannot allocate memory"), OverflowError()])
@@ -131,4 +133,4 @@ def test_a_system_that_refuses_memory_is_one_sentence(monkeypatch: pytest.Monkey
     monkeypatch.setattr(mmap, "mmap", refuse)
     said = "^2 texts with a context of 20 tokens need 0.0 GB of memory, more than is free; write fewer at once$"
     with pytest.raises(CheckpointError, match=said):
-        KVCache(CONFIG, 2)
+        KVCache(CONFIG, 2, "float32")

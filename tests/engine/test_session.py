@@ -320,7 +320,7 @@ def fail(*_: Any, **__: Any) -> None:
 def test_an_old_runtime_is_told(text_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "InferenceSession", fail)
     monkeypatch.setattr(onnxruntime, "__version__", "1.10.0")
-    said = r"^generating text needs onnxruntime 1\.20 or newer, and 1\.10\.0 is installed; pip install -U onnxruntime$"
+    said = r"^generating text needs onnxruntime 1\.30 or newer, and 1\.10\.0 is installed; pip install -U onnxruntime$"
     with pytest.raises(CheckpointError, match=said):
         Engine(text_model())
     monkeypatch.setattr(onnxruntime, "__version__", "1.99.0")

@@ -8,22 +8,28 @@
     logits               (N, V)        float32
 
 In ``int8`` each matrix is quantised by output row, and what is multiplied with it by token: sums of integers are exact, so
-that a text's products do not depend on the texts beside it. Queries, keys and values come from one product, and so do the
-two halves of the SwiGLU. Where the size of a head is no multiple of 16, zeros in both of its halves make it one.
+that a text's products do not depend on the texts beside it. Keys and values are bytes as well, by channel; their scales
+follow from the weights, because what a norm returns has a mean square of one. Queries, keys and values come from one product,
+and so do the two halves of the SwiGLU. Where the size of a head is no multiple of 16, zeros in both of its halves make it one.
 """
 
 from __future__ import annotations
+
+from functools import cached_property
 
 import numpy as np
 import onnx
 from onnx import helper
 
-from movieplotgpt.engine.graph import FLOAT, INT32, INT64, Graph, Weights, rotary_table
+from movieplotgpt.engine.graph import FLOAT, INT8, INT32, INT64, Graph, Weights, rotary_table
 from movieplotgpt.engine.model_config import ModelConfig, Precision, padded_head
 from movieplotgpt.engine.quantization import F32, LARGEST, quantize
 
 FUSED = "com.microsoft"
 ZERO = 128  # what stands for zero in an unsigned byte
+LEAST = np.float32(1e-9)  # of what is divided by
+LEAST_SHARE = np.float32(0.01)
+WIDEST = 8  # root mean squares that a key or value may reach; 7 cut off some, at 10 the bytes are coarser
 
 
 class FusedGraph(Graph):
@@ -37,7 +43,8 @@ class FusedGraph(Graph):
 
     def _values(self) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
         info, shape = helper.make_tensor_value_info, ["texts", self._config.n_kv_head, "room", self._head_size]
-        past, present = ([info(name, FLOAT, shape) for name in self._caches(each)] for each in ("past", "present"))
+        kind = INT8 if self._precision == "int8" else FLOAT
+        past, present = ([info(name, kind, shape) for name in self._caches(each)] for each in ("past", "present"))
         counts = [info("last", INT32, ["texts"]), info("longest", INT32, []), info("wanted", INT64, ["rows"])]
         logits = info("logits", FLOAT, ["rows", self._config.vocab_size])
         return [info("input_ids", INT64, ["texts", "chunk"]), *counts, *past], [logits, *present]
@@ -62,6 +69,8 @@ class FusedGraph(Graph):
 
     def _weight(self, name: str) -> F32:
         weight, part = super()._weight(name), name.rpartition(".")[2]
+        if self._precision == "int8" and name in ("model.norm", self._head):
+            return weight / self._balance if name == "model.norm" else weight * self._balance
         if self._head_size == self._config.head_dim:
             return weight
         if part in ("q_proj", "k_proj", "v_proj"):
@@ -71,6 +80,16 @@ class FusedGraph(Graph):
         if part in ("q_norm", "k_norm"):  # the mean of the squares is taken over the zeros as well
             return self._padded(weight[:, None])[:, 0] * np.float32((self._config.head_dim / self._head_size) ** 0.5)
         return weight
+
+    @cached_property
+    def _balance(self) -> F32:
+        """What the last norm divides by and the matrix of the logits is multiplied with, so that no channel outgrows a byte.
+
+        The channels in which embeddings are large are so behind the last layer, too. Source: SmoothQuant (arXiv 2211.10438).
+        """
+        size = np.sqrt(np.square(self._weights["model.embed_tokens.weight"]).mean(0))
+        typical = np.maximum(np.median(size), LEAST)
+        return np.sqrt(np.maximum(size / typical, LEAST_SHARE))
 
     def _padded(self, rows: F32) -> F32:
         """The rows of each head with zeros behind either half: a rotation turns one half into the other."""
@@ -94,8 +113,23 @@ class FusedGraph(Graph):
         outputs = [f"attended.{layer}", *(f"present.{layer}.{part}" for part in ("key", "value"))]
         attributes: dict[str, object] = {"num_heads": c.n_head, "kv_num_heads": c.n_kv_head, "do_rotary": 1}
         attributes["scale"] = c.head_dim**-0.5
+        if self._precision == "int8":
+            inputs += ["", "", "", *self._cache_scales(layer)]
+            attributes |= {"kv_cache_bit_width": 8, "k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL"}
         y, *_ = self._node("GroupQueryAttention", inputs, outputs, {**attributes, "domain": FUSED})
         return self._product(y, f"{name}.o_proj")
+
+    def _cache_scales(self, layer: int) -> list[str]:
+        """What one step of a byte is worth in each channel of the keys and of the values, (1, H, 1, D)."""
+        name, heads = f"model.layers.{layer}", self._config.n_kv_head
+        norm = super()._weight(f"{name}.self_attn.k_norm").reshape(2, -1)
+        one_head = np.tile(np.sqrt(np.square(norm).mean(0)), 2)  # a rotation mixes the two halves
+        key = np.tile(self._padded(one_head[:, None])[:, 0], heads)
+        value = np.linalg.norm(self._weight(f"{name}.self_attn.v_proj") * self._weight(f"{name}.input_layernorm"), axis=1)
+        return [
+            self._constant(f"{name}.{part}.step", np.maximum(each.reshape(1, heads, 1, -1) * WIDEST / LARGEST, LEAST))
+            for part, each in (("key", key), ("value", value))
+        ]
 
     def _normed_heads(self, x: str, name: str) -> str:
         heads = self._op("Reshape", x, self._ints(0, 0, -1, self._head_size))
@@ -119,7 +153,7 @@ class FusedGraph(Graph):
             return self._op("MatMul", x, self._constant(f"{names[0]}.matrix", turned), out=out)
         whole, scales = quantize(matrix)
         largest = self._op("ReduceMax", self._op("Abs", x), self._ints(-1), keepdims=1)
-        largest = self._op("Max", largest, self._constant("least", np.float32(1e-9)))
+        largest = self._op("Max", largest, self._constant("least", LEAST))
         zero, step = self._constant("zero", np.uint8(ZERO)), self._constant("step", np.float32(1 / LARGEST))
         bytes_ = self._op("QuantizeLinear", self._op("Div", x, largest), step, zero)
         columns = self._constant(f"{names[0]}.bytes", np.ascontiguousarray(whole.T))

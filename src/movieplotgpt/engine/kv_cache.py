@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 
-from movieplotgpt.engine.model_config import ModelConfig, kv_cache_bytes, padded_head
-from movieplotgpt.engine.quantization import F32
+from movieplotgpt.engine.model_config import ModelConfig, Precision, kv_cache_bytes, padded_head
 from movieplotgpt.errors import CheckpointError
 
 
@@ -23,12 +24,12 @@ class KVCache:
         CheckpointError: there is not enough memory.
     """
 
-    def __init__(self, config: ModelConfig, batch: int) -> None:
+    def __init__(self, config: ModelConfig, batch: int, precision: Precision) -> None:
         shape = (batch, config.n_kv_head, config.context_length, padded_head(config))
         try:
-            self._parts = [_zeros(shape) for _ in range(2 * config.n_layer)]  # key, value of each layer
+            self._parts = [_zeros(shape, np.dtype(precision)) for _ in range(2 * config.n_layer)]  # key, value of each layer
         except (MemoryError, OSError, OverflowError):
-            size = kv_cache_bytes(config, batch=batch)
+            size = kv_cache_bytes(config, precision, batch=batch)
             raise CheckpointError(
                 f"{batch} texts with a context of {config.context_length:,} tokens need {size / 1e9:.1f} GB of memory, "
                 "more than is free; write fewer at once"
@@ -69,7 +70,7 @@ class KVCache:
         return order
 
 
-def _zeros(shape: tuple[int, ...]) -> F32:
+def _zeros(shape: tuple[int, ...], kind: np.dtype[Any]) -> npt.NDArray[Any]:
     """Memory that is taken page by page as it is written to; numpy's own comes in huge pages, each zeroed at once."""
     count = math.prod(shape)
-    return np.frombuffer(mmap.mmap(-1, max(4 * count, 1)), np.float32, count).reshape(shape)
+    return np.frombuffer(mmap.mmap(-1, max(kind.itemsize * count, 1)), kind, count).reshape(shape)

@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from movieplotgpt.config import Settings
 
-Precision: TypeAlias = Literal["int8", "float32"]  # of the products of a network that generates
+Precision: TypeAlias = Literal["int8", "float32"]  # in which a network generates
+BYTES: dict[Precision, int] = {"int8": 1, "float32": 4}  # of a weight, a key or a value
 LARGEST_GRAPH = 2_000_000_000  # bytes: an ONNX graph is one protobuf message
 HEAD_MULTIPLE = 16  # ONNX Runtime turns heads of multiples of this size
 LARGEST_TABLE = 1 << 24  # rotary angles, 131,072 tokens with heads of 128: no file bounds what a setting asks for
@@ -61,14 +62,14 @@ def padded_head(config: ModelConfig) -> int:
     return -(-config.head_dim // HEAD_MULTIPLE) * HEAD_MULTIPLE
 
 
-def kv_cache_bytes(config: ModelConfig, *, batch: int = 1, bytes_per_value: int = 4) -> int:
+def kv_cache_bytes(config: ModelConfig, precision: Precision = "int8", *, batch: int = 1) -> int:
     """Memory of a full KV cache."""
     per_token = 2 * config.n_layer * config.n_kv_head * padded_head(config)
-    return per_token * config.context_length * batch * bytes_per_value
+    return per_token * config.context_length * batch * BYTES[precision]
 
 
 def graph_bytes(config: ModelConfig, precision: Precision) -> int:
     """Size of the graph that generates: matrices in ``precision``, the embedding and the rotary angles in float32."""
     table = config.vocab_size * config.n_embd
-    matrices = (matrix_parameters(config) + table) * {"int8": 1, "float32": 4}[precision]
+    matrices = (matrix_parameters(config) + table) * BYTES[precision]
     return matrices + 4 * (table + config.context_length * padded_head(config))

@@ -23,7 +23,7 @@ from movieplotgpt.engine.threads import thread_count
 from movieplotgpt.engine.weight_files import not_finite
 from movieplotgpt.errors import CheckpointError, ConfigError
 
-OLDEST = (1, 20)  # release of ONNX Runtime
+OLDEST = (1, 30)  # release of ONNX Runtime
 TOKENS_AT_ONCE = 2048  # of all texts together, so that activations stay small
 SPINNING = (
     50  # microseconds a thread waits awake: longer, and a busy neighbour stops both; shorter, and each step waits
@@ -64,7 +64,7 @@ class Engine:
         Raises:
             CheckpointError: there is not enough memory.
         """
-        return KVCache(self.config, batch)
+        return KVCache(self.config, batch, self.precision)
 
     def next_logits(self, ids_B: Sequence[int], cache: KVCache) -> F32:
         """Read one token of each text; return the logits of the next one, (B, V), valid until the next call."""

@@ -141,8 +141,8 @@ class ServedModels(Mapping[str, ServedModel]):
     def cache_bytes(self) -> int:
         """What keys and values take when every place is taken."""
         return sum(
-            kv_cache_bytes(model.generator.checkpoint.config, batch=model.scheduler.readings)
-            for model in self._models.values()
+            kv_cache_bytes(each.generator.checkpoint.config, each.generator.precision, batch=each.scheduler.readings)
+            for each in self._models.values()
         )
 
     def close(self) -> None:
