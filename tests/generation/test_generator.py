@@ -59,8 +59,8 @@ def recomputed(checkpoint: Checkpoint, prompt: Prompt, config: SamplingConfig, s
             start += context_length - len(header) - context_length // 4
         window = [tokenizer.end_id, *header, *body[start:]]
         with torch.no_grad():
-            logits_BV = model(torch.tensor([window]))[:, -1, : tokenizer.vocab_size].numpy()
-        token_id = choose(logits_BV, config, [random])[0].id
+            logits_V = model(torch.tensor([window]))[0, -1, : tokenizer.vocab_size].numpy()
+        token_id = choose(logits_V, config, random).id
         if token_id == tokenizer.end_id:
             break
         body.append(token_id)

@@ -45,36 +45,30 @@ def test_guidance_is_its_formula_among_what_is_plausible(
     own_V, without_V = np.array(with_title), np.array(without)
     c, u = (np.array(x) - np.log(np.exp(x).sum()) for x in (with_title, without))
     expected = u + g * (c - u)
-    [guided_V] = guide(log_softmax(own_V)[None], log_softmax(without_V)[None], [g])
+    guided_V = guide(log_softmax(own_V), log_softmax(without_V), g)
     assert guided_V == pytest.approx(expected, abs=1e-4)
     plausible = c > c.max() + math.log(PLAUSIBLE)
     if abs(c - c.max() - math.log(PLAUSIBLE)).min() < 1e-5 or len(set(expected[plausible].round(4))) < plausible.sum():
         return
-    greedy, random = SamplingConfig(temperature=0), [np.random.default_rng(0)]
-    [chosen] = choose(own_V[None], greedy, random, [History()], guided_V[None])
+    chosen = choose(own_V, SamplingConfig(temperature=0), np.random.default_rng(0), History(), guided_V)
     assert chosen.id == np.argmax(np.where(plausible, expected, -np.inf))
 
 
-SURE = np.array([[10.0, 1.0, 0.0, 2.0]], np.float32)  # all but the first are implausible
-
-
-def test_each_text_has_a_strength_of_its_own() -> None:
-    with_BV, without_BV = np.array([[1.0, 2.0], [1.0, 2.0]]), np.array([[0.0, 4.0], [0.0, 4.0]])
-    assert guide(with_BV, without_BV, [1.0, 2.0]).tolist() == [[1, 2], [2, 0]]
+SURE = np.array([10.0, 1.0, 0.0, 2.0], np.float32)  # all but the first are implausible
 
 
 def test_guidance_never_overrides_what_is_forbidden() -> None:
-    greedy, random = SamplingConfig(temperature=0), [np.random.default_rng(0)]
-    guided_BV = guide(SURE, np.zeros((1, 4)), 1.5)
-    assert choose(SURE, greedy, random, [History(forbidden={0})], guided_BV)[0].id == 3
-    assert choose(SURE, greedy, random, [History(bias={2: 12.0})], guided_BV)[0].id == 0
-    assert choose(SURE, greedy, random, [History(bias={2: 30.0})], guided_BV)[0].id == 2, "a wish is plausible"
+    greedy, random = SamplingConfig(temperature=0), np.random.default_rng(0)
+    guided_V = guide(SURE, np.zeros(4), 1.5)
+    assert choose(SURE, greedy, random, History(forbidden={0}), guided_V).id == 3
+    assert choose(SURE, greedy, random, History(bias={2: 12.0}), guided_V).id == 0
+    assert choose(SURE, greedy, random, History(bias={2: 30.0}), guided_V).id == 2, "a wish is plausible"
 
 
 def test_probabilities_of_a_guided_text_are_the_models_own() -> None:
     config = SamplingConfig(temperature=0, logprobs=3)
-    [chosen] = choose(SURE, config, [np.random.default_rng(0)], [History()], guide(SURE, np.zeros((1, 4)), 2.0))
-    expected = torch.from_numpy(SURE[0]).double().log_softmax(-1)
+    chosen = choose(SURE, config, np.random.default_rng(0), History(), guide(SURE, np.zeros(4), 2.0))
+    expected = torch.from_numpy(SURE).double().log_softmax(-1)
     assert chosen.logprob == pytest.approx(float(expected[0]))
     assert [i for i, _ in chosen.others] == [0, 3, 1]
     assert [value for _, value in chosen.others] == pytest.approx(expected[[0, 3, 1]].tolist())
@@ -93,11 +87,11 @@ def test_a_guided_text_is_that_of_two_fresh_readings(
     assert len(again.headers[0]) > len(again.headers[1]) > 0
     decoder, written = tokenizer.decoder(), 0
     while again.finish_reason is None:
-        rows = [model(torch.tensor([again.window(k)]))[:, -1, : tokenizer.vocab_size].detach() for k in range(2)]
-        logprobs_BV, without_BV = (row_BV.double().log_softmax(-1).numpy() for row_BV in rows)
+        rows = [model(torch.tensor([again.window(k)]))[0, -1, : tokenizer.vocab_size].detach() for k in range(2)]
+        logprobs_V, without_V = (row_V.double().log_softmax(-1).numpy() for row_V in rows)
         strength = 2.0 if fade is None else max(2 - written / fade, 1)
-        guided_BV = guide(logprobs_BV, without_BV, strength) if strength > 1 else None
-        [chosen] = choose(rows[0].numpy(), config, [again.random], [again.history()], guided_BV)
+        guided_V = guide(logprobs_V, without_V, strength) if strength > 1 else None
+        chosen = choose(rows[0].numpy(), config, again.random, again.history(), guided_V)
         written += len(decoder.push(chosen.id))
         again.take(chosen)
     assert again.tokens == 150 and plot.text == tokenizer.decode(again.body).rstrip("\ufffd")
@@ -212,12 +206,12 @@ def test_a_wrong_strength_names_its_setting(generator: PlotGenerator, wrong: dic
 @given(LOGITS, st.floats(1, 4))
 def test_a_penalty_weighs_as_much_with_guidance(logits: list[float], g: float) -> None:
     """Where the title changes nothing, guidance changes nothing, whatever other rules there are."""
-    own_BV = np.array([logits])
-    config = SamplingConfig(temperature=1, min_p=None, repetition_penalty=1.5, presence_penalty=0.5)
-    history = [History(ids=[0, 1])]
-    alone = choose(own_BV, config.model_copy(update={"min_p": PLAUSIBLE}), [np.random.default_rng(3)], history)
-    guided = choose(own_BV, config.model_copy(update={"min_p": PLAUSIBLE}), [np.random.default_rng(3)], history, own_BV)
-    assert guided[0].id == alone[0].id or not _all_plausible(logits)
+    own_V = np.array(logits)
+    config = SamplingConfig(temperature=1, min_p=PLAUSIBLE, repetition_penalty=1.5, presence_penalty=0.5)
+    history = History(ids=[0, 1])
+    alone = choose(own_V, config, np.random.default_rng(3), history)
+    guided = choose(own_V, config, np.random.default_rng(3), history, own_V)
+    assert guided.id == alone.id or not _all_plausible(logits)
 
 
 def _all_plausible(logits: list[float]) -> bool:

@@ -27,6 +27,7 @@ from movieplotgpt.generation.sampling import (
     keep_top_p,
     keep_typical,
     log_softmax,
+    logprob,
     ngram_ends,
     punish,
     punish_longer_repetitions,
@@ -41,16 +42,12 @@ LOGITS = np.array([2.0, -1.0, 0.5, 3.0, 0.0, -2.0])
 TIED = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=12)  # few values: many ties
 
 
-def kept(logits_BV: Logits) -> set[int]:
-    return {int(i) for i in np.flatnonzero(np.isfinite(logits_BV[0]))}
+def kept(logits_V: Logits) -> set[int]:
+    return {int(i) for i in np.flatnonzero(np.isfinite(logits_V))}
 
 
-def row(logits: list[float]) -> Logits:
-    return np.array([logits], np.float64)
-
-
-def drawn(logits_BV: Logits, u: float) -> int:
-    return int(draw(logits_BV, np.array([u]))[0])
+def array(logits: list[float]) -> Logits:
+    return np.array(logits, np.float64)
 
 
 def ranked(logits: list[float]) -> list[int]:
@@ -63,17 +60,17 @@ def softmax(logits: list[float]) -> np.ndarray:
 
 
 def test_top_k_keeps_exactly_k_even_when_all_tie() -> None:
-    assert kept(keep_top_k(np.zeros((1, 10)), 3)) == {0, 1, 2}
+    assert kept(keep_top_k(np.zeros(10), 3)) == {0, 1, 2}
 
 
 @given(TIED, st.integers(1, 15))
 def test_top_k_is_the_oracles(logits: list[float], k: int) -> None:
-    assert kept(keep_top_k(row(logits), k)) == set(ranked(logits)[:k])
+    assert kept(keep_top_k(array(logits), k)) == set(ranked(logits)[:k])
 
 
 def test_top_p_keeps_the_fewest_that_reach_p_even_when_all_tie() -> None:
-    assert kept(keep_top_p(np.zeros((1, 4)), 0.5)) == {0, 1}
-    assert kept(keep_top_p(np.zeros((1, 4)), 0.51)) == {0, 1, 2}
+    assert kept(keep_top_p(np.zeros(4), 0.5)) == {0, 1}
+    assert kept(keep_top_p(np.zeros(4), 0.51)) == {0, 1, 2}
 
 
 @given(TIED, st.floats(0.01, 1))
@@ -87,7 +84,7 @@ def test_top_p_is_the_oracles(logits: list[float], p: float) -> None:
             break
         expected.append(i)
         total += probabilities[i]
-    assert kept(keep_top_p(row(logits), p)) == set(expected)
+    assert kept(keep_top_p(array(logits), p)) == set(expected)
 
 
 @given(TIED, st.floats(0, 1))
@@ -95,13 +92,13 @@ def test_min_p_is_the_oracles(logits: list[float], p: float) -> None:
     probabilities = softmax(logits)
     if np.isclose(probabilities, p * probabilities.max(), atol=1e-12).any() and p < 1:
         return
-    assert kept(keep_min_p(row(logits), p)) == {
+    assert kept(keep_min_p(array(logits), p)) == {
         int(i) for i in np.flatnonzero(probabilities >= p * probabilities.max())
     }
 
 
 def test_min_p_of_one_keeps_what_ties_with_the_best() -> None:
-    assert kept(keep_min_p(row([2, 1, 2, 0]), 1.0)) == {0, 2}
+    assert kept(keep_min_p(array([2, 1, 2, 0]), 1.0)) == {0, 2}
 
 
 @given(TIED, st.floats(0.01, 0.99))
@@ -119,24 +116,24 @@ def test_typical_is_the_oracles(logits: list[float], p: float) -> None:
             break
         expected.add(i)
         total += probabilities[i]
-    found = kept(keep_typical(row(logits), p))
+    found = kept(keep_typical(array(logits), p))
     assert len(found) == len(expected) and {logits[i] for i in found} == {logits[i] for i in expected}
 
 
 def test_typical_may_leave_out_the_likeliest() -> None:
     logits = [math.log(p) for p in (0.4, 0.12, 0.12, 0.12, 0.12, 0.12)]
-    assert 0 not in kept(keep_typical(row(logits), 0.5))
+    assert 0 not in kept(keep_typical(array(logits), 0.5))
 
 
 @pytest.mark.parametrize("rule", [keep_top_p, keep_typical, keep_min_p])
 @given(logits=TIED, p=st.floats(0.01, 1))
 def test_a_rule_again_leaves_out_nothing_that_matters(rule: Any, logits: list[float], p: float) -> None:
     """One token at least is kept, and what is kept holds p of the probability (min-p: each p of the best's)."""
-    found = kept(rule(row(logits), p))
+    found = kept(rule(array(logits), p))
     assert found
     probabilities = softmax(logits)
     if rule is keep_min_p:
-        assert kept(rule(rule(row(logits), p), p)) == found
+        assert kept(rule(rule(array(logits), p), p)) == found
     else:
         assert sum(probabilities[i] for i in found) >= p - 1e-9
 
@@ -194,36 +191,29 @@ def test_a_bias_is_added_and_at_its_least_forbids() -> None:
 
 def test_what_is_forbidden_is_never_chosen_unless_everything_is() -> None:
     config = SamplingConfig(temperature=0)
-    random = [np.random.default_rng(0)]
-    assert choose(row(LOGITS.tolist()), config, random, [History(forbidden={3})])[0].id == 0
+    random = np.random.default_rng(0)
+    assert choose(LOGITS, config, random, History(forbidden={3})).id == 0
     assert forbid(LOGITS, {3, 0}).argmax() == 2
     everything = History(forbidden=set(range(6)))
-    assert choose(row(LOGITS.tolist()), config, random, [everything])[0].id == 3
+    assert choose(LOGITS, config, random, everything).id == 3
 
 
 def test_no_rule_changes_the_logits_it_is_given() -> None:
-    logits_BV = row(LOGITS.tolist())
+    logits_V = LOGITS.copy()
     config = SamplingConfig(
         repetition_penalty=2, frequency_penalty=1, presence_penalty=1, no_repeat_ngram=2, dry_multiplier=1,
         dry_allowed_length=1, logit_bias={0: 4}, top_k=5, typical_p=0.9, top_p=0.9,
     )  # fmt: skip
     history = History([1, 2, 3, 1, 2], forbidden={4})
-    ruled = filter_logits(punish(logits_BV, config, [history]), config)
-    assert logits_BV[0].tolist() == LOGITS.tolist()
-    assert not np.isfinite(ruled[0, [3, 4]]).any()
-    assert np.isfinite(ruled).any() and not np.isnan(ruled).any()
-
-
-def test_each_text_is_punished_for_its_own_words() -> None:
-    logits_BV = np.zeros((2, 4))
-    config = SamplingConfig(temperature=0, presence_penalty=1)
-    chosen = choose(logits_BV, config, [np.random.default_rng(i) for i in (0, 1)], [History([0]), History([])])
-    assert [each.id for each in chosen] == [1, 0]
+    ruled_V = filter_logits(punish(logits_V, config, history), config)
+    assert logits_V.tolist() == LOGITS.tolist()
+    assert not np.isfinite(ruled_V[[3, 4]]).any()
+    assert np.isfinite(ruled_V).any() and not np.isnan(ruled_V).any()
 
 
 def test_probabilities_are_the_models_own_before_any_rule() -> None:
     config = SamplingConfig(temperature=0.3, top_k=1, logprobs=3, presence_penalty=2)
-    [chosen] = choose(row(LOGITS.tolist()), config, [np.random.default_rng(0)], [History([3])])
+    chosen = choose(LOGITS, config, np.random.default_rng(0), History([3]))
     expected = np.log(softmax(LOGITS.tolist()))
     assert chosen.id == 0 and chosen.logprob == pytest.approx(expected[0])
     assert [i for i, _ in chosen.others] == [3, 0, 2]
@@ -233,16 +223,15 @@ def test_probabilities_are_the_models_own_before_any_rule() -> None:
 @pytest.mark.parametrize("filters", [{}, {"top_k": 1}, {"temperature": 0}])
 def test_the_doubt_of_a_token_is_what_the_model_gave_to_others(filters: dict[str, Any]) -> None:
     config = SamplingConfig(min_p=None, avoid_copies=60, **filters)
-    [chosen] = choose(row([9.0, 9.0, -99.0]), config, [np.random.default_rng(0)])
+    chosen = choose(array([9.0, 9.0, -99.0]), config, np.random.default_rng(0))
     assert chosen.doubt == pytest.approx(0.5)
 
 
-def test_rules_are_applied_in_order_and_to_each_text_alone() -> None:
-    logits_BV = np.array([[3.0, 2.0, 1.0, 0.0], [0.0, 1.0, 2.0, 3.0]])
+def test_filters_are_applied_in_order() -> None:
     config = SamplingConfig(temperature=0.5, top_k=3, top_p=0.99, min_p=0.1)
-    filtered = filter_logits(logits_BV, config)
-    assert np.isfinite(filtered).tolist() == [[True, True, False, False], [False, False, True, True]]
-    assert filtered[0, 1] == pytest.approx(-2.0)  # twice the distance to the best
+    filtered_V = filter_logits(array([3, 2, 1, 0]), config)
+    assert np.isfinite(filtered_V).tolist() == [True, True, False, False]
+    assert filtered_V[1] == pytest.approx(-2.0)  # twice the distance to the best
 
 
 @given(TIED.filter(lambda logits: len(logits) > 1))
@@ -260,7 +249,7 @@ def test_a_tiny_temperature_takes_the_best_and_warns_of_nothing(temperature: flo
     config = SamplingConfig(temperature=temperature, **filters)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        [chosen] = choose(np.array([[-3e38, 1, 3, 2]], np.float32), config, [np.random.default_rng(0)])
+        chosen = choose(np.array([-3e38, 1, 3, 2], np.float32), config, np.random.default_rng(0))
     assert chosen == Chosen(2)
 
 
@@ -271,7 +260,7 @@ def test_a_huge_temperature_draws_from_all_and_warns_of_nothing(temperature: flo
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         random = np.random.default_rng(0)
-        drawn = {choose(np.array([[-9, 9]], np.float32), config, [random])[0].id for _ in range(30)}
+        drawn = {choose(np.array([-9, 9], np.float32), config, random).id for _ in range(30)}
     assert drawn == {0, 1}
 
 
@@ -285,69 +274,74 @@ def test_a_huge_temperature_draws_from_all_and_warns_of_nothing(temperature: flo
 def test_a_shortlist_draws_what_the_whole_distribution_draws(
     logits: list[float], min_p: float, temperature: float, top_k: int | None, u: float
 ) -> None:
-    logits_BV = np.array([logits, logits[::-1]], np.float32)
+    logits_V = np.array(logits, np.float32)
     config = SamplingConfig(min_p=min_p, temperature=temperature, top_k=top_k)
-    some_BM, ids_BM = shortlist(logits_BV, config)
-    u_B = np.array([u, u])
-    expected = draw(filter_logits(logits_BV.astype(np.float64), config), u_B)
-    places = draw(filter_logits(some_BM, config), u_B)
-    assert [int(ids_BM[row, place]) for row, place in enumerate(places)] == expected.tolist()
+    some_M, ids_M = shortlist(logits_V, config)
+    place = draw(filter_logits(some_M, config), u)
+    expected = draw(filter_logits(logits_V.astype(np.float64), config), u)
+    assert (place if ids_M is None else ids_M[place]) == expected
 
 
 def test_a_shortlist_is_short() -> None:
-    some_BM, ids_BM = shortlist(np.array([[5, 0, 4], [0, 0, 5]], np.float32), SamplingConfig(min_p=0.02))
-    assert some_BM.tolist() == [[5, 4], [5, -math.inf]] and ids_BM.tolist() == [[0, 2], [2, 0]]
-    config = SamplingConfig(min_p=0.02, top_p=0.9)
-    assert shortlist(np.zeros((1, 3)), config)[1].tolist() == [[0, 1, 2]], "top-p counts every token"
+    some_M, ids_M = shortlist(np.array([5, 0, 4], np.float32), SamplingConfig(min_p=0.02))
+    assert some_M.tolist() == [5, 4] and ids_M is not None and ids_M.tolist() == [0, 2]
+    some_M, ids_M = shortlist(np.zeros(3), SamplingConfig(min_p=0.02, top_p=0.9))
+    assert some_M.tolist() == [0, 0, 0] and ids_M is None, "top-p counts every token"
+
+
+@given(TIED)
+def test_the_log_probability_of_one_token_is_that_among_all(logits: list[float]) -> None:
+    found = [logprob(array(logits), id_) for id_ in range(len(logits))]
+    assert found == pytest.approx(log_softmax(array(logits)).tolist(), abs=1e-12)
 
 
 @pytest.mark.parametrize("temperature", [1e-300, 1e-3, 1e3])
 def test_no_temperature_overflows(temperature: float) -> None:
-    heated = heat(row([1000.0, -1000.0, 3.0]), temperature)
-    assert heated[0, 0] == 0
+    heated = heat(array([1000.0, -1000.0, 3.0]), temperature)
+    assert heated[0] == 0
     assert not np.isnan(heated).any()
-    assert drawn(heated, 0.0) == 0
+    assert draw(heated, 0.0) == 0
 
 
 @given(TIED, st.floats(0, 1, exclude_max=True))
 def test_the_draw_is_the_inverse_of_the_distribution(logits: list[float], u: float) -> None:
-    found = drawn(row(logits), u)
+    found = draw(array(logits), u)
     cdf = softmax(logits).cumsum()
     assert cdf[found] > u - 1e-12
     assert found == 0 or cdf[found - 1] <= u + 1e-12
 
 
 @pytest.mark.parametrize("u", [0.0, 0.3, 1 - 2**-53])
-def test_what_is_left_out_is_never_drawn(u: float) -> None:
-    logits = row([-math.inf, 0.0, -math.inf, 0.1, -math.inf])
-    assert drawn(logits, u) in {1, 3}
+def test_what_is_left_out_is_never_draw(u: float) -> None:
+    logits = array([-math.inf, 0.0, -math.inf, 0.1, -math.inf])
+    assert draw(logits, u) in {1, 3}
 
 
 def test_draws_have_the_frequencies_of_the_distribution() -> None:
     logits = [0.0, 1.0, -1.0, 2.0]
     random = np.random.default_rng(0)
     config = SamplingConfig(temperature=1, min_p=None)
-    counts = np.bincount([choose(row(logits), config, [random])[0].id for _ in range(4000)], minlength=4)
+    counts = np.bincount([choose(array(logits), config, random).id for _ in range(4000)], minlength=4)
     assert counts / 4000 == pytest.approx(softmax(logits), abs=0.03)
 
 
 def test_greedy_takes_the_first_of_the_best() -> None:
-    assert choose(row([1, 3, 3]), SamplingConfig(temperature=0), [np.random.default_rng(0)]) == [Chosen(1)]
+    assert choose(array([1, 3, 3]), SamplingConfig(temperature=0), np.random.default_rng(0)) == Chosen(1)
 
 
-def test_each_text_draws_from_its_own_generator() -> None:
-    logits_BV = np.zeros((2, 50), np.float32)
-    config = SamplingConfig(min_p=None)
-    both = choose(logits_BV, config, [np.random.default_rng(5), np.random.default_rng(6)])
-    assert both == [choose(logits_BV[:1], config, [np.random.default_rng(seed)])[0] for seed in (5, 6)]
+def test_a_draw_moves_the_generator_on_by_one_number() -> None:
+    ours, theirs = np.random.default_rng(5), np.random.default_rng(5)
+    choose(np.zeros(50, np.float32), SamplingConfig(min_p=None), ours)
+    choose(np.zeros(50, np.float32), SamplingConfig(temperature=0), ours)
+    theirs.random(2)
+    assert ours.random() == theirs.random()
 
 
 @pytest.mark.parametrize("temperature", [0, 1])
 @pytest.mark.parametrize("wrong", [[math.nan, 1.0], [1.0, math.nan], [math.nan] * 2, [math.inf, 1.0], [-math.inf] * 2])
 def test_damaged_weights_are_said(wrong: list[float], temperature: float) -> None:
-    both = np.array([[0.0, 1.0], wrong], np.float32)
     with pytest.raises(CheckpointError, match="logits are NaN or infinite; its weights are damaged"):
-        choose(both, SamplingConfig(temperature=temperature), [np.random.default_rng(i) for i in range(2)])
+        choose(np.array(wrong, np.float32), SamplingConfig(temperature=temperature), np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(

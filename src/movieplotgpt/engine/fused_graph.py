@@ -89,7 +89,8 @@ class FusedGraph(Graph):
         """
         size = np.sqrt(np.square(self._weights["model.embed_tokens.weight"]).mean(0))
         typical = np.maximum(np.median(size), LEAST)
-        return np.sqrt(np.maximum(size / typical, LEAST_SHARE))
+        balance: F32 = np.sqrt(np.maximum(size / typical, LEAST_SHARE))
+        return balance
 
     def _padded(self, rows: F32) -> F32:
         """The rows of each head with zeros behind either half: a rotation turns one half into the other."""
@@ -125,7 +126,9 @@ class FusedGraph(Graph):
         norm = super()._weight(f"{name}.self_attn.k_norm").reshape(2, -1)
         one_head = np.tile(np.sqrt(np.square(norm).mean(0)), 2)  # a rotation mixes the two halves
         key = np.tile(self._padded(one_head[:, None])[:, 0], heads)
-        value = np.linalg.norm(self._weight(f"{name}.self_attn.v_proj") * self._weight(f"{name}.input_layernorm"), axis=1)
+        value = np.linalg.norm(
+            self._weight(f"{name}.self_attn.v_proj") * self._weight(f"{name}.input_layernorm"), axis=1
+        )
         return [
             self._constant(f"{name}.{part}.step", np.maximum(each.reshape(1, heads, 1, -1) * WIDEST / LARGEST, LEAST))
             for part, each in (("key", key), ("value", value))

@@ -27,7 +27,9 @@ class KVCache:
     def __init__(self, config: ModelConfig, batch: int, precision: Precision) -> None:
         shape = (batch, config.n_kv_head, config.context_length, padded_head(config))
         try:
-            self._parts = [_zeros(shape, np.dtype(precision)) for _ in range(2 * config.n_layer)]  # key, value of each layer
+            self._parts = [
+                _zeros(shape, np.dtype(precision)) for _ in range(2 * config.n_layer)
+            ]  # key, value of each layer
         except (MemoryError, OSError, OverflowError):
             size = kv_cache_bytes(config, precision, batch=batch)
             raise CheckpointError(

@@ -5,14 +5,14 @@ Shapes: B the texts that are being written, R their readings (two of a guided te
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from movieplotgpt.engine.session import Engine
 from movieplotgpt.generation.guidance import guide
-from movieplotgpt.generation.sampling import Chosen, Logits, choose, log_softmax
+from movieplotgpt.generation.sampling import Chosen, Logits, choose, logprob
 from movieplotgpt.generation.writing import Writing
 
 
@@ -95,8 +95,13 @@ class Batch:
         """
         ids = [self._ready(number) for number in range(len(self._rows))]
         logits_RV = self._engine.next_logits(ids, self._cache)[:, : self._vocab_size]
-        logits = {(row.text, row.reading): logits_V for row, logits_V in zip(self._rows, logits_RV, strict=True)}
-        taken = {text: text.take(chosen) for text, chosen in _choose(logits, self.texts)}
+        without = {row.text: logits_RV[number] for number, row in enumerate(self._rows) if row.reading}
+        chosen = [
+            (row.text, _choose(row.text, logits_RV[number], without.get(row.text)))
+            for number, row in enumerate(self._rows)
+            if not row.reading
+        ]
+        taken = {text: text.take(token) for text, token in chosen}
         for number, row in enumerate(self._rows):
             _, count = taken[row.text]
             if count:
@@ -126,21 +131,10 @@ class Batch:
         self._rows = [self._rows[number] for number in self._cache.keep(numbers)]
 
 
-def _choose(logits: Mapping[tuple[Writing, int], Logits], texts: Sequence[Writing]) -> Iterator[tuple[Writing, Chosen]]:
-    """Choose the next token of each text, those of the same rules together; ``logits`` are by text and reading."""
-    same: dict[tuple[str, int], list[Writing]] = {}
-    for text in texts:
-        same.setdefault((text.rules, text.readings), []).append(text)
-    for (_, readings), alike in same.items():
-        config = alike[0].config
-        logits_BV, *without = (np.stack([logits[text, k] for text in alike]) for k in range(readings))
-        randoms, histories = [text.random for text in alike], [text.history() for text in alike]
-        if not without:
-            yield from zip(alike, choose(logits_BV, config, randoms, histories), strict=True)
-            continue
-        [without_BV], strength_B = without, np.array([text.guidance for text in alike])
-        guided_BV = guide(logits_BV.astype(np.float64), without_BV, strength_B) if (strength_B > 1).any() else None
-        drawn = choose(logits_BV, config, randoms, histories, guided_BV)
-        gains_BV = log_softmax(logits_BV) - log_softmax(without_BV)
-        for row, chosen in enumerate(drawn):
-            yield alike[row], replace(chosen, gain=float(gains_BV[row, chosen.id]))
+def _choose(text: Writing, logits_V: Logits, without_V: Logits | None) -> Chosen:
+    """Choose the next token of a text; ``without_V`` is what its reading without a title says, if there is one."""
+    if without_V is None:
+        return choose(logits_V, text.config, text.random, text.history())
+    guided_V = guide(logits_V.astype(np.float64), without_V, text.guidance) if text.guidance > 1 else None
+    chosen = choose(logits_V, text.config, text.random, text.history(), guided_V)
+    return replace(chosen, gain=logprob(logits_V, chosen.id) - logprob(without_V, chosen.id))

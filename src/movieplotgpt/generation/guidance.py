@@ -1,15 +1,12 @@
 """Two ways to hold a small model to its title: guidance while it writes, and the best of several afterwards.
 
 Both ask what the title and the hints change: the same text is read behind its header and behind the sentence with an empty
-title and no hint, which training has in a twentieth of its windows. Shapes: B batch, V vocabulary.
+title and no hint, which training has in a twentieth of its windows. Shape: V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import numpy as np
-import numpy.typing as npt
 
 from movieplotgpt.engine.model_folder import TextModel
 from movieplotgpt.errors import PromptError
@@ -18,14 +15,14 @@ from movieplotgpt.generation.sampling import Logits
 USUAL = 1.35  # where nobody says, and the model was trained for it: title words then come as often as in real plots
 
 
-def guide(logits_BV: Logits, without_BV: Logits, strength_B: npt.ArrayLike) -> Logits:
+def guide(logits_V: Logits, without_V: Logits, strength: float) -> Logits:
     """Logits moved away from those without a title: of the order of logits, so that penalties weigh as they do unguided.
 
     What the title makes implausible ``sampling.choose`` leaves out, as contrastive decoding does (arXiv 2210.15097).
 
     Source: classifier-free guidance for language models (arXiv 2306.17806).
     """
-    return without_BV + np.reshape(strength_B, (-1, 1)) * (logits_BV - without_BV)
+    return without_V + strength * (logits_V - without_V)
 
 
 def knows_no_title(model: TextModel) -> bool:

@@ -1,7 +1,7 @@
 """From logits to the next token: one small function per rule, composed in one place, and one draw.
 
 The rules work in float64, so that every door draws alike. Where tokens tie, the lower id is the more probable one.
-Shapes: B batch, V vocabulary, M tokens of a short list; a token that a rule leaves out has the logit -inf.
+Shapes: V vocabulary, M tokens of a short list; a token that a rule leaves out has the logit -inf.
 """
 
 from __future__ import annotations
@@ -62,37 +62,33 @@ def fresh_seed() -> int:
 
 
 def choose(
-    logits_BV: Logits,
+    logits_V: Logits,
     config: SamplingConfig,
-    randoms: Sequence[np.random.Generator],
-    histories: Sequence[History] = (),
-    guided_BV: Logits | None = None,
-) -> list[Chosen]:
-    """Return the next token of each text; ``randoms`` holds the generator of each, which moves on by one number.
+    random: np.random.Generator,
+    history: History = History(),
+    guided_V: Logits | None = None,
+) -> Chosen:
+    """Return the next token of a text; ``random`` moves on by one number.
 
-    ``guided_BV`` are logits to draw from in place of the texts' own logits, which then say what is plausible.
+    ``guided_V`` are logits to draw from in place of the text's own logits, which then say what is plausible.
 
     Raises:
-        CheckpointError: a text's logits are all NaN or infinite, as those of damaged weights.
+        CheckpointError: the logits are NaN or infinite, as those of damaged weights.
     """
-    if not np.isfinite(logits_BV.max(-1)).all():
+    if not math.isfinite(logits_V.max()):
         raise CheckpointError("the model's logits are NaN or infinite; its weights are damaged, get them again")
-    u_B = np.array([random.random() for random in randoms])
-    ruled_BV = punish(logits_BV, config, histories)
-    if guided_BV is not None:
-        ruled_BV = _guided(ruled_BV, logits_BV, guided_BV, config, histories)
-    some_BM, ids_BM = shortlist(ruled_BV, config)
-    places_B = some_BM.argmax(-1) if config.temperature == 0 else draw(filter_logits(some_BM, config), u_B)
-    ids_B = np.take_along_axis(ids_BM, places_B[:, None], -1)[:, 0]
-    doubts = [0.0] * len(ids_B)
-    if config.avoid_copies is not None:
-        doubts = (1 - np.exp(np.take_along_axis(log_softmax(ruled_BV), ids_B[:, None], -1)[:, 0])).tolist()
+    u = random.random()
+    ruled_V = punish(logits_V, config, history)
+    if guided_V is not None:
+        ruled_V = _guided(ruled_V, logits_V, guided_V, config, history)
+    some_M, ids_M = shortlist(ruled_V, config)
+    place = int(some_M.argmax()) if config.temperature == 0 else draw(filter_logits(some_M, config), u)
+    id_ = place if ids_M is None else int(ids_M[place])
+    doubt = 0.0 if config.avoid_copies is None else 1 - math.exp(logprob(ruled_V, id_))
     if config.logprobs is None:
-        return [Chosen(id_, doubt) for id_, doubt in zip(ids_B.tolist(), doubts, strict=True)]
-    logprobs_BV = log_softmax(logits_BV)
-    others = [likeliest(row_V, config.logprobs) for row_V in logprobs_BV]
-    own = np.take_along_axis(logprobs_BV, ids_B[:, None], -1)[:, 0].tolist()
-    return [Chosen(*parts) for parts in zip(ids_B.tolist(), doubts, own, others, strict=True)]
+        return Chosen(id_, doubt)
+    logprobs_V = log_softmax(logits_V)
+    return Chosen(id_, doubt, float(logprobs_V[id_]), likeliest(logprobs_V, config.logprobs))
 
 
 def log_softmax(logits: Logits) -> npt.NDArray[np.float64]:
@@ -102,60 +98,53 @@ def log_softmax(logits: Logits) -> npt.NDArray[np.float64]:
     return logprobs
 
 
-def _guided(
-    own_BV: Logits, logits_BV: Logits, guided_BV: Logits, config: SamplingConfig, histories: Sequence[History]
-) -> Logits:
+def logprob(logits_V: Logits, id_: int) -> float:
+    """Return the log-probability of one token."""
+    shifted_V = logits_V.astype(np.float64) - logits_V.max()
+    return float(shifted_V[id_]) - math.log(np.exp(shifted_V).sum())
+
+
+def _guided(own_V: Logits, logits_V: Logits, guided_V: Logits, config: SamplingConfig, history: History) -> Logits:
     """Guided logits by the same rules, of what is plausible or wished for; where nothing of that is left, the own ones."""
-    allowed_BV = np.zeros(logits_BV.shape, bool)
-    for each_BV in (logits_BV, own_BV):  # a token may be plausible for what the rules add to it
-        allowed_BV |= each_BV >= each_BV.max(-1, keepdims=True) + math.log(PLAUSIBLE)
-    ruled_BV = np.where(allowed_BV, punish(guided_BV, config, histories), -np.inf)
-    return np.where(np.isfinite(ruled_BV.max(-1, keepdims=True)), ruled_BV, own_BV)
+    least = math.log(PLAUSIBLE)  # a token may be plausible for what the rules add to it
+    allowed_V = (logits_V >= logits_V.max() + least) | (own_V >= own_V.max() + least)
+    ruled_V = np.where(allowed_V, punish(guided_V, config, history), -np.inf)
+    return ruled_V if math.isfinite(ruled_V.max()) else own_V
 
 
-def shortlist(logits_BV: Logits, config: SamplingConfig) -> tuple[Logits, Ids]:
-    """Return the tokens that no filter will leave out, in float64, and their ids: (B, M) each, in the order of ids.
+def shortlist(logits_V: Logits, config: SamplingConfig) -> tuple[Logits, Ids | None]:
+    """Return the tokens that no filter will leave out, in float64, and their ids, (M,) each; no ids where these are all.
 
-    Where min-p alone decides, or with top-k, these are few, and the rules need not look at the others.
+    Where min-p alone decides, or with top-k, the tokens are few, and the rules need not look at the others.
     """
     min_p = config.min_p if config.temperature > 0 and config.top_p is None and config.typical_p is None else None
     if not min_p:
-        ids_V = np.arange(logits_BV.shape[-1])
-        return logits_BV.astype(np.float64), np.broadcast_to(ids_V, logits_BV.shape)
+        return logits_V.astype(np.float64), None
     below = max(config.temperature * math.log(min_p) - _SLACK, -1e30)  # what overflows float32 is all the same
-    least_B1 = logits_BV.max(-1, keepdims=True) + below
-    rows, ids = (logits_BV >= least_B1).nonzero()
-    counts_B = np.bincount(rows, minlength=len(logits_BV))
-    places = np.arange(len(rows)) - np.repeat(counts_B.cumsum() - counts_B, counts_B)
-    some_BM = np.full((len(logits_BV), counts_B.max()), -np.inf)
-    ids_BM = np.zeros(some_BM.shape, np.int64)
-    some_BM[rows, places], ids_BM[rows, places] = logits_BV[rows, ids], ids
-    return some_BM, ids_BM
+    ids_M = np.flatnonzero(logits_V >= logits_V.max() + below)
+    return logits_V[ids_M].astype(np.float64), ids_M
 
 
 def likeliest(logprobs_V: Logits, k: int) -> list[tuple[int, float]]:
     """Return the ``k`` likeliest tokens with their log-probabilities, the best first."""
-    order = (-logprobs_V).argsort(kind="stable")[:k].tolist()
-    return [(i, float(logprobs_V[i])) for i in order]
+    return [(i, float(logprobs_V[i])) for i in _ranked(logprobs_V)[:k].tolist()]
 
 
-def punish(logits_BV: Logits, config: SamplingConfig, histories: Sequence[History]) -> Logits:
+def punish(logits_V: Logits, config: SamplingConfig, history: History) -> Logits:
     """Apply the rules that know the text so far, in their order: bias, penalties, n-grams, DRY, what is forbidden.
 
     Where they would forbid every token, what the model alone says stands.
     """
-    rules, biased = _has_rules(config), any(history.bias for history in histories)
-    if not rules and not biased and not any(history.forbidden for history in histories):
-        return logits_BV
-    ruled_BV = logits_BV.astype(np.float64) if rules or biased else logits_BV.copy()
-    for row, history in enumerate(histories or [History()] * len(ruled_BV)):
-        if rules:
-            ruled_BV[row] = _punish_one(ruled_BV[row], history, config)
-        if history.bias:
-            ruled_BV[row] = add_bias(ruled_BV[row], history.bias)
-        ruled_BV[row, [*history.forbidden]] = -np.inf
-    left_B1 = np.isfinite(ruled_BV.max(-1, keepdims=True))
-    return ruled_BV if left_B1.all() else np.where(left_B1, ruled_BV, logits_BV)
+    ruled_V = logits_V
+    if rules := _has_rules(config):
+        ruled_V = _penalised(logits_V.astype(np.float64), history, config)
+    if history.bias:
+        ruled_V = add_bias(ruled_V.astype(np.float64), history.bias)
+    if history.forbidden:
+        ruled_V = ruled_V.copy()
+        ruled_V[[*history.forbidden]] = -np.inf
+    unruled = not rules and not history.bias and not history.forbidden
+    return ruled_V if unruled or math.isfinite(ruled_V.max()) else logits_V
 
 
 def _has_rules(config: SamplingConfig) -> bool:
@@ -163,7 +152,7 @@ def _has_rules(config: SamplingConfig) -> bool:
     return bool(config.logit_bias or config.no_repeat_ngram or config.dry_multiplier or any(rules))
 
 
-def _punish_one(logits_V: Logits, history: History, config: SamplingConfig) -> Logits:
+def _penalised(logits_V: Logits, history: History, config: SamplingConfig) -> Logits:
     logits_V = add_bias(logits_V, config.logit_bias)
     if config.repetition_penalty is not None:
         logits_V = punish_repetition(logits_V, history.ids, config.repetition_penalty)
@@ -259,83 +248,78 @@ def forbid(logits_V: Logits, ids: Collection[int]) -> Logits:
     return _added(logits_V, dict.fromkeys(sorted(ids), -math.inf))
 
 
-def filter_logits(logits_BV: Logits, config: SamplingConfig) -> Logits:
+def filter_logits(logits_V: Logits, config: SamplingConfig) -> Logits:
     """The rules that know the logits alone, in their order: temperature, top-k, typical, top-p, min-p."""
-    logits_BV = heat(logits_BV, config.temperature)
+    logits_V = heat(logits_V, config.temperature)
     if config.top_k is not None:
-        logits_BV = keep_top_k(logits_BV, config.top_k)
+        logits_V = keep_top_k(logits_V, config.top_k)
     if config.typical_p is not None:
-        logits_BV = keep_typical(logits_BV, config.typical_p)
+        logits_V = keep_typical(logits_V, config.typical_p)
     if config.top_p is not None:
-        logits_BV = keep_top_p(logits_BV, config.top_p)
+        logits_V = keep_top_p(logits_V, config.top_p)
     if config.min_p is not None:
-        logits_BV = keep_min_p(logits_BV, config.min_p)
-    return logits_BV
+        logits_V = keep_min_p(logits_V, config.min_p)
+    return logits_V
 
 
-def heat(logits_BV: Logits, temperature: float) -> Logits:
+def heat(logits_V: Logits, temperature: float) -> Logits:
     """Divide by a positive temperature, the best logit at zero, so that a tiny temperature overflows nothing."""
-    with np.errstate(over="ignore"):
-        heated_BV: Logits = (logits_BV - logits_BV.max(-1, keepdims=True)) / temperature
-    return heated_BV
+    heated_V: Logits = (logits_V - logits_V.max()) / max(temperature, 1e-200)
+    return heated_V
 
 
-def keep_top_k(logits_BV: Logits, k: int) -> Logits:
+def keep_top_k(logits_V: Logits, k: int) -> Logits:
     """Keep exactly the ``k`` likeliest tokens (all, where there are fewer)."""
-    if k >= logits_BV.shape[-1]:
-        return logits_BV
-    kept_BV = logits_BV.copy()
-    np.put_along_axis(kept_BV, (-logits_BV).argsort(axis=-1, kind="stable")[:, k:], -np.inf, -1)
-    return kept_BV
+    kept_V = logits_V.copy()
+    kept_V[_ranked(logits_V)[k:]] = -np.inf
+    return kept_V
 
 
-def keep_typical(logits_BV: Logits, p: float) -> Logits:
+def keep_typical(logits_V: Logits, p: float) -> Logits:
     """Keep the fewest tokens, those first whose surprise is nearest to the mean surprise, that together reach ``p``.
 
     Source: Locally Typical Sampling (arXiv 2202.00666).
     """
     if p == 1:
-        return logits_BV
-    surprise_BV = -log_softmax(logits_BV)
-    shares_BV = np.exp(-surprise_BV)
-    mean_B1 = np.multiply(shares_BV, surprise_BV, where=shares_BV > 0, out=np.zeros_like(shares_BV)).sum(
-        -1, keepdims=True
-    )
-    return _keep_until(logits_BV, np.abs(surprise_BV - mean_B1).argsort(axis=-1, kind="stable"), p)
+        return logits_V
+    surprise_V = -log_softmax(logits_V)
+    shares_V = np.exp(-surprise_V)
+    mean = np.multiply(shares_V, surprise_V, where=shares_V > 0, out=np.zeros_like(shares_V)).sum()
+    return _keep_until(logits_V, np.abs(surprise_V - mean).argsort(kind="stable"), p)
 
 
-def keep_top_p(logits_BV: Logits, p: float) -> Logits:
+def keep_top_p(logits_V: Logits, p: float) -> Logits:
     """Keep the fewest of the likeliest tokens whose probabilities together reach ``p``; at least one.
 
     Source: The Curious Case of Neural Text Degeneration (arXiv 1904.09751).
     """
-    return logits_BV if p == 1 else _keep_until(logits_BV, (-logits_BV).argsort(axis=-1, kind="stable"), p)
+    return logits_V if p == 1 else _keep_until(logits_V, _ranked(logits_V), p)
 
 
-def _keep_until(logits_BV: Logits, order_BV: Ids, p: float) -> Logits:
+def _ranked(logits_V: Logits) -> Ids:
+    """All tokens, the likeliest first."""
+    return (-logits_V).argsort(kind="stable")
+
+
+def _keep_until(logits_V: Logits, order_V: Ids, p: float) -> Logits:
     """Keep tokens in this order until their probabilities reach ``p``; at least one."""
-    shares_BV = np.take_along_axis(np.exp(log_softmax(logits_BV)), order_BV, -1)
-    before_BV = np.roll(shares_BV.cumsum(-1), 1, -1)
-    before_BV[:, 0] = 0
-    kept_BV = logits_BV.copy()
-    np.put_along_axis(
-        kept_BV, order_BV, np.where(before_BV >= p, -np.inf, np.take_along_axis(logits_BV, order_BV, -1)), -1
-    )
-    return kept_BV
+    reached_V = np.exp(log_softmax(logits_V))[order_V].cumsum()
+    kept_V = logits_V.copy()
+    kept_V[order_V[1:][reached_V[:-1] >= p]] = -np.inf
+    return kept_V
 
 
-def keep_min_p(logits_BV: Logits, p: float) -> Logits:
+def keep_min_p(logits_V: Logits, p: float) -> Logits:
     """Keep tokens at least ``p`` times as likely as the likeliest.
 
     Source: Turning Up the Heat: Min-p Sampling (arXiv 2407.01082).
     """
     least = math.log(p) if p > 0 else -math.inf
-    return np.where(logits_BV < logits_BV.max(-1, keepdims=True) + least, -np.inf, logits_BV)
+    return np.where(logits_V < logits_V.max() + least, -np.inf, logits_V)
 
 
-def draw(logits_BV: Logits, u_B: npt.NDArray[np.float64]) -> Ids:
-    """Return the token where the distribution function passes ``u_B``, uniform in [0, 1); never one that is left out."""
-    cdf_BV = np.exp(logits_BV - logits_BV.max(-1, keepdims=True)).cumsum(-1)
-    point_B = np.minimum(u_B * cdf_BV[:, -1], np.nextafter(cdf_BV[:, -1], 0))
-    passed_B: Ids = (cdf_BV > point_B[:, None]).argmax(-1)
-    return passed_B
+def draw(logits_V: Logits, u: float) -> int:
+    """Return the token where the distribution function passes ``u``, uniform in [0, 1); never one that is left out."""
+    cdf_V = np.exp(logits_V - logits_V.max()).cumsum()
+    total = float(cdf_V[-1])
+    return int(cdf_V.searchsorted(min(u * total, math.nextafter(total, 0)), "right"))

@@ -30,8 +30,6 @@ FREE_REPETITIONS = {"bpe": 5, "char": 20, "byte": 20}  # tokens: a name, and wha
 BREAKERS = '\n.,"'  # DRY sees no repetition across them
 SECOND_THOUGHTS = 500  # of one text; then it may be as it is
 PATIENCE = 50  # characters after which a wish is worth one nat more, up to URGENT
-# what says nothing of how a token is chosen, but by its seed and when to end
-OF_ONE_TEXT = {"seed", "n", "min_tokens", "max_tokens", "target_characters", "stop", "must_mention", "best_of"}
 CALM = 0.2  # of the greatest length: until then nothing pulls a text to its end
 URGENT = 10.0  # nats: a wish that is begun is finished
 
@@ -59,7 +57,6 @@ class Writing:
         copies: CopyIndex | None = None,
     ) -> None:
         self.config, self.context_length, self.end_id = config, context_length, tokenizer.end_id
-        self.rules = config.model_dump_json(exclude=OF_ONE_TEXT)  # texts of the same are drawn together
         headers = [prompt.header] if without_title is None else [prompt.header, without_title]
         needed = int(TOKENS_A_CHARACTER[tokenizer.kind] * (config.target_characters or 0))
         self.max_tokens = config.max_tokens or max(MAX_TOKENS[tokenizer.kind], needed)
