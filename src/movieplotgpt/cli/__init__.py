@@ -7,6 +7,7 @@ the product; progress, warnings and errors go to stderr. Exit codes: 0, 1 for an
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -77,6 +78,7 @@ for _name, (_place, _help) in COMMANDS.items():
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
+    gc.set_threshold(100_000)  # imports make many objects that stay; looking for garbage among them takes time
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed, as by `>&-`: what is printed goes nowhere
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))

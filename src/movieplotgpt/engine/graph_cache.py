@@ -6,9 +6,9 @@ import hashlib
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
 
+import onnxruntime
 from filelock import FileLock
 
 from movieplotgpt import atomic
@@ -43,7 +43,7 @@ def cached_graph(identity: tuple[object, ...], build: Callable[[], bytes]) -> Pa
 
 
 def _key(identity: tuple[object, ...]) -> str:
-    digest = hashlib.sha256(repr((identity, version("onnx"), version("onnxruntime"))).encode())
+    digest = hashlib.sha256(repr((identity, onnxruntime.__version__)).encode())
     for name in _SOURCES:
         digest.update(Path(__file__).with_name(name).read_bytes())
     return _short(digest)
