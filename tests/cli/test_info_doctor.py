@@ -81,7 +81,7 @@ def test_info_tells_what_the_model_is(checkpoint: Checkpoint, capsys: pytest.Cap
     assert told["document format"] == checkpoint.format.model_dump(mode="json")
     assert told["cleaning"] == {"ascii": True}
     assert (told["corpus"]["source"], told["training"]) == ("plots.csv", {"step": 7, "seconds": 1.5})
-    assert told["KV cache, bytes"] == 2 * 2 * 1 * 16 * 128 * 4
+    assert told["KV cache, bytes"] == 2 * 2 * 1 * 16 * 128  # of a byte each
 
 
 def test_words_tell_what_json_tells(checkpoint: Checkpoint, capsys: pytest.CaptureFixture[str]) -> None:
