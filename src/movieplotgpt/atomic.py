@@ -77,7 +77,8 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         yield partial
-        _sync_tree(partial)
+        for path in (*filter(Path.is_file, partial.rglob("*")), partial):
+            _sync(path)
         if folder.exists():
             folder.rename(old)
         partial.rename(folder)
@@ -102,13 +103,6 @@ def recover_folder(folder: Path) -> None:
 
 def _old_name(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.old")
-
-
-def _sync_tree(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            _sync(path)
-    _sync(folder)
 
 
 def _sync(path: Path) -> None:

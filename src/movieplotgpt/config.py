@@ -6,6 +6,7 @@ read them and how to say what is wrong with them.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -95,13 +96,11 @@ def _read_alone(path: Path) -> dict[str, Any]:
 
 def _merge(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     """``values`` laid over ``base``, section by section; a section of another kind takes the other's place whole."""
-    merged = _copy(base)
+    merged = base | values
     for key, value in values.items():
-        below = merged.get(key)
+        below = base.get(key)
         if isinstance(below, dict) and isinstance(value, dict) and value.get("kind") in (None, below.get("kind")):
             merged[key] = _merge(below, value)
-        else:
-            merged[key] = value
     return merged
 
 
@@ -126,7 +125,7 @@ def override(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]
     Raises:
         ConfigError: an override is not of the form ``section.key=value``.
     """
-    result = _copy(values)
+    result = copy.deepcopy(values)
     for text in sorted(overrides, key=lambda text: not text.partition("=")[0].strip().endswith(".kind")):
         path, equals, value = text.partition("=")
         *sections, key = path.strip().split(".")
@@ -151,10 +150,6 @@ def _parse(value: str) -> Any:
         return tomllib.loads(f"x = {value}")["x"]
     except tomllib.TOMLDecodeError:
         return value
-
-
-def _copy(table: dict[str, Any]) -> dict[str, Any]:
-    return {key: _copy(value) if isinstance(value, dict) else value for key, value in table.items()}
 
 
 def _explain(cls: type[Settings], error: ValidationError) -> str:

@@ -31,7 +31,7 @@ def _prose(seed: int, n_words: int = 200) -> str:
 
 def _groups(documents: list[Document], settings: DuplicateSettings = SETTINGS) -> list[set[int]]:
     groups = group_documents(documents, settings)
-    return [set(groups.members(group)) for group in range(len(groups.keys))]
+    return [set(np.flatnonzero(groups.of == group).tolist()) for group in range(len(groups.keys))]
 
 
 @pytest.mark.parametrize(

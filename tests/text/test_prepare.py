@@ -82,7 +82,7 @@ def test_the_arrays_hold_the_documents(
             assert split.titles[i] == row["Title"]
             assert decode(split.body(i)) == body
             assert decode(split.sentence(i)) == corpus.format.sentence(row["Title"])
-            assert [decode(split.hint(i, k)) for k in range(3) if len(split.hint(i, k))] == lines[:-1]
+            assert [decode(split.segment(i, k)) for k in range(3) if len(split.segment(i, k))] == lines[:-1]
             assert decode(split.header(i)) == corpus.format.header_text(split.titles[i], split.hints[i])
             np.testing.assert_array_equal(split.header(i), corpus.tokenizer.encode("".join(lines)))
             assert split.n_characters[i] == len(body)

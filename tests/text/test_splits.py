@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -13,18 +14,18 @@ from movieplotgpt.config import build_settings
 from movieplotgpt.errors import ConfigError, DataError
 from movieplotgpt.text.duplicates import group_documents
 from movieplotgpt.text.formatting import Document
-from movieplotgpt.text.splits import SPLITS, GroupSplit, Member, Split, TailSplit, split_documents
+from movieplotgpt.text.splits import SPLITS, GroupSplit, Split, TailSplit, split_documents
 
 GROUP = GroupSplit()
 TAIL = TailSplit()
 
 
-def _split(documents: list[Document], settings: GroupSplit | TailSplit = GROUP) -> dict[Split, list[Member]]:
+def _split(documents: list[Document], settings: GroupSplit | TailSplit = GROUP) -> dict[Split, list[Document]]:
     return split_documents(documents, group_documents(documents, settings.duplicates), settings)
 
 
-def _bodies(parts: dict[Split, list[Member]]) -> dict[Split, list[str]]:
-    return {split: [member.document.body for member in members] for split, members in parts.items()}
+def _bodies(parts: dict[Split, list[Document]]) -> dict[Split, list[str]]:
+    return {split: [document.body for document in documents] for split, documents in parts.items()}
 
 
 def _films(count: int) -> list[Document]:
@@ -71,7 +72,7 @@ def test_planted_remakes_and_copies_land_in_one_split(text_of: Callable[[int], s
             Document(f"a remake {i}", f"The Original {i} (1950 film)", key=f"work {i}"),
         ]
     parts = _split(documents, GroupSplit(validation=0.2, test=0.2))
-    works = {split: {member.document.key for member in members} for split, members in parts.items()}
+    works = {split: {document.key for document in part} for split, part in parts.items()}
     assert all(works.values())
     assert not (works["train"] & works["validation"] or works["train"] & works["test"])
     assert not works["validation"] & works["test"]
@@ -89,7 +90,7 @@ def test_one_or_few_texts_are_cut_in_blocks_without_loss(text: str, documents: i
     parts = _split([Document(body, key=str(i)) for i, body in enumerate(bodies)])
     assert all(parts[split] for split in SPLITS)
     for i, body in enumerate(bodies):
-        blocks = [m.document.body for split in SPLITS for m in parts[split] if m.document.key == str(i)]
+        blocks = [m.body for split in SPLITS for m in parts[split] if m.key == str(i)]
         assert sum(map(len, blocks)) == len(body)
         assert all(block and block in body for block in blocks)
 
@@ -105,7 +106,7 @@ def test_a_tiny_text_has_blocks_of_whole_lines(text_of: Callable[[int], str]) ->
 def test_equal_texts_are_cut_alike_and_do_not_straddle() -> None:
     documents = [Document(f"line {i % 20} " * 40 + "\n", key=str(i % 20)) for i in range(40)]
     parts = _split(documents)
-    keys = {split: {member.document.key for member in members} for split, members in parts.items()}
+    keys = {split: {document.key for document in part} for split, part in parts.items()}
     assert all(keys.values())
     assert sum(map(len, keys.values())) == 20
 
@@ -125,7 +126,7 @@ def test_the_tail_of_many_documents_is_whole_documents() -> None:
     documents = [Document(f"{i:04} " * 20, f"Film {i}") for i in range(100)]
     parts = _split(documents, TailSplit(validation=0.1, test=0.05))
     assert [len(parts[split]) for split in SPLITS] == [85, 10, 5]
-    assert [member.document for split in SPLITS for member in parts[split]] == documents
+    assert [replace(document, group="") for split in SPLITS for document in parts[split]] == documents
 
 
 def test_a_tail_too_small_for_a_split_is_an_error() -> None:

@@ -72,7 +72,7 @@ def large(corpus: PreparedCorpus, tokens: int) -> PreparedCorpus:
 
 def test_a_size_that_is_set_is_left_alone(corpus: PreparedCorpus) -> None:
     config = build_settings(RunConfig, {**config_of().model_dump(mode="json"), "model": {"size": "small"}})
-    assert settle(config, corpus, USUAL) == (config, ())
+    assert settle_by_timing(config, corpus) == (config, ())
 
 
 def test_a_larger_budget_never_gets_a_smaller_model(corpus: PreparedCorpus) -> None:

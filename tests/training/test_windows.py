@@ -208,7 +208,7 @@ def test_hints_stand_in_the_order_of_the_format_before_the_sentence() -> None:
     pieces = shown(windows_of(split, WindowSettings(no_hints=0.2)))
     assert len({hints_in(seen) for seen in pieces}) == 2**3
     for seen in pieces:
-        lines = [split.hint(seen.document, k) for k in hints_in(seen)]
+        lines = [split.segment(seen.document, k) for k in hints_in(seen)]
         titled = tuple(seen.header[-2:]) != EMPTY
         sentence = split.sentence(seen.document) if titled else np.array(EMPTY)
         assert seen.header == np.concatenate([*lines, sentence]).tolist()

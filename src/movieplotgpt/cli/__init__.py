@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from movieplotgpt import __version__
 from movieplotgpt.errors import EXTRAS, MissingExtraError, MoviePlotGPTError
@@ -22,6 +22,7 @@ app = App(
     help="A small GPT trained from scratch on text you love: from a CSV or a text file to a model that writes.",
     version=__version__,
     help_format="plaintext",
+    default_parameter=Parameter(negative=""),  # no --no-json: a command names the negatives that it has
     suppress_keyboard_interrupt=False,  # main says it, and returns 130
 )
 COMMANDS = {  # name: where it is, and its line in --help (so that --help imports none of them)

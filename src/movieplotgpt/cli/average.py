@@ -11,7 +11,7 @@ from cyclopts import Parameter
 def average(
     *models: str,
     out: Annotated[Path, Parameter(name=["--out", "-o"])],
-    weights: Annotated[tuple[float, ...], Parameter(negative="", consume_multiple=True)] = (),
+    weights: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = (),
 ) -> None:
     """Average the weights of models that have a common beginning; others' mean writes noise.
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from movieplotgpt.errors import ConfigError, TrainingError
+from movieplotgpt.errors import ConfigError, MissingExtraError, TrainingError
 
 if TYPE_CHECKING:
     from movieplotgpt.study.grid import Study
@@ -36,10 +39,7 @@ def compare(
         out: The study's folder (default: results/studies/ and the name of the TOML or text, where `report` finds it).
         jobs: Runs at once; the processor's threads are shared among them.
     """
-    import sys
-
     from movieplotgpt.cli.progress import stage_bars
-    from movieplotgpt.errors import MissingExtraError
     from movieplotgpt.study.figures import draw_study
     from movieplotgpt.study.grid import Study
     from movieplotgpt.study.results import read_results, study_markdown, write_study
@@ -77,8 +77,6 @@ def compare(
 
 def _go_on(study: Study, results: StudyResults) -> str:
     """The commands that train the best network of a study for longer, and say beforehand what it would come to."""
-    import shlex
-
     from movieplotgpt.study.results import RESULTS
     from movieplotgpt.study.running import settings_arguments
 
@@ -94,8 +92,6 @@ def _go_on(study: Study, results: StudyResults) -> str:
 
 def _end_as_interrupted() -> None:
     """A closed terminal and SIGTERM end the runs as Ctrl-C does."""
-    import signal
-
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.default_int_handler)
@@ -103,8 +99,6 @@ def _end_as_interrupted() -> None:
 
 def _suggested(text: Path, out: Path, minutes: float | None, **columns: str | None) -> Path:
     """The study of a text, made once: what goes on later is the same study."""
-    import sys
-
     from movieplotgpt.study.suggesting import STUDY, refuse_other, suggest_study
 
     if (out / STUDY).exists():

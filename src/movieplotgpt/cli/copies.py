@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +23,7 @@ def copies(
     model: str = DEFAULT_MODEL,
     data: Path | None = None,
     at_least: int = 50,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    json: bool = False,
 ) -> None:
     """Tell which runs of a text stand in a model's training text, and from which work each is.
 
@@ -39,13 +41,9 @@ def copies(
 
     report = copy_index(load_folder(model), data).report(read_text(file), at_least)
     if json:
-        from dataclasses import asdict
-        from json import dumps
-
         print(dumps(asdict(report), indent=2, ensure_ascii=False))
         return
-    for line in told(report):
-        print(line)
+    print("\n".join(told(report)))
 
 
 def told(report: CopyReport) -> list[str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
 app = App(name="corpus", help="Fetch the public texts the published models were trained on.")
 
@@ -15,7 +15,7 @@ def download(
     name: Literal["movie-plots", "office"],
     *,
     out: Path = Path("data"),
-    url: Annotated[str | None, Parameter(negative="")] = None,
+    url: str | None = None,
 ) -> None:
     """Download a public corpus; a broken download goes on where it stopped.
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import importlib.util
+import os
+import platform
+import shutil
+from json import dumps
 
-from cyclopts import Parameter
+from movieplotgpt import __version__
+from movieplotgpt.engine.places import cache_folder, weights_folder
 
 EXTRAS = {
     "torch": ("train", "training and evaluating models"),
@@ -16,21 +21,15 @@ EXTRAS = {
 }
 
 
-def doctor(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+def doctor(*, json: bool = False) -> None:
     """Show what text is generated with, what models are trained with, memory, versions and what is not installed.
 
     Args:
         json: Print JSON.
     """
-    import importlib.util
-    import os
-    import platform
-    import shutil
-
     import onnxruntime
 
-    from movieplotgpt import __version__
-    from movieplotgpt.engine.places import weights_folder
+    from movieplotgpt.engine.byte_products import sums_are_exact
     from movieplotgpt.engine.threads import thread_count
 
     missing = [package for package in EXTRAS if importlib.util.find_spec(package) is None]
@@ -39,7 +38,9 @@ def doctor(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
         "onnxruntime": onnxruntime.__version__,
         "threads": f"{thread_count()} of {os.cpu_count()} cores",
-        "int8 products": _byte_products(),
+        "int8 products": "exact: this processor adds them up without overflow"
+        if sums_are_exact()
+        else "exact, by slower kernels: this processor's own would overflow",
         "graph cache": _graph_cache(),
         **({} if "torch" in missing else _training()),
         "disk free here": f"{shutil.disk_usage('.').free / 1e9:.1f} GB",
@@ -47,8 +48,6 @@ def doctor(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
     }
     lines = [f"{name} ({EXTRAS[name][1]}): pip install 'movieplotgpt[{EXTRAS[name][0]}]'" for name in missing]
     if json:
-        from json import dumps
-
         print(dumps({**facts, "missing": lines}, indent=2))
         return
     for name, value in facts.items():
@@ -57,17 +56,7 @@ def doctor(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
         print(f"not installed     {line}")
 
 
-def _byte_products() -> str:
-    from movieplotgpt.engine.byte_products import sums_are_exact
-
-    if sums_are_exact():
-        return "exact: this processor adds them up without overflow"
-    return "exact, by slower kernels: this processor's own would overflow"
-
-
 def _graph_cache() -> str:
-    from movieplotgpt.engine.places import cache_folder
-
     try:
         folder = cache_folder("graphs")
         size = sum(path.stat().st_size for path in folder.glob("*.onnx"))
@@ -78,8 +67,6 @@ def _graph_cache() -> str:
 
 def _training() -> dict[str, str]:
     """What PyTorch would train with here."""
-    import os
-
     import torch
 
     from movieplotgpt.training.hardware import choose_hardware, physical_memory

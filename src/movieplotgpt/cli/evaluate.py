@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 from cyclopts import Parameter
+
+from movieplotgpt.errors import ConfigError, DataError, MissingExtraError
 
 if TYPE_CHECKING:
     from movieplotgpt.evaluation.record import Evaluation
@@ -24,16 +28,16 @@ def evaluate(
     data: Path,
     split: Literal["train", "validation", "test"] = "test",
     documents: int | None = None,
-    metrics: Annotated[tuple[Metric, ...], Parameter(negative="", consume_multiple=True)] = METRICS,
+    metrics: Annotated[tuple[Metric, ...], Parameter(consume_multiple=True)] = METRICS,
     others: int = 1,
     samples: int | None = None,
     judge: str | None = None,
     seed: int = 0,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["float32", "bfloat16"] = "float32",
-    json: Annotated[bool, Parameter(negative="")] = False,
+    json: bool = False,
     out: Path | None = None,
-    add: Annotated[bool, Parameter(negative="")] = False,
+    add: bool = False,
 ) -> None:
     """Score held-out documents: bits per character with its interval, beside xz and PPMd on the same text.
 
@@ -63,7 +67,6 @@ def evaluate(
 
     from movieplotgpt.atomic import check_place
     from movieplotgpt.cli.progress import stage_bars
-    from movieplotgpt.errors import ConfigError
     from movieplotgpt.evaluation import likelihood
     from movieplotgpt.evaluation.compressors import COMPRESSORS, score_compressor
     from movieplotgpt.evaluation.held_out import read_held_out
@@ -85,39 +88,29 @@ def evaluate(
     if out:
         check_place(out)
     place = choose_hardware(TrainingSettings(device=device)).device
-    judging = (
-        load_checkpoint(judge, device=place) if judge and samples else None
-    )  # that there is none is said before the work
+    judging = load_checkpoint(judge, device=place) if judge and samples else None  # before the work: it may be missing
     corpus = PreparedCorpus.load(data)
     checkpoint = load_checkpoint(model, device=place)
     checkpoint.model.compute_dtype = getattr(torch, precision)
+    which: dict[str, Any] = {"split": split, "documents": documents}
     before = None
     if add and out and out.exists():
-        before = read_earlier(out, checkpoint, corpus, split=split, documents=documents, seed=seed)
+        before = read_earlier(out, checkpoint, corpus, **which, seed=seed)
     metrics = tuple(metric for metric in metrics if not getattr(before, _PARTS.get(metric, metric), None))
     titles = "titles" in metrics and bool(checkpoint.format.header)
     with stage_bars() as progress:
-        measured = before.likelihood if before and not titles else None
-        measured = measured or likelihood.evaluate(
-            checkpoint,
-            corpus,
-            split=split,
-            documents=documents,
-            others=others if titles else 0,
-            seed=seed,
-            progress=progress,
-        )
-        held_out = read_held_out(checkpoint, corpus, split, documents, seed)
         known: dict[str, Any] = {"seed": seed, "progress": progress}
+        if before and not titles:
+            measured = before.likelihood
+        else:
+            measured = likelihood.evaluate(checkpoint, corpus, **which, others=others if titles else 0, **known)
+        held_out = read_held_out(checkpoint, corpus, split, documents, seed)
         judged: dict[str, Any] = {"samples": samples, "judge": judging, "judge_name": _name(judge) if judge else None}
         measures: dict[str, Callable[[], Any]] = {
             "titles": partial(title_retrieval, checkpoint, held_out, **known),
             "next-sentence": partial(next_sentence, checkpoint, held_out, **known),
             "memorisation": partial(memorisation, checkpoint, corpus, **known),
-            **{
-                name: partial(score_compressor, name, corpus, split=split, documents=documents, **known)
-                for name in COMPRESSORS
-            },
+            **{name: partial(score_compressor, name, corpus, **which, **known) for name in COMPRESSORS},
             "samples": partial(score_samples, _name(model), checkpoint, corpus, **judged, **known),
         }
         wanted = {*metrics, *(COMPRESSORS if "compressors" in metrics else ()), *(["samples"] if samples else [])}
@@ -131,7 +124,8 @@ def evaluate(
         evaluation = evaluation.keeping(before)
     if out:
         evaluation.write(out)
-    _say(*measured.notes)
+    for note in measured.notes:
+        print(note, file=sys.stderr)
     if json:
         print(evaluation.model_dump_json(indent=2))
     else:
@@ -146,12 +140,10 @@ def _name(model: str) -> str:
 
 def _where_possible(name: str, measure: Callable[[], Measured]) -> Measured | None:
     """What ``measure`` finds; what cannot be measured here is said to be left out."""
-    from movieplotgpt.errors import DataError, MissingExtraError
-
     try:
         return measure()
     except (DataError, MissingExtraError) as error:
-        _say(f"{name} is left out: {error}")
+        print(f"{name} is left out: {error}", file=sys.stderr)
         return None
 
 
@@ -181,7 +173,7 @@ def _show(evaluation: Evaluation) -> None:
         f"{measured.device}, {measured.precision}, threads {measured.threads}",
     ]
     for fact in facts:
-        console.print(fact, markup=False, highlight=False, soft_wrap=True)
+        console.print(fact, highlight=False, soft_wrap=True)
 
 
 def _rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:
@@ -202,17 +194,8 @@ def _rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     return [(what, f"{bits:.4f}", show_interval(interval, 4) if interval else "") for what, bits, interval in rows]
 
 
-def _say(*lines: str) -> None:
-    import sys
-
-    for line in lines:
-        print(line, file=sys.stderr)
-
-
 def _commit() -> str | None:
     """The commit this code is at, with a mark if the code was changed since; None outside a checkout."""
-    import subprocess
-
     git = ["git", "-C", str(Path(__file__).parents[1])]
     commands = (["describe", "--always", "--exclude=*"], ["status", "--porcelain", "--", "."])
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,8 +29,6 @@ def export(
         type_: How weights are kept, by default as exactly as the target's readers like: bf16 in GGUF, f32 in ONNX.
         out: The folder in which each gets a folder of its own; by default exports/NAME.
     """
-    import sys
-
     from movieplotgpt.model.checkpoints import load_checkpoint
     from movieplotgpt.sharing import exporting
 

@@ -13,7 +13,7 @@ def import_model(
     *,
     out: Annotated[Path, Parameter(name=["--out", "-o"])],
     header: str = "",
-    end: Annotated[str | None, Parameter(negative="")] = None,
+    end: str | None = None,
     context_length: int | None = None,
     revision: str | None = None,
 ) -> None:

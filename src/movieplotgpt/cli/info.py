@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from cyclopts import Parameter
+from json import dumps
+from typing import Any
 
 from movieplotgpt.engine.places import DEFAULT_MODEL
 
 
-def info(model: str = DEFAULT_MODEL, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+def info(model: str = DEFAULT_MODEL, *, json: bool = False) -> None:
     """Tell what a model is: size, tokenizer, format, corpus, training, numbers.
 
     Args:
@@ -35,8 +34,6 @@ def info(model: str = DEFAULT_MODEL, *, json: Annotated[bool, Parameter(negative
         **{name: checkpoint.info[name] for name in ("corpus", "training", "average") if name in checkpoint.info},
     }
     if json:
-        from json import dumps
-
         print(dumps(facts, indent=2))
         return
     for name, value in facts.items():

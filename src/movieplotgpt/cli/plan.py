@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from movieplotgpt.study.planning import Plan
@@ -21,7 +19,7 @@ def plan(
     title_column: str | None = None,
     text_column: str | None = None,
     study: Path | None = None,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    json: bool = False,
 ) -> None:
     """Take a few steps of a training, and tell its time, its memory and, from a study, its bits per character.
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from movieplotgpt.text.duplicates import DuplicateSettings
@@ -18,7 +16,7 @@ def prepare(
     *overrides: str,
     source: Path,
     out: Path,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    json: bool = False,
 ) -> None:
     """Read a corpus, clean it, group duplicates, split it, train its tokenizer and write token arrays.
 
@@ -67,13 +65,8 @@ def _lines(report: PrepareReport, duplicates: DuplicateSettings) -> list[tuple[s
         ("groups of duplicates and remakes", f"{report.groups:,}"),
     ]
     rows += [(f"  joined by {link}", f"{count:,}") for link, count in report.links.items()]
-    rows.append(
-        (
-            f"  (shingles: {duplicates.at_least} or more runs of {duplicates.shingle_words} words, and "
-            f"{duplicates.shared:.0%} of the shorter text's)",
-            "",
-        )
-    )
+    runs = f"{duplicates.at_least} or more runs of {duplicates.shingle_words} words"
+    rows.append((f"  (shingles: {runs}, and {duplicates.shared:.0%} of the shorter text's)", ""))
     largest = report.largest_group
     rows.append((f"  largest: {', '.join(largest.titles[:3])}"[:70], f"{largest.documents:,}"))
     rows += [(f"documents with {name}", f"{count:,}") for name, count in report.hints.items()]

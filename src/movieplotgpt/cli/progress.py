@@ -20,15 +20,9 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
 @contextmanager
 def stage_bars() -> Iterator[Callable[[str, int, int], None]]:
     """Yield a function that is told (stage, done, total); each stage gets a bar of its own."""
-    if sys.stderr.isatty():
-        with _rich_bars() as show:
-            yield show
-    else:
+    if not sys.stderr.isatty():
         yield _plain_lines()
-
-
-@contextmanager
-def _rich_bars() -> Iterator[Callable[[str, int, int], None]]:
+        return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 

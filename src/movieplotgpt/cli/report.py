@@ -11,7 +11,7 @@ from cyclopts import Parameter
 def report(
     *,
     results: Path = Path("results"),
-    figure: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = (),
+    figure: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
 ) -> None:
     """Write RESULTS.md and results.html of the evaluations in results/runs and the studies in results/studies.
 

@@ -37,12 +37,12 @@ def train(
     steps: int | None = None,
     epochs: float | None = None,
     out: Path | None = None,
-    resume: Annotated[bool, Parameter(negative="")] = False,
+    resume: bool = False,
     from_: Annotated[str | None, Parameter(name="--from")] = None,
     teacher: list[str] | None = None,
     title_column: str | None = None,
     text_column: str | None = None,
-    tensorboard: Annotated[bool, Parameter(negative="")] = False,
+    tensorboard: bool = False,
 ) -> int:
     """Train a model. Ctrl-C saves; --resume goes on exactly where it stopped.
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App
+
+from movieplotgpt.engine.places import downloaded_folder, resolve, weights_folder
+from movieplotgpt.errors import ConfigError
 
 app = App(name="weights", help="Fetch published models, list them, check every file; publish your own.")
 
@@ -42,7 +44,6 @@ def publish(run: str, name: str, *, evaluation: Path | None = None, weights: Pat
         evaluation: What `movieplotgpt evaluate ... --out` wrote of these weights.
         weights: Another weights folder.
     """
-    from movieplotgpt.engine.places import weights_folder
     from movieplotgpt.sharing import publishing
 
     folder = weights or weights_folder()
@@ -51,7 +52,7 @@ def publish(run: str, name: str, *, evaluation: Path | None = None, weights: Pat
 
 
 @app.command
-def upload(model: str, repository: str, *, private: Annotated[bool, Parameter(negative="")] = False) -> None:
+def upload(model: str, repository: str, *, private: bool = False) -> None:
     """Put a published model on the Hugging Face hub: its weights, tokenizer and card (log in with `hf auth login` first).
 
     Example: movieplotgpt weights upload plots-bpe hf:you/plots-bpe
@@ -61,8 +62,6 @@ def upload(model: str, repository: str, *, private: Annotated[bool, Parameter(ne
         repository: hf:owner/repo; it is made if there is none.
         private: Nobody else may see a repository that is made.
     """
-    from movieplotgpt.engine.places import resolve
-    from movieplotgpt.errors import ConfigError
     from movieplotgpt.sharing.downloading import hub_repository
     from movieplotgpt.sharing.hub import upload_folder
 
@@ -80,7 +79,6 @@ def index(data: Path, name: str, *, weights: Path | None = None) -> None:
         name: The name of the text, as in plots; models find its index by themselves.
         weights: Another weights folder.
     """
-    from movieplotgpt.engine.places import weights_folder
     from movieplotgpt.sharing import publishing
 
     entry = publishing.publish_copies(data, name, weights or weights_folder())
@@ -94,7 +92,6 @@ def verify(*, weights: Path | None = None) -> None:
     Args:
         weights: Another weights folder.
     """
-    from movieplotgpt.engine.places import weights_folder
     from movieplotgpt.sharing import published
 
     names = published.verify(weights or weights_folder())
@@ -102,14 +99,13 @@ def verify(*, weights: Path | None = None) -> None:
 
 
 @app.command(name="list")
-def show(*, weights: Path | None = None, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+def show(*, weights: Path | None = None, json: bool = False) -> None:
     """List the published models.
 
     Args:
         weights: Another weights folder.
         json: Print the manifest.
     """
-    from movieplotgpt.engine.places import downloaded_folder, weights_folder
     from movieplotgpt.sharing import published
 
     manifest = published.read_manifest(weights or weights_folder())

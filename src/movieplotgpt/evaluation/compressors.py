@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import lzma
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -148,10 +148,9 @@ def _score(
     )
 
 
-def _bodies(corpus: PreparedCorpus, part: PreparedSplit, rows: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+def _bodies(corpus: PreparedCorpus, part: PreparedSplit, rows: Sequence[int]) -> Iterator[tuple[int, bytes]]:
     """Bodies and their end marks as UTF-8, some documents at a time, and how many these are."""
     decode = corpus.tokenizer.decode
-    rows = list(rows)
     for first in range(0, len(rows), _BODIES_AT_ONCE):
         some = rows[first : first + _BODIES_AT_ONCE]
         yield len(some), "".join(decode(part.body(i)) + END_MARK for i in some).encode()

@@ -33,23 +33,15 @@ def trigram_texts(training: Sequence[str], lengths: Sequence[int], seed: int = 0
         following[pair].append(at + 2)
     first = [at for at in range(len(words) - 2) if words[at] and not (at and words[at - 1])]
     rng = np.random.default_rng(seed)
-    return [_walk(words, following, first, length, rng) for length in lengths]
 
+    def walk(length: int) -> str:
+        written = ""
+        at = int(rng.choice(first))
+        while len(written) <= length:
+            if at + 1 >= len(words) or not words[at + 1]:  # a text of the training ends here
+                at = int(rng.choice(first))
+            written += words[at] + " "
+            at = int(rng.choice(following[words[at], words[at + 1]])) - 1
+        return written[:length]
 
-def _walk(
-    words: list[str],
-    following: dict[tuple[str, str], list[int]],
-    first: list[int],
-    length: int,
-    rng: np.random.Generator,
-) -> str:
-    written: list[str] = []
-    size, at = 0, int(rng.choice(first))
-    while size <= length:
-        if at + 1 >= len(words) or not words[at + 1]:  # a text of the training ends here
-            at = int(rng.choice(first))
-        written.append(words[at])
-        size += len(words[at]) + 1
-        pair = (words[at], words[at + 1])
-        at = int(rng.choice(following[pair])) - 1
-    return " ".join(written)[:length]
+    return [walk(length) for length in lengths]

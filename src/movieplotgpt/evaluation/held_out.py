@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from movieplotgpt.errors import DataError
 from movieplotgpt.evaluation.intervals import I64
@@ -15,9 +14,8 @@ from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.scoring import Scores, score_documents
 from movieplotgpt.text.splits import Split
 from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
-from movieplotgpt.text.tokenizers import Tokenizer
+from movieplotgpt.text.tokenizers import Ids, Tokenizer
 
-Ids: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 Progress: TypeAlias = Callable[[str, int, int], None]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -47,9 +48,18 @@ class Tally(NamedTuple):
             return None
         rng = np.random.default_rng(seed)
         rows = (rng.integers(n, size=n) for _ in range(resamples))
-        values = [Tally(self.counted[row], self.of[row]).value for row in rows]
-        low, high = np.quantile(values, [0.025, 0.975]).tolist()
-        return low, high
+        return middle_interval([Tally(self.counted[row], self.of[row]).value for row in rows])
+
+
+def tally(pairs: Iterable[tuple[float, float]]) -> Tally:
+    """A tally of (counted, of) pairs, one for each text."""
+    return Tally(*np.array([*pairs], float).reshape(-1, 2).T)
+
+
+def middle_interval(values: Sequence[float]) -> Interval:
+    """The middle 95 % of ``values``."""
+    low, high = np.quantile(values, [0.025, 0.975]).tolist()
+    return low, high
 
 
 def share_interval(share: float, n: int) -> Interval:

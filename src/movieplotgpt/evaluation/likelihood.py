@@ -6,12 +6,11 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 
 from movieplotgpt.errors import DataError
-from movieplotgpt.evaluation.held_out import HeldOut, Progress, read_held_out, silent
+from movieplotgpt.evaluation.held_out import Progress, read_held_out, silent
 from movieplotgpt.evaluation.intervals import RESAMPLES, Interval, bits_per_character, bootstrap_interval
 from movieplotgpt.evaluation.titles import TitleLift, title_lift
 from movieplotgpt.model.checkpoints import Checkpoint
@@ -91,19 +90,36 @@ def evaluate(
             lift = ask(checkpoint, held_out, scores)
         except DataError as error:
             notes = (*notes, f"no title lift: {error}")
-    manifest = corpus.manifest
+    manifest, model = corpus.manifest, checkpoint.model
+    characters, n = held_out.n_characters, len(held_out.bodies)
+    bits = scores.body / math.log(2)
     return LikelihoodReport(
-        **_numbers(held_out, scores, resamples, seed),
-        **_machine(checkpoint.model),
+        bits_per_character=bits_per_character(scores.body, characters),
+        interval=bootstrap_interval(scores.body, characters, resamples=resamples, seed=seed),
+        macro=float((bits / characters).mean()),
+        body_bits_per_character=bits_per_character(scores.body - scores.end, characters),
+        end_bits=float(scores.end.sum() / math.log(2) / n),
+        header_bits=float(scores.header.sum() / math.log(2) / n) or None,
         split=split,
         prompt=PLAIN_PROMPT if checkpoint.format.header else NO_PROMPT,
+        documents=n,
+        characters=int(characters.sum()),
+        tokens=sum(len(body) + 1 for body in held_out.bodies),
         title_lift=lift,
         corpus_hash=manifest.corpus_hash,
         split_hash=manifest.split_hash,
         cleaner_hash=manifest.cleaner_hash,
         source=manifest.source.name,
+        seed=seed,
+        resamples=resamples,
         seconds=round(seconds, 2),
+        device=device_name(model.model.embed_tokens.weight.device),
+        precision=str(model.compute_dtype).removeprefix("torch."),
+        threads=torch.get_num_threads(),
+        torch=torch.__version__.partition("+")[0],
         notes=notes,
+        document_bits=tuple(bits.round(2).tolist()),
+        document_characters=tuple(characters.tolist()),
     )
 
 
@@ -113,35 +129,6 @@ def score_split(
     """Nats of every document of a split, in its own tokens, under the plain prompt: for use while training."""
     documents = [(split.sentence(i), split.body(i)) for i in range(split.n_documents)]
     return score_documents(model, documents, end_id, progress=progress)
-
-
-def _numbers(held_out: HeldOut, scores: Scores, resamples: int, seed: int) -> dict[str, Any]:
-    characters, n = held_out.n_characters, len(held_out.bodies)
-    header_bits = scores.header.sum() / math.log(2) / n
-    return {
-        "bits_per_character": bits_per_character(scores.body, characters),
-        "interval": bootstrap_interval(scores.body, characters, resamples=resamples, seed=seed),
-        "macro": float((scores.body / math.log(2) / characters).mean()),
-        "body_bits_per_character": bits_per_character(scores.body - scores.end, characters),
-        "end_bits": float(scores.end.sum() / math.log(2) / n),
-        "header_bits": float(header_bits) if header_bits else None,
-        "documents": n,
-        "characters": int(characters.sum()),
-        "tokens": sum(len(body) + 1 for body in held_out.bodies),
-        "seed": seed,
-        "resamples": resamples,
-        "document_bits": tuple((scores.body / math.log(2)).round(2).tolist()),
-        "document_characters": tuple(characters.tolist()),
-    }
-
-
-def _machine(model: GPT) -> dict[str, Any]:
-    return {
-        "device": device_name(model.model.embed_tokens.weight.device),
-        "precision": str(model.compute_dtype).removeprefix("torch."),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__.partition("+")[0],
-    }
 
 
 def _notes(checkpoint: Checkpoint, corpus: PreparedCorpus) -> tuple[str, ...]:

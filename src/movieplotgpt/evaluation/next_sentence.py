@@ -117,8 +117,7 @@ def _gain(checkpoint: Checkpoint, asked: list[tuple[Place, str]], progress: Call
     behind_text = [(header, np.concatenate(parts)) for header, *parts in zip(headers, before, after, strict=True)]
     alone = list(zip(headers, after, strict=True))
     scores = score_documents(checkpoint.model, [*behind_text, *alone], checkpoint.tokenizer.end_id, progress=progress)
-    nats = np.zeros(len(scores.bodies))
-    for i, body in enumerate(scores.bodies):
-        nats[i] = body[-1 - len(after[i % len(asked)]) : -1].sum()
+    own = zip(scores.bodies, [*after, *after], strict=True)
+    nats = np.array([body[-1 - len(text) : -1].sum() for body, text in own])
     characters = np.array([len(text) for _, text in asked])
     return np.asarray((nats[len(asked) :] - nats[: len(asked)]) / characters, np.float64)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-U64: TypeAlias = npt.NDArray[np.uint64]
-I64: TypeAlias = npt.NDArray[np.int64]
-F64: TypeAlias = npt.NDArray[np.float64]
+from movieplotgpt.evaluation.intervals import F64, I64
+from movieplotgpt.text.duplicates import U64
 
 ORDER = 8  # bytes of an n-gram: what one uint64 holds
 _PADDING = bytes(ORDER - 1)

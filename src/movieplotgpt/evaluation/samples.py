@@ -17,7 +17,7 @@ from movieplotgpt.evaluation import words
 from movieplotgpt.evaluation.embeddings import Encoder, own_title_ranks, similarity_lift, told_from_real
 from movieplotgpt.evaluation.floors import shuffled_sentences, trigram_texts
 from movieplotgpt.evaluation.held_out import Progress, draw_documents, silent
-from movieplotgpt.evaluation.intervals import Interval, Tally, share_interval
+from movieplotgpt.evaluation.intervals import Interval, Tally, share_interval, tally
 from movieplotgpt.generation.generator import TEXTS_AT_ONCE, PlotGenerator
 from movieplotgpt.generation.plots import Plot
 from movieplotgpt.generation.settings import SamplingConfig
@@ -168,7 +168,7 @@ class Scorecard:
             train = corpus.split("train")
             every = _bodies(corpus, train, range(train.n_documents))
             self._speakers = {label for text in every for label in words.labels(text)} - {None}
-        self._real_vectors = self._encode(_cut(self._real.whole))
+        self._real_vectors = self._encode([text[:READ] for text in self._real.whole])
         self.shared = [*shared] or self._score_shared(real_b, corpus, draw)
 
     def _score_shared(self, real_b: _Texts, corpus: PreparedCorpus, draw: int) -> list[SampleScores]:
@@ -197,7 +197,7 @@ class Scorecard:
             rows=rows,
             sampling=generator.settled(sampling),
             seed=seed,
-            precision=generator.precision,
+            precision=generator.engine().precision,
             characters_read=READ,
             judge=self._judge_name,
             examples=tuple(
@@ -222,7 +222,7 @@ class Scorecard:
     def _score(self, texts: _Texts) -> SampleScores:
         from scipy.stats import ks_2samp
 
-        read, is_real, encode = _cut(texts.whole), texts is self._real, self._encode
+        read, is_real, encode = [text[:READ] for text in texts.whole], texts is self._real, self._encode
         lengths, real_lengths = ([len(text) for text in each.whole] for each in (texts, self._real))
         copied = [self._copies.report(text) for text in read]
         titles = _titles_found(encode, texts.titles, read)
@@ -235,7 +235,7 @@ class Scorecard:
             "invented": self._invented(read),
             "repeated": words.repeated_spans(read),
             "similarity_lift": similarity_lift(encode, read),
-            "copied": _tally((report.share * len(text), len(text)) for report, text in zip(copied, read, strict=True)),
+            "copied": tally((report.share * len(text), len(text)) for report, text in zip(copied, read, strict=True)),
             "known_speakers": self._known_speakers(read),
             "judge_bits": _judge_bits(self._judge, texts.titles, read) if self._judge else None,
         }
@@ -263,18 +263,14 @@ class Scorecard:
         unread = [self._copies.invented(text) for text in texts]
         unknown = words.unknown_to_english(word for own in unread for word in own)
         counted = (sum(word in unknown for word in own) for own in unread)
-        return _tally(zip(counted, (len(lower_case_words(text)) for text in texts), strict=True))
+        return tally(zip(counted, (len(lower_case_words(text)) for text in texts), strict=True))
 
     def _known_speakers(self, texts: Sequence[str]) -> Tally | None:
         """The lines that a speaker of the training text speaks; None where the real text is no dialogue."""
         if self._speakers is None:
             return None
         found, known = [words.labels(text) for text in texts], self._speakers
-        return _tally((sum(label in known for label in own), len(own)) for own in found)
-
-
-def _tally(pairs: Iterable[tuple[float, float]]) -> Tally:
-    return Tally(*np.array([*pairs], float).reshape(-1, 2).T)
+        return tally((sum(label in known for label in own), len(own)) for own in found)
 
 
 def _real(corpus: PreparedCorpus, name: str, samples: int, draw: int) -> _Texts:
@@ -285,10 +281,6 @@ def _real(corpus: PreparedCorpus, name: str, samples: int, draw: int) -> _Texts:
 
 def _bodies(corpus: PreparedCorpus, part: PreparedSplit, rows: Iterable[int]) -> list[str]:
     return [corpus.tokenizer.decode(part.body(i)) for i in rows]
-
-
-def _cut(texts: Sequence[str]) -> list[str]:
-    return [text[:READ] for text in texts]
 
 
 def _titles_found(encode: Encoder, titles: Sequence[str], texts: Sequence[str]) -> TitlesFound | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,8 +33,6 @@ from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.scoring import Scores, score_documents
 from movieplotgpt.records import Record
 from movieplotgpt.text.tokenizers import Tokenizer
-
-Bools: TypeAlias = npt.NDArray[np.bool_]
 
 DISTANCES = (0, 100, 200, 400, 800, 1_600)  # characters from the header, each to the next
 READ = 500  # characters of a plot that are read to tell its title from others
@@ -190,7 +188,7 @@ def _without_title_words(tokenizer: Tokenizer, held_out: HeldOut, saved: list[F6
     return np.array(nats), np.array(counts)
 
 
-def _touching(spans: list[tuple[int, int]], offsets: I64) -> Bools:
+def _touching(spans: list[tuple[int, int]], offsets: I64) -> npt.NDArray[np.bool_]:
     """Which tokens hold a character of a span."""
     within = np.zeros(offsets[-1] + 1, np.int64)
     for start, stop in spans:

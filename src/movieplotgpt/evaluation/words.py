@@ -6,10 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
-
 from movieplotgpt.errors import optional
-from movieplotgpt.evaluation.intervals import Tally
+from movieplotgpt.evaluation.intervals import Tally, tally
 from movieplotgpt.text.sentences import split_sentences
 
 _ASIDE = re.compile(r"\([^()]*\)")  # who plays whom
@@ -47,14 +45,13 @@ def names_that_return(texts: Sequence[str]) -> Tally:
 
     Real plots have 0.6, random text under 0.1.
     """
-    counts = [Counter(name_mentions(text)) for text in texts]
-    returning = [sum(count for count in each.values() if count > 1) for each in counts]
-    return Tally(np.array(returning, float), np.array([each.total() for each in counts], float))
+    counts = (Counter(name_mentions(text)) for text in texts)
+    return tally((sum(count for count in each.values() if count > 1), each.total()) for each in counts)
 
 
 def names_per_text(texts: Sequence[str]) -> Tally:
     """How many different names a text has: salad goes on introducing people."""
-    return Tally(np.array([len(set(name_mentions(text))) for text in texts], float), np.ones(len(texts)))
+    return tally((len(set(name_mentions(text))), 1) for text in texts)
 
 
 def unknown_to_english(words: Iterable[str]) -> set[str]:
@@ -82,19 +79,14 @@ def title_words(titles: Sequence[str], texts: Sequence[str]) -> tuple[Tally, Tal
         MissingExtraError: wordfreq is not installed.
     """
     zipf = word_frequencies()
-    found, sentences = [], []
+    found, sentences, parroted = [], [], []
     for title, text in zip(titles, texts, strict=True):
         telling = {word.casefold() for word in re.findall(r"\w+", title) if zipf(word) < _COMMON}
         hits = [sum(word.casefold() in telling for word in re.findall(r"\w+", each)) for each in split_sentences(text)]
         found.append((sum(hits), len(re.findall(r"\w+", text)) / 100))
         sentences.append((sum(map(bool, hits)), len(hits)))
-    mentions, words = np.array(found, float).reshape(-1, 2).T
-    ones = np.ones(len(mentions))
-    return (
-        Tally(mentions, words),
-        Tally(*np.array(sentences, float).reshape(-1, 2).T),
-        Tally((mentions >= PARROTED).astype(float), ones),
-    )
+        parroted.append((sum(hits) >= PARROTED, 1))
+    return tally(found), tally(sentences), tally(parroted)
 
 
 def without_words_of(title: str, text: str) -> str:
@@ -109,8 +101,8 @@ def repeated_spans(texts: Sequence[str]) -> Tally:
     for text in texts:
         words = text.split()
         spans = list(zip(*(words[k:] for k in range(_SPAN)), strict=False))
-        shares += [1 - len(set(spans)) / len(spans)] if spans else []
-    return Tally(np.array(shares, float), np.ones(len(shares)))
+        shares += [(1 - len(set(spans)) / len(spans), 1)] if spans else []
+    return tally(shares)
 
 
 def labels(text: str) -> list[str | None]:

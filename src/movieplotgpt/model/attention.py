@@ -36,7 +36,7 @@ def blocked_attention(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor) -> Tensor:
     for start in range(0, length, QUERIES_AT_ONCE):
         stop = min(start + QUERIES_AT_ONCE, length)
         q_BSD, k_BZD, v_BZD = (x.contiguous() for x in (q_BTD[:, start:stop], k_BTD[:, :stop], v_BTD[:, :stop]))
-        products_BSZ: Tensor = Scores.apply(q_BSD, k_BZD)  # type: ignore[no-untyped-call]
+        products_BSZ: Tensor = _Scores.apply(q_BSD, k_BZD)  # type: ignore[no-untyped-call]
         scores_BSZ = products_BSZ.float() * (1 / math.sqrt(head_dim))
         seen_SZ = torch.ones(stop - start, stop, dtype=torch.bool, device=q_BTD.device).tril(start)
         scores_BSZ = scores_BSZ.masked_fill(~seen_SZ, -math.inf)
@@ -46,7 +46,7 @@ def blocked_attention(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor) -> Tensor:
     return torch.cat(gathered, 1).view_as(q_BHTD)
 
 
-class Scores(torch.autograd.Function):
+class _Scores(torch.autograd.Function):
     """``q @ k.mT``, the gradient of k laid out as k is.
 
     Left to itself that gradient comes transposed, and what turns it back takes longer than the products: a block of the
@@ -55,16 +55,13 @@ class Scores(torch.autograd.Function):
 
     @staticmethod
     def forward(q_BSD: Tensor, k_BZD: Tensor) -> Tensor:
-        """Return scores_BSZ, not yet scaled."""
         return torch.bmm(q_BSD, k_BZD.mT)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        """Keep both factors."""
         ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, slope_BSZ: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the gradients of q and k."""
         q_BSD, k_BZD = ctx.saved_tensors
         return torch.bmm(slope_BSZ, k_BZD), torch.bmm(slope_BSZ.mT, q_BSD)

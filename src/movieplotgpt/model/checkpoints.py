@@ -21,6 +21,8 @@ from movieplotgpt.engine.quantization import F32
 from movieplotgpt.model.gpt import GPT
 from movieplotgpt.model.weight_files import NO_LIMIT, save_bytes, save_weights
 
+SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint(TextModel):
@@ -76,9 +78,7 @@ def write_description(folder: Path, checkpoint: Checkpoint, dtype: torch.dtype) 
     """Write the files of a model folder that stand beside its weights, into an existing folder."""
     model, end_id = checkpoint.model, checkpoint.tokenizer.end_id
     _write_json(folder / "config.json", huggingface_config(model.config, end_id, dtype))
-    _write_json(
-        folder / "generation_config.json", {"bos_token_id": end_id, "eos_token_id": end_id, "pad_token_id": end_id}
-    )
+    _write_json(folder / "generation_config.json", dict.fromkeys(SPECIAL_TOKENS, end_id))
     checkpoint.tokenizer.save(folder, model_max_length=model.config.context_length)
     about = {
         **checkpoint.info,
@@ -143,9 +143,7 @@ def huggingface_config(config: ModelConfig, end_id: int, dtype: torch.dtype) -> 
         "sliding_window": None,
         "use_cache": True,
         "initializer_range": 0.02,
-        "bos_token_id": end_id,
-        "eos_token_id": end_id,
-        "pad_token_id": end_id,
+        **dict.fromkeys(SPECIAL_TOKENS, end_id),
         "torch_dtype": str(dtype).removeprefix("torch."),
     }
 

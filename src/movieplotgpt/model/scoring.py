@@ -35,12 +35,12 @@ class Scores:
     @cached_property
     def header(self) -> F64:
         """Nats of each document's header."""
-        return _sums(self.headers)
+        return np.array([nats.sum() for nats in self.headers], np.float64)
 
     @cached_property
     def body(self) -> F64:
         """Nats of each document's body and end token, given the header."""
-        return _sums(self.bodies)
+        return np.array([nats.sum() for nats in self.bodies], np.float64)
 
     @cached_property
     def end(self) -> F64:
@@ -92,10 +92,6 @@ def score_documents(
             progress(done, len(windows))
     model.train(was_training)
     return Scores(headers, bodies, began_with)
-
-
-def _sums(nats: Sequence[F64]) -> F64:
-    return np.array([each.sum() for each in nats], np.float64)
 
 
 def _rows(context_length: int, documents: Sequence[tuple[Ids, Ids]], end_id: int) -> list[_Row]:

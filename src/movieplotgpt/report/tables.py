@@ -58,12 +58,8 @@ def show_shares(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
         rows.append((f"the title among {n}, by the plot's likelihood", found.at_1, found.at_1_interval, 1 / n))
         rows.append((f"... among its first 10 of {n}", found.at_10, found.at_10_interval, min(1.0, 10 / n)))
     if asked := evaluation.next_sentence:
-        named = {
-            "another work's": asked.another_work,
-            "a later one": asked.later,
-            "the next two swapped": asked.swapped,
-        }
-        for name, choice in named.items():
+        others = ("another work's", "a later one", "the next two swapped")
+        for name, choice in zip(others, (asked.another_work, asked.later, asked.swapped), strict=True):
             rows.append((f"the next sentence from {name}", choice.share, choice.interval, 0.5))
     shown = [(name, f"{share:.3f}", show_interval(interval), f"{chance:.2f}") for name, share, interval, chance in rows]
     if heart := evaluation.memorisation:
@@ -241,8 +237,7 @@ def _circumstances(evaluation: Evaluation) -> str:
         f"{evaluation.movieplotgpt}{f' at {evaluation.commit}' if evaluation.commit else ''}; weights "
         f"`{evaluation.weights_sha256[:16]}`"
     )
-    commits = sorted({commit or "?" for commit in evaluation.earlier.values()})
-    for commit in commits:
+    for commit in sorted({commit or "?" for commit in evaluation.earlier.values()}):
         kept = [name.replace("_", " ") for name, at in evaluation.earlier.items() if (at or "?") == commit]
         line += f"; {', '.join(kept)} at {commit}"
     return ". ".join([line, *measured.notes])

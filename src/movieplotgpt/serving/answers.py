@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
-import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from itertools import accumulate
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -51,22 +52,15 @@ class CompletionLogprobs(BaseModel):
     text_offset: list[int]
 
     @classmethod
-    def of(cls, tokens: Iterable[TokenProbability], offset: int) -> CompletionLogprobs:
+    def of(cls, tokens: Sequence[TokenProbability], offset: int) -> CompletionLogprobs:
         """``offset`` is where the first begins."""
-        made = cls(tokens=[], token_logprobs=[], top_logprobs=[], text_offset=[])
-        for token in tokens:
-            made.tokens.append(token.text)
-            made.token_logprobs.append(token.logprob)
-            made.top_logprobs.append(dict(token.others))
-            made.text_offset.append(offset)
-            offset += len(token.text)
-        return made
-
-    def followed_by(self, others: CompletionLogprobs | None) -> CompletionLogprobs:
-        """These, and those behind them."""
-        if others is None:
-            return self
-        return CompletionLogprobs(**{name: [*mine, *getattr(others, name)] for name, mine in self})
+        offsets = accumulate((len(token.text) for token in tokens), initial=offset)
+        return cls(
+            tokens=[token.text for token in tokens],
+            token_logprobs=[token.logprob for token in tokens],
+            top_logprobs=[dict(token.others) for token in tokens],
+            text_offset=[*offsets][:-1],
+        )
 
 
 class CompletionChoice(BaseModel):
@@ -112,15 +106,11 @@ class ChatLogprobs(BaseModel):
     @classmethod
     def of(cls, tokens: Iterable[TokenProbability]) -> ChatLogprobs:
         """Of these."""
-        return cls(
-            content=[
-                ChatToken(
-                    **_chat_logprob(token.text, token.logprob),
-                    top_logprobs=[ChatLogprob(**_chat_logprob(*other)) for other in token.others],
-                )
-                for token in tokens
-            ]
-        )
+        content = []
+        for token in tokens:
+            others = [ChatLogprob(**_chat_logprob(*other)) for other in token.others]
+            content.append(ChatToken(**_chat_logprob(token.text, token.logprob), top_logprobs=others))
+        return cls(content=content)
 
 
 class ChatMessage(BaseModel):
@@ -174,9 +164,8 @@ class PlotAnswer(BaseModel):
     def of(cls, index: int, plot: Plot, copies: CopyReport | None = None) -> PlotAnswer:
         """Of the ``index``-th."""
         told = asdict(plot)
-        told = {name: told[name] for name in cls.model_fields.keys() & told.keys()}
-        told["probabilities"] = [asdict(token) for token in plot.probabilities] or None
-        return cls(**{**told, "index": index, "copies": asdict(copies) if copies else None})
+        told["probabilities"] = told["probabilities"] or None
+        return cls(**told, index=index, copies=copies and asdict(copies))
 
 
 class Plots(BaseModel):
@@ -240,11 +229,6 @@ class Title(BaseModel):
     seed: int
 
 
-def fresh_id(prefix: str) -> str:
-    """An id nobody had before."""
-    return f"{prefix}-{uuid.uuid4().hex}"
-
-
 def now() -> int:
     """Seconds since 1970."""
     return int(time.time())
@@ -255,8 +239,6 @@ def event(data: BaseModel | dict[str, Any] | str) -> str:
     if isinstance(data, BaseModel):
         data = data.model_dump_json(exclude_none=True)
     elif isinstance(data, dict):
-        import json
-
         data = json.dumps(data, ensure_ascii=False, allow_nan=False)
     return f"data: {data}\n\n"
 

@@ -63,8 +63,7 @@ def create_app(
     if page:
         app.mount("/page", StaticFiles(directory=PAGE), name="page")
         app.add_api_route("/", lambda: FileResponse(PAGE / "index.html"), include_in_schema=False)
-    app.add_middleware(_Limited)
-    app.add_middleware(_WithHeaders)
+    app.add_middleware(_Guarded)
     if hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
     return app
@@ -78,23 +77,8 @@ def check_key(http: Request, given: Annotated[HTTPAuthorizationCredentials | Non
         )
 
 
-class _WithHeaders:
-    """What a browser is to know of every answer."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
-            await send(message)
-
-        await self.app(scope, receive, with_headers if scope["type"] == "http" else send)
-
-
-class _Limited:
-    """No body longer than `MOST_BYTES` is read."""
+class _Guarded:
+    """No body longer than `MOST_BYTES` is read, and every answer has the `HEADERS` that protect a browser."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -110,4 +94,9 @@ class _Limited:
                 raise HTTPException(413, f"the body is longer than {MOST_BYTES:,} bytes")
             return message
 
-        await self.app(scope, limited, send)
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        await self.app(scope, limited, with_headers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -101,11 +101,11 @@ class ServedModel:
             return False
 
 
-class ServedModels(Mapping[str, ServedModel]):
+class ServedModels(dict[str, ServedModel]):
     """All of them; the first is the one that is meant where none is named."""
 
     def __init__(self, models: Iterable[ServedModel]) -> None:
-        self._models = {model.name: model for model in models}
+        super().__init__({model.name: model for model in models})
 
     @classmethod
     def scheduled(cls, generators: Mapping[str, PlotGenerator], *, readings: int, waiting: int) -> ServedModels:
@@ -116,15 +116,6 @@ class ServedModels(Mapping[str, ServedModel]):
             for name, generator in generators.items()
         )
 
-    def __getitem__(self, name: str) -> ServedModel:
-        return self._models[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._models)
-
-    def __len__(self) -> int:
-        return len(self._models)
-
     def named(self, name: str | None) -> ServedModel:
         """The model of that name, or the first.
 
@@ -132,22 +123,24 @@ class ServedModels(Mapping[str, ServedModel]):
             UnknownModelError: there is none.
         """
         if name is None:
-            return next(iter(self._models.values()))
-        if name not in self._models:
-            raise UnknownModelError(f"no model {name!r} is served; there is {', '.join(self._models)}")
-        return self._models[name]
+            return next(iter(self.values()))
+        if name not in self:
+            raise UnknownModelError(f"no model {name!r} is served; there is {', '.join(self)}")
+        return self[name]
 
     @property
     def cache_bytes(self) -> int:
         """What keys and values take when every place is taken."""
         return sum(
-            kv_cache_bytes(each.generator.checkpoint.config, each.generator.precision, batch=each.scheduler.readings)
-            for each in self._models.values()
+            kv_cache_bytes(
+                each.generator.checkpoint.config, each.generator.engine().precision, batch=each.scheduler.readings
+            )
+            for each in self.values()
         )
 
     def close(self) -> None:
         """Finish what runs."""
-        for model in self._models.values():
+        for model in self.values():
             model.scheduler.close()
 
 

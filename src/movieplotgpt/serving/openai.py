@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Generic, TypeVar
@@ -25,7 +26,6 @@ from movieplotgpt.serving.answers import (
     Models,
     Usage,
     event,
-    fresh_id,
     now,
 )
 from movieplotgpt.serving.models import Answer, ServedModel, served
@@ -109,7 +109,7 @@ async def _answer(
         usage = bool(options and options.include_usage)
         return StreamingResponse(framed(_events(answer, told, prompts, usage)), media_type="text/event-stream")
     plots = await answer.plots()
-    choices = [told.whole(index, plot) for index, plot in enumerate(plots)]
+    choices = [_ended(told.whole(index, plot), plot) for index, plot in enumerate(plots)]
     return told.made(choices, Usage.of(sum(prompts), sum(plot.tokens for plot in plots)))
 
 
@@ -122,9 +122,14 @@ async def _events(answer: Answer, told: _Told[ChoiceT], prompts: Sequence[int], 
             yield event(told.made([told.piece(each.index, each.piece, each.tokens)]))
             continue
         tokens += each.plot.tokens
-        yield event(told.made([told.end(each.index, each.plot)]))
+        yield event(told.made([_ended(told.end(each.index, each.plot), each.plot)]))
     if with_usage:
         yield event(told.made([], Usage.of(sum(prompts), tokens)))
+
+
+def _ended(choice: ChoiceT, plot: Plot) -> ChoiceT:
+    choice.finish_reason, choice.seed = plot.finish_reason, plot.seed
+    return choice
 
 
 class _Told(ABC, Generic[ChoiceT]):
@@ -134,10 +139,6 @@ class _Told(ABC, Generic[ChoiceT]):
         self.model, self.requests, self.logprobs = model, requests, logprobs
         self.created = now()
 
-    def best_of_several(self, index: int) -> bool:
-        """Whether nothing of it was told before its end."""
-        return self.requests[index].candidates > 1
-
     @abstractmethod
     def begin(self) -> list[ChoiceT]:
         """What is told before anything is written, where it is told in pieces."""
@@ -146,9 +147,11 @@ class _Told(ABC, Generic[ChoiceT]):
     def piece(self, index: int, text: str, tokens: Sequence[TokenProbability]) -> ChoiceT:
         """What is told of a piece."""
 
-    @abstractmethod
     def end(self, index: int, plot: Plot) -> ChoiceT:
-        """What is told when a plot has ended of which the pieces were told."""
+        """What is told when a plot has ended: all of it where it is the best of several, whose pieces were not told."""
+        if self.requests[index].candidates > 1:
+            return self.piece(index, plot.text[len(plot.begun) :], plot.probabilities)
+        return self.piece(index, "", ())
 
     @abstractmethod
     def whole(self, index: int, plot: Plot) -> ChoiceT:
@@ -164,7 +167,7 @@ class _Completions(_Told[CompletionChoice]):
 
     def __init__(self, model: ServedModel, requests: Sequence[PlotRequest], echo: bool, logprobs: bool) -> None:
         super().__init__(model, requests, logprobs)
-        self.id, self.echo = fresh_id("cmpl"), echo
+        self.id, self.echo = f"cmpl-{uuid.uuid4().hex}", echo
         self.echoed: dict[int, Sequence[TokenProbability]] = {}  # the prompt's, where they are told
         self.offsets = [len(self._echoed(request)) for request in requests]
 
@@ -173,29 +176,24 @@ class _Completions(_Told[CompletionChoice]):
 
     def begin(self) -> list[CompletionChoice]:
         return [
-            CompletionChoice(index=index, text=self._echoed(request), logprobs=self._of_prompt(index))
+            CompletionChoice(
+                index=index, text=self._echoed(request), logprobs=self._logprobs(self.echoed.get(index), 0)
+            )
             for index, request in enumerate(self.requests if self.echo else ())
         ]
 
     def piece(self, index: int, text: str, tokens: Sequence[TokenProbability]) -> CompletionChoice:
-        logprobs = CompletionLogprobs.of(tokens, self.offsets[index]) if self.logprobs and tokens else None
+        logprobs = self._logprobs(tokens, self.offsets[index])
         self.offsets[index] += sum(len(token.text) for token in tokens)
         return CompletionChoice(index=index, text=text, logprobs=logprobs)
 
-    def end(self, index: int, plot: Plot) -> CompletionChoice:
-        told = self.piece(index, "", ())
-        if self.best_of_several(index):
-            told = self.piece(index, plot.text[len(plot.begun) :], plot.probabilities)
-        return told.model_copy(update={"finish_reason": plot.finish_reason, "seed": plot.seed})
-
     def whole(self, index: int, plot: Plot) -> CompletionChoice:
-        told = self.piece(index, self._echoed(self.requests[index]) + plot.text[len(plot.begun) :], plot.probabilities)
-        if of_prompt := self._of_prompt(index):
-            told.logprobs = of_prompt.followed_by(told.logprobs)
-        return told.model_copy(update={"finish_reason": plot.finish_reason, "seed": plot.seed})
+        text = self._echoed(self.requests[index]) + plot.text[len(plot.begun) :]
+        logprobs = self._logprobs([*self.echoed.get(index, ()), *plot.probabilities], 0)
+        return CompletionChoice(index=index, text=text, logprobs=logprobs)
 
-    def _of_prompt(self, index: int) -> CompletionLogprobs | None:
-        return CompletionLogprobs.of(self.echoed[index], 0) if self.echoed.get(index) else None
+    def _logprobs(self, tokens: Sequence[TokenProbability] | None, offset: int) -> CompletionLogprobs | None:
+        return CompletionLogprobs.of(tokens, offset) if self.logprobs and tokens else None
 
     def made(self, choices: list[CompletionChoice], usage: Usage | None = None) -> Completion:
         return Completion(id=self.id, created=self.created, model=self.model.name, choices=choices, usage=usage)
@@ -206,7 +204,7 @@ class _Chats(_Told[ChatChoice]):
 
     def __init__(self, model: ServedModel, requests: Sequence[PlotRequest], logprobs: bool) -> None:
         super().__init__(model, requests, logprobs)
-        self.id, self.whole_answer = fresh_id("chatcmpl"), True
+        self.id, self.whole_answer = f"chatcmpl-{uuid.uuid4().hex}", True
 
     def begin(self) -> list[ChatChoice]:
         self.whole_answer = False
@@ -216,23 +214,12 @@ class _Chats(_Told[ChatChoice]):
         ]
 
     def piece(self, index: int, text: str, tokens: Sequence[TokenProbability]) -> ChatChoice:
-        return ChatChoice(index=index, delta=ChatMessage(content=text), logprobs=self._logprobs(tokens))
-
-    def end(self, index: int, plot: Plot) -> ChatChoice:
-        several = self.best_of_several(index)
-        told = (
-            self.piece(index, plot.text, plot.probabilities)
-            if several
-            else ChatChoice(index=index, delta=ChatMessage())
-        )
-        return told.model_copy(update={"finish_reason": plot.finish_reason, "seed": plot.seed})
+        message = ChatMessage(content=text if text or tokens else None)
+        return ChatChoice(index=index, delta=message, logprobs=self._logprobs(tokens))
 
     def whole(self, index: int, plot: Plot) -> ChatChoice:
         message = ChatMessage(role="assistant", content=plot.text)
-        logprobs = self._logprobs(plot.probabilities)
-        return ChatChoice(
-            index=index, message=message, logprobs=logprobs, finish_reason=plot.finish_reason, seed=plot.seed
-        )
+        return ChatChoice(index=index, message=message, logprobs=self._logprobs(plot.probabilities))
 
     def made(self, choices: list[ChatChoice], usage: Usage | None = None) -> Chat:
         kind = "chat.completion" if self.whole_answer else "chat.completion.chunk"

@@ -17,22 +17,17 @@ from movieplotgpt.serving.models import UnknownModelError
 from movieplotgpt.serving.upstream import UpstreamError
 
 RETRY_AFTER = 2  # seconds
-DOCUMENTED: dict[int | str, dict[str, Any]] = {
-    400: {"model": Refusal, "description": "A field is wrong, or the request cannot be met."},
-    401: {"model": Refusal, "description": "The key is missing or wrong."},
-    404: {"model": Refusal, "description": "No such model."},
-    413: {"model": Refusal, "description": "The body is too long."},
-    429: {"model": Refusal, "description": "Too much waits already."},
-    500: {"model": Refusal, "description": "The server has failed."},
-    502: {"model": Refusal, "description": "The server that writes cannot be reached, or refuses."},
+TYPES = {  # status: type and usual code of the error, and what the documentation says
+    400: ("invalid_request_error", None, "A field is wrong, or the request cannot be met."),
+    401: ("authentication_error", "invalid_api_key", "The key is missing or wrong."),
+    404: ("invalid_request_error", "not_found", "No such model."),
+    413: ("invalid_request_error", "body_too_long", "The body is too long."),
+    429: ("rate_limit_error", "queue_full", "Too much waits already."),
+    500: ("server_error", "server_error", "The server has failed."),
+    502: ("server_error", "upstream_failed", "The server that writes cannot be reached, or refuses."),
 }
-TYPES = {
-    401: ("authentication_error", "invalid_api_key"),
-    404: ("invalid_request_error", "not_found"),
-    413: ("invalid_request_error", "body_too_long"),
-    429: ("rate_limit_error", "queue_full"),
-    500: ("server_error", "server_error"),
-    502: ("server_error", "upstream_failed"),
+DOCUMENTED: dict[int | str, dict[str, Any]] = {
+    status: {"model": Refusal, "description": said} for status, (*_, said) in TYPES.items()
 }
 
 
@@ -88,5 +83,5 @@ def install(app: FastAPI) -> None:
 
 
 def _said(status: int, message: str, *, param: str | None = None, code: str | None = None) -> Refusal:
-    kind, usual = TYPES.get(status, ("invalid_request_error", None))
+    kind, usual, _ = TYPES.get(status, TYPES[400])
     return Refusal(error=Problem(message=message, type=kind, param=param, code=code or usual))

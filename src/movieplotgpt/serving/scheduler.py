@@ -138,9 +138,10 @@ class Scheduler:
 
     def _run(self) -> None:
         batch: Batch | None = None
+        vocab_size = self.generator.checkpoint.tokenizer.vocab_size
         while self._wait_for_work():
             try:
-                batch = batch or self._new_batch()
+                batch = batch or Batch(self.generator.engine(), vocab_size, self.readings)
                 self._go_on(batch)
             except Exception as error:  # of the model, or ours: who waits is told, and who comes next is served
                 logging.getLogger(__name__).exception("what was being written has failed")
@@ -149,7 +150,9 @@ class Scheduler:
 
     def _go_on(self, batch: Batch) -> None:
         """One step, with those who leave and those who come before it."""
-        self._let_cancelled_go(batch)
+        for text in [text for text in self._texts.values() if text.job.cancelled]:
+            batch.leave(text.writing)
+            del self._texts[text.writing]
         self._let_in(batch)
         if batch.texts:
             with self._turn:
@@ -158,20 +161,11 @@ class Scheduler:
             for writing, piece in taken:
                 self._tell(self._texts[writing], piece)
 
-    def _new_batch(self) -> Batch:
-        vocab_size = self.generator.checkpoint.tokenizer.vocab_size
-        return Batch(self.generator.engine(), vocab_size, self.readings)
-
     def _wait_for_work(self) -> bool:
         """Until there is some; False where none will come."""
         with self._changed:
             self._changed.wait_for(lambda: self._jobs or self._texts or self._closing)
             return bool(self._jobs or self._texts)
-
-    def _let_cancelled_go(self, batch: Batch) -> None:
-        for text in [text for text in self._texts.values() if text.job.cancelled]:
-            batch.leave(text.writing)
-            del self._texts[text.writing]
 
     def _let_in(self, batch: Batch) -> None:
         coming, free = list[Writing](), batch.free

@@ -10,8 +10,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -154,9 +154,9 @@ def _refuse_strange_files(base: str, name: str, entry: ModelEntry) -> None:
 def _fetch_model(base: str, folder: Path, entry: ModelEntry, tell: Progress, pause: float) -> None:
     staging = folder.with_name(f".{folder.name}.partial")
     missing = {file: facts for file, facts in entry.files.items() if not _is(staging / file, facts)}
-    _check_room(folder, sum(facts.size for facts in missing.values()))
-    total = sum(facts.size for facts in entry.files.values())
-    before = total - sum(facts.size for facts in missing.values())
+    left, total = (sum(facts.size for facts in files.values()) for files in (missing, entry.files))
+    _check_room(folder, left)
+    before = total - left
     try:
         for file, facts in missing.items():
             told = partial(lambda start, done, _: tell(start + done, total), before)
@@ -263,16 +263,10 @@ def _check_room(folder: Path, size: int) -> None:
         )
 
 
-@contextmanager
-def _alone(place: Path, name: str) -> Iterator[None]:
+def _alone(place: Path, name: str) -> AbstractContextManager[object]:
     """Let one process at a time fetch a model; the next finds it there."""
-    lock = FileLock(place / f".{name}.lock")
     try:
         place.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        return FileLock(place / f".{name}.lock").acquire()
     except OSError as error:
         raise StorageError(f"cannot write {place}: {error.strerror or error}; name another folder with --to") from None
-    try:
-        yield
-    finally:
-        lock.release()

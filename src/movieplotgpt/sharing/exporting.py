@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +15,7 @@ from movieplotgpt.errors import CheckpointError, ConfigError, MissingExtraError
 from movieplotgpt.generation.prompts import PromptForm
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, write_description, write_model_files
 from movieplotgpt.sharing.modelfile import modelfile
+from movieplotgpt.sharing.onnx_file import save_onnx
 from movieplotgpt.sharing.runners import LLAMA_CPP, ONNX_RUNTIME, OWN, TRANSFORMERS, Runner, Written
 
 Target: TypeAlias = Literal["gguf", "onnx", "hf-bf16", "int8"]
@@ -22,7 +23,6 @@ FileType: TypeAlias = Literal["f32", "f16", "bf16", "q8_0"]  # of one file, for 
 WeightType: TypeAlias = FileType | Literal["int8"]
 TOKENS = 64  # that are compared
 TITLE = "The Lighthouse Keeper's Daughter"
-MODELFILE = "Modelfile"
 TYPES: Mapping[Target, tuple[WeightType, ...]] = {  # the first where none is asked for
     "gguf": ("bf16", "f32", "f16", "q8_0"),
     "onnx": ("f32", "f16", "bf16", "q8_0"),
@@ -30,7 +30,9 @@ TYPES: Mapping[Target, tuple[WeightType, ...]] = {  # the first where none is as
     "int8": ("int8",),
 }
 RUNNERS: Mapping[Target, Runner] = {
-    **{"gguf": LLAMA_CPP, "onnx": ONNX_RUNTIME, "hf-bf16": TRANSFORMERS},
+    "gguf": LLAMA_CPP,
+    "onnx": ONNX_RUNTIME,
+    "hf-bf16": TRANSFORMERS,
     "int8": OWN,
 }
 # Nats by which a token may be less likely than the model's own choice: what rounding decides is a tie
@@ -82,13 +84,11 @@ def export(checkpoint: Checkpoint, target: Target, weights: WeightType, out: Pat
     _require(target)
     runner = RUNNERS[target]
     with atomic.replacing_folder(folder) as partial:
-        written = _WRITERS[target](checkpoint, partial, weights)
+        written = _write(checkpoint, partial, target, weights)
         size = sum(path.stat().st_size for path in partial.iterdir()) if written.is_dir() else written.stat().st_size
         found = _verify(checkpoint, runner, written, TIES[weights]) if runner.installed else None
-    path = folder / written.relative_to(partial)
-    if found is None:
-        return Exported(path, size, runner)
-    return Exported(path, size, runner, len(found), found.count(0))
+    counts = () if found is None else (len(found), found.count(0))
+    return Exported(folder / written.relative_to(partial), size, runner, *counts)
 
 
 def prompt_ids(checkpoint: Checkpoint, title: str = TITLE) -> list[int]:
@@ -130,42 +130,27 @@ def _verify(checkpoint: Checkpoint, runner: Runner, path: Path, tie: float) -> l
 
 
 def _require(target: Target) -> None:
-    if target in _PACKAGES and find_spec(_PACKAGES[target]) is None:
-        raise MissingExtraError(_PACKAGES[target], _PACKAGES[target])
+    if target == "gguf" and find_spec("gguf") is None:
+        raise MissingExtraError("gguf", "gguf")
 
 
-def _write_gguf(checkpoint: Checkpoint, folder: Path, weights: WeightType) -> Path:
+def _write(checkpoint: Checkpoint, folder: Path, target: Target, weights: WeightType) -> Path:
+    """The file to hand to a tool, or the folder."""
+    if weights == "int8" or target not in ("gguf", "onnx"):
+        write_model_files(folder, checkpoint, dtype=torch.int8 if weights == "int8" else torch.bfloat16)
+        load_checkpoint(folder)
+        return folder
+    if target == "onnx":
+        path = folder / "model.onnx"
+        save_onnx(checkpoint, path, weights)
+        write_description(folder, checkpoint, torch.float32)
+        return path
     from movieplotgpt.sharing.gguf import save_gguf
 
-    assert weights != "int8"
     path = folder / f"{model_name(checkpoint)}-{weights}.gguf"
     save_gguf(checkpoint, path, weights)
-    atomic.write_text(folder / MODELFILE, modelfile(checkpoint, path.name))
+    atomic.write_text(folder / "Modelfile", modelfile(checkpoint, path.name))
     return path
-
-
-def _write_onnx(checkpoint: Checkpoint, folder: Path, weights: WeightType) -> Path:
-    from movieplotgpt.sharing.onnx_file import save_onnx
-
-    assert weights != "int8"
-    save_onnx(checkpoint, folder / "model.onnx", weights)
-    write_description(folder, checkpoint, torch.float32)
-    return folder / "model.onnx"
-
-
-def _write_folder(checkpoint: Checkpoint, folder: Path, weights: WeightType) -> Path:
-    write_model_files(folder, checkpoint, dtype=torch.int8 if weights == "int8" else torch.bfloat16)
-    load_checkpoint(folder)
-    return folder
-
-
-_PACKAGES: Mapping[Target, str] = {"gguf": "gguf"}  # and the extra of that name
-_WRITERS: Mapping[Target, Callable[[Checkpoint, Path, WeightType], Path]] = {
-    "gguf": _write_gguf,
-    "onnx": _write_onnx,
-    "hf-bf16": _write_folder,
-    "int8": _write_folder,
-}
 
 
 def model_name(checkpoint: Checkpoint) -> str:

@@ -13,9 +13,7 @@ from typing import Literal, get_args
 
 import gguf
 import numpy as np
-import torch
 from gguf import GGMLQuantizationType, LlamaFileType, TokenType
-from torch import Tensor
 
 from movieplotgpt.errors import ConfigError
 from movieplotgpt.model.checkpoints import Checkpoint
@@ -47,7 +45,7 @@ def save_gguf(checkpoint: Checkpoint, path: Path, weights: GgufType = "bf16") ->
         raise ConfigError(
             "this model has the tokenizer of another, which is not written here; llama.cpp's convert_hf_to_gguf.py knows it"
         )
-    rows = [matrix.shape[1] for matrix in _matrices(checkpoint).values() if matrix.dim() == 2]
+    rows = [matrix.shape[1] for matrix in checkpoint.weights().values() if matrix.ndim == 2]
     odd = next((size for size in rows if size % _BLOCK), None)
     if weights == "q8_0" and odd:
         raise ConfigError(f"q8_0 needs rows of a multiple of {_BLOCK} weights, not {odd}; take f16")
@@ -78,26 +76,15 @@ def _write(checkpoint: Checkpoint, path: Path, weights: GgufType) -> None:
     writer.add_rope_freq_base(config.rope_theta)
     _add_tokenizer(writer, checkpoint.tokenizer, config.vocab_size)
     names = gguf.get_tensor_name_map(_ARCHITECTURE, config.n_layer)
-    for own, tensor in _matrices(checkpoint).items():
+    for own, values in checkpoint.weights().items():
         name = names.get_name(own, try_suffixes=(".weight",))
         assert name is not None, f"{own} has no name in GGUF"
-        values = tensor.detach().to("cpu", torch.float32).numpy()
-        as_kind = GGMLQuantizationType.F32 if tensor.dim() == 1 else kind
+        as_kind = GGMLQuantizationType.F32 if values.ndim == 1 else kind
         writer.add_tensor(name, gguf.quantize(values, as_kind), raw_dtype=as_kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-
-
-def _matrices(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The weights by their names; a head that is the embedding is left out."""
-    model = checkpoint.model
-    return {
-        name: tensor
-        for name, tensor in model.state_dict().items()
-        if not (name == "lm_head.weight" and model.config.tie_embeddings)
-    }
 
 
 def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer, rows: int) -> None:

@@ -70,9 +70,9 @@ def verify(weights: Path) -> list[str]:
     publishing = (weights / CARDS).is_file()
     models = {name: entry for name, entry in manifest.models.items() if publishing or (weights / name).exists()}
     wrong = [problem for name, entry in models.items() for problem in problems_of(weights / name, entry.files)]
-    indexes = {index_path(weights, name): index for name, index in manifest.copies.items()}
-    here = {path.name: index for path, index in indexes.items() if publishing or path.exists()}
-    wrong += problems_of(weights / COPIES_FOLDER, here)
+    shelf, indexes = weights / COPIES_FOLDER, {f"{name}.npz": index for name, index in manifest.copies.items()}
+    here = {file: index for file, index in indexes.items() if publishing or (shelf / file).exists()}
+    wrong += problems_of(shelf, here)
     folders = sorted(path.parent.name for path in weights.glob("[!.]*/config.json"))
     wrong += [f"{folder} is not in the manifest" for folder in folders if folder not in models]
     if wrong:
@@ -108,8 +108,3 @@ def problems_of(folder: Path, files: Mapping[str, FileEntry]) -> list[str]:
         elif file_sha256(folder / name) != file.sha256:
             problems.append(f"{folder.name}/{name} differs")
     return problems
-
-
-def index_path(weights: Path, name: str) -> Path:
-    """Return where an index lies."""
-    return weights / COPIES_FOLDER / f"{name}.npz"

@@ -27,7 +27,6 @@ from movieplotgpt.sharing.published import (
     ModelEntry,
     WeightsManifest,
     check_name,
-    index_path,
     read_manifest,
 )
 from movieplotgpt.tables import Table
@@ -87,7 +86,7 @@ def publish_copies(data: Path, name: str, weights: Path) -> IndexEntry:
     check_name(name)
     manifest = read_manifest(weights)
     index = CopyIndex.of_corpus(PreparedCorpus.load(data))
-    path = index_path(weights, name)
+    path = weights / COPIES_FOLDER / f"{name}.npz"
     index.save(path)
     facts = {"sha256": file_sha256(path), "size": path.stat().st_size}
     entry = IndexEntry(**facts, corpus_hash=index.corpus_hash, works=len(index.titles))

@@ -1,6 +1,6 @@
-"""Other programs that run what was exported, each in a process of its own: token ids in, the likeliest ones out.
+"""What runs a model that was exported: token ids in, the likeliest ones out. Other programs have a process of their own.
 
-Of its own, since llama.cpp and torch in one process let each other's threads sleep, and since none of them is needed.
+Of their own, since llama.cpp and torch in one process let each other's threads sleep, and since none of them is needed.
 llama.cpp keeps keys and values in float32 here, without flash attention: by itself it rounds them to half the bits.
 """
 
@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from movieplotgpt.engine.model_config import LARGEST_GRAPH, graph_bytes
+from movieplotgpt.engine.session import Engine
 from movieplotgpt.errors import CheckpointError
+from movieplotgpt.model.checkpoints import load_checkpoint
 
 _PATIENCE = 600  # seconds
 _LLAMA_CPP = """
@@ -70,20 +73,6 @@ seen = torch.ones_like(prompt)
 answer = model.generate(prompt, attention_mask=seen, max_new_tokens=asked["tokens"], do_sample=False)
 written = answer[0, len(asked["prompt"]):].tolist()
 print(json.dumps({"ids": ids, "written": written, "ended": tokenizer.eos_token_id in written}))
-"""
-_OWN = """
-import json, sys, torch
-from movieplotgpt.model.checkpoints import load_checkpoint
-asked = json.load(sys.stdin)
-torch.set_num_threads(1)
-checkpoint = load_checkpoint(asked["path"])
-tokenizer, seen = checkpoint.tokenizer, list(asked["prompt"])
-ids = [tokenizer.encode(text).tolist() for text in asked["texts"]]
-with torch.no_grad():
-    while len(seen) < len(asked["prompt"]) + asked["tokens"] and seen[len(asked["prompt"]):][-1:] != [tokenizer.end_id]:
-        seen.append(int(checkpoint.model(torch.tensor([seen]))[0, -1].argmax()))
-written = seen[len(asked["prompt"]):]
-print(json.dumps({"ids": ids, "written": written, "ended": tokenizer.end_id in written}))
 """
 
 
@@ -143,7 +132,21 @@ class Runner:
         return Written(written, answer["ended"], answer["ids"])
 
 
+class _Own(Runner):
+    """This library, in this process."""
+
+    def write(
+        self, path: Path, prompt: Sequence[int], tokens: int, *, end_id: int = 0, texts: Sequence[str] = ()
+    ) -> Written:
+        model, written = load_checkpoint(path), list[int]()
+        engine = Engine(model, precision="float32" if graph_bytes(model.config, "float32") <= LARGEST_GRAPH else "int8")
+        while len(written) < tokens and end_id not in written:
+            written.append(int(engine.logits([*prompt, *written])[-1].argmax()))
+        ids = [model.tokenizer.encode(text).tolist() for text in texts]
+        return Written([token for token in written if token != end_id], end_id in written, ids)
+
+
 LLAMA_CPP = Runner("llama.cpp", "xllamacpp", _LLAMA_CPP)
 ONNX_RUNTIME = Runner("ONNX Runtime", "onnxruntime", _ONNX_RUNTIME)
 TRANSFORMERS = Runner("transformers", "transformers", _TRANSFORMERS)
-OWN = Runner("movieplotgpt", "movieplotgpt", _OWN)
+OWN = _Own("movieplotgpt", "movieplotgpt", "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import tempfile
-import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -21,7 +20,7 @@ from movieplotgpt.study.results import Law, StudyResults
 from movieplotgpt.study.scaling import TextLaw
 from movieplotgpt.text.prepare import peak_memory
 from movieplotgpt.text.token_files import PreparedCorpus
-from movieplotgpt.training.events import Started, StepDone
+from movieplotgpt.training.events import Evaluated, Started, StepDone
 from movieplotgpt.training.hardware import device_name
 from movieplotgpt.training.run import RunConfig, RunFolder
 from movieplotgpt.training.sizing import MEMORISED_AFTER
@@ -205,28 +204,20 @@ def _first_steps(config: RunConfig, data: Path) -> _Measured:
     some = corpus.split("validation")
     some = replace(some, offsets=some.offsets[:_SCORED])
     scored_tokens = sum(len(some.body(i)) + 1 for i in range(some.n_documents))
-    seconds: list[float] = []
-    scoring = 0.0
 
     def score(model: GPT) -> float:
-        nonlocal scoring
-        began = time.perf_counter()
-        score_split(model, some, corpus.tokenizer.end_id)
-        scoring = time.perf_counter() - began
-        return 0.0
+        return float(score_split(model, some, corpus.tokenizer.end_id).body.sum())
 
     with tempfile.TemporaryDirectory() as folder:
-        for event in train(config, corpus, RunFolder(Path(folder)), evaluate=score):
-            if isinstance(event, Started):
-                started = event
-            elif isinstance(event, StepDone):
-                seconds.append(event.seconds)
+        events = list(train(config, corpus, RunFolder(Path(folder)), evaluate=score))
+    [started] = (event for event in events if isinstance(event, Started))
+    [evaluated] = (event for event in events if isinstance(event, Evaluated))
     hardware = started.hardware
     return _Measured(
         device=device_name(hardware.device),
         precision=str(hardware.dtype).removeprefix("torch."),
-        seconds=tuple(seconds),
-        scoring=scoring / scored_tokens,
+        seconds=tuple(event.seconds for event in events if isinstance(event, StepDone)),
+        scoring=evaluated.seconds / scored_tokens,
         memory=torch.cuda.max_memory_reserved() if hardware.device.type == "cuda" else peak_memory(),
         parameters=started.parameters,
         windows=started.windows_per_epoch,

@@ -234,13 +234,9 @@ def tables(results: StudyResults) -> list[Table]:
         for (size, tokenizer), bits in sorted(_cells(rows).items(), key=lambda item: mean(item[1])):
             first = next(row for row in rows if (row.size, row.variant) == (size, tokenizer))
             by_heart = (_shown(first.read_bits, ".3f"), _shown(first.by_heart, ".1%"), _shown(first.copied, ".0f"))
-            lines.append(
-                (
-                    *(size, tokenizer, f"{first.parameters / 1e6:.1f} M", ", ".join(f"{each:.3f}" for each in bits)),
-                    *(show_interval(first.interval), f"{first.epochs:.2f}", f"{first.minutes:.1f}"),
-                    *(by_heart if asked else ()),
-                )
-            )
+            run = (size, tokenizer, f"{first.parameters / 1e6:.1f} M", ", ".join(f"{each:.3f}" for each in bits))
+            told = (show_interval(first.interval), f"{first.epochs:.2f}", f"{first.minutes:.1f}")
+            lines.append((*run, *told, *(by_heart if asked else ())))
         found.append(Table(columns, lines, f"At {budget} each", WORDS))
     return found
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from movieplotgpt.errors import DataError, optional
-from movieplotgpt.evaluation.intervals import F64, Interval
+from movieplotgpt.evaluation.intervals import F64, Interval, middle_interval
 from movieplotgpt.records import Record
 
 _EXPONENTS = np.linspace(0.05, 1.5, 59)
@@ -72,8 +72,7 @@ def fit_sizes(parameters: Sequence[float], bits: Sequence[float], seed: int = 0)
         spread = np.sqrt(((y - fitted) ** 2).sum() / (len(y) - 3))
         rng = np.random.default_rng(seed)
         floors = [_best_power(n, fitted + rng.normal(0, spread, len(y)))[0] for _ in range(_RESAMPLES)]
-        low, high = np.quantile(floors, [0.025, 0.975]).tolist()
-        interval = (low, high)
+        interval = middle_interval(floors)
     return SizeLaw(
         floor=floor,
         scale=scale,
@@ -115,14 +114,13 @@ def fit_text(parameters: Sequence[float], characters: Sequence[float], bits: Seq
     spread = np.sqrt(2 * best.cost / max(1, len(y) - len(best.x)))
     noise = np.random.default_rng(seed).normal(0, spread, (_REFITS, len(y)))
     floors = [fitted(predicted(best.x) + each, best.x).x[0] for each in noise]
-    low, high = np.quantile(floors, [0.025, 0.975]).tolist()
     foretold = []
     for point in {*zip(n.tolist(), d.tolist(), strict=True)}:
         own = (n == point[0]) & (d == point[1])
         foretold.append(float(np.abs(predicted(fitted(y, best.x, of=~own).x) - y)[own].max()))
     return TextLaw(
         floor=floor,
-        interval=(low, high),
+        interval=middle_interval(floors),
         a=float(np.exp(log_a) * middle_n**alpha),
         alpha=alpha,
         b=float(np.exp(log_b) * middle_d**beta),

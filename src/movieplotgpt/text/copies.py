@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from movieplotgpt import atomic
 from movieplotgpt.errors import ConfigError, DataError, StorageError
+from movieplotgpt.text.duplicates import I64
 from movieplotgpt.text.sentences import lower_case_words
 from movieplotgpt.text.token_files import PreparedCorpus
 
@@ -43,7 +44,6 @@ _SEPARATOR = "\n"  # between documents; no normalised text holds it
 
 U16: TypeAlias = npt.NDArray[np.uint16]
 U32: TypeAlias = npt.NDArray[np.uint32]
-I64: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

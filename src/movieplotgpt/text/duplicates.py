@@ -51,13 +51,9 @@ class Groups:
     links: dict[str, int]
     refused: int
 
-    def members(self, group: int) -> list[int]:
-        """The documents of a group."""
-        return [int(i) for i in np.flatnonzero(self.of == group)]
-
     def largest(self) -> list[int]:
         """The documents of the largest group, the first one if there are several."""
-        return self.members(int(np.argmax(np.bincount(self.of))))
+        return np.flatnonzero(self.of == np.argmax(np.bincount(self.of))).tolist()
 
 
 def drop_repeats(documents: Sequence[Document]) -> tuple[list[Document], int]:
@@ -76,18 +72,23 @@ def group_documents(documents: Sequence[Document], settings: DuplicateSettings) 
     """Join documents that are the same work."""
     bodies = [_digest(document.body) for document in documents]
     titles = [normalise_title(document.title) for document in documents]
-    pages = [document.page for document in documents]
     union = _Union(len(documents))
     links = {
         "same text": union.join_equal(bodies),
-        "same page": union.join_equal(pages),
+        "same page": union.join_equal(document.page for document in documents),
         "same title": union.join_equal(titles),
     }
-    links["shared shingles"], refused = union.join_pairs(
-        shingle_pairs([document.body for document in documents], settings), settings.largest_group
-    )
+    pairs = shingle_pairs([document.body for document in documents], settings)
+    joined = [union.join(i, j, settings.largest_group) for i, j in pairs]
+    links["shared shingles"] = joined.count(True)
     names = [f"title {title}" if title else f"text {body.hex()}" for title, body in zip(titles, bodies, strict=True)]
-    return _groups(union, names, links, refused)
+    roots = [union.root(i) for i in range(len(names))]
+    numbers = {root: number for number, root in enumerate(dict.fromkeys(roots))}
+    key_of: dict[int, str] = {}
+    for root, name in zip(roots, names, strict=True):
+        key_of[root] = min(key_of.get(root, name), name)
+    of = np.array([numbers[root] for root in roots], np.int64)
+    return Groups(of, list(key_of.values()), links, joined.count(None))
 
 
 def normalise_title(title: str) -> str:
@@ -214,15 +215,6 @@ def _digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
-def _groups(union: _Union, names: list[str], links: dict[str, int], refused: int) -> Groups:
-    roots = [union.root(i) for i in range(len(names))]
-    numbers = {root: number for number, root in enumerate(dict.fromkeys(roots))}
-    key_of: dict[int, str] = {}
-    for root, name in zip(roots, names, strict=True):
-        key_of[root] = min(key_of.get(root, name), name)
-    return Groups(np.array([numbers[root] for root in roots], np.int64), list(key_of.values()), links, refused)
-
-
 class _Union:
     """Disjoint sets that know their sizes."""
 
@@ -252,8 +244,3 @@ class _Union:
         """Join what shares a value that is not empty; returns how many sets vanished."""
         first: dict[object, int] = {}
         return sum(bool(value) and self.join(first.setdefault(value, i), i) is True for i, value in enumerate(values))
-
-    def join_pairs(self, pairs: Iterable[tuple[int, int]], largest: int) -> tuple[int, int]:
-        """Join each pair, unless the set grew too large; returns how many sets vanished, how many were refused."""
-        results = [self.join(i, j, largest) for i, j in pairs]
-        return results.count(True), results.count(None)

@@ -44,6 +44,7 @@ class Document:
     hints: Mapping[str, str] = field(default_factory=dict)
     key: str = ""
     page: str = ""  # a stable address of the same work (a wiki page), where the source has one
+    group: str = ""  # the name of its work, once it is split
 
 
 class DocumentFormat(Settings):

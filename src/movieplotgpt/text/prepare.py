@@ -22,10 +22,10 @@ from movieplotgpt.records import Record
 from movieplotgpt.text.cleaning import NON_ASCII, CleaningSettings, clean_documents
 from movieplotgpt.text.copies import COPIES, CopyIndex
 from movieplotgpt.text.corpora import CorpusSettings, read_documents
-from movieplotgpt.text.duplicates import Groups, drop_repeats, group_documents
+from movieplotgpt.text.duplicates import drop_repeats, group_documents
 from movieplotgpt.text.formatting import Document, DocumentFormat
 from movieplotgpt.text.sources import source_sha256
-from movieplotgpt.text.splits import SPLITS, GroupSplit, Member, Split, SplitSettings, split_documents
+from movieplotgpt.text.splits import SPLITS, GroupSplit, Split, SplitSettings, split_documents
 from movieplotgpt.text.token_files import (
     FORMAT_VERSION,
     MANIFEST,
@@ -123,7 +123,9 @@ def prepare(
         parts = split_documents(documents, groups, settings.split)
     with stages.stage("train tokenizer"):
         if tokenizer is None:
-            tokenizer = settings.tokenizer.train(_texts(parts["train"], settings.format), settings.format.end)
+            layout = settings.format
+            texts = (layout.header_text(own.title, own.hints) + own.body for own in parts["train"])
+            tokenizer = settings.tokenizer.train(texts, layout.end)
     with atomic.replacing_folder(out) as folder:
         with stages.stage("encode"):
             done = stages.counter("encode", sum(map(len, parts.values())))
@@ -133,13 +135,14 @@ def prepare(
             tokenizer.save(folder, model_max_length=sys.maxsize)
         manifest = _manifest(settings, SourceFile(sha256=corpus.sha256, **stamp), counts, tokenizer)
         with stages.stage("index copies"):
-            read = [member.document for member in parts["train"]]
-            titles = [document.title or document.key for document in read]
-            CopyIndex.build((document.body for document in read), titles, manifest.corpus_hash).save(folder / COPIES)
+            works = [own.title or own.key for own in parts["train"]]
+            index = CopyIndex.build((own.body for own in parts["train"]), works, manifest.corpus_hash)
+            index.save(folder / COPIES)
+        sizes, largest = np.bincount(groups.of), [documents[i] for i in groups.largest()]
+        titles = dict.fromkeys(document.title or document.key for document in largest)
         lengths = np.array([len(document.body) for document in documents])
         unseen = [counts[split] for split in SPLITS if split != "train"]  # by the tokenizer
         report = PrepareReport(
-            **_group_facts(groups, documents),
             source=source.name,
             rows=corpus.rows,
             documents=len(documents),
@@ -147,6 +150,11 @@ def prepare(
             cleaning=_known(cleaning),
             non_ascii_before=before,
             non_ascii_after=_count_non_ascii(documents),
+            groups=len(groups.keys),
+            grouped=int(sizes[sizes > 1].sum()),
+            links=groups.links,
+            refused_links=groups.refused,
+            largest_group=LargestGroup(documents=len(largest), titles=[*titles][:20]),
             lengths=[int(length) for length in np.quantile(lengths, LENGTH_QUANTILES)],
             hints={name: sum(name in document.hints for document in documents) for name in settings.format.hints},
             tokenizer=tokenizer.kind,
@@ -208,11 +216,6 @@ def _known(counts: dict[str, int]) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def _texts(members: Sequence[Member], layout: DocumentFormat) -> Iterator[str]:
-    for member in members:
-        yield layout.header_text(member.document.title, member.document.hints) + member.document.body
-
-
 def _manifest(
     settings: PrepareSettings, source: SourceFile, counts: dict[Split, SplitCounts], tokenizer: Tokenizer
 ) -> Manifest:
@@ -247,19 +250,6 @@ def _stamp(source: Path) -> dict[str, Any]:
         raise DataError(f"there is no file {source}") from None
     size, modified = sum(fact.st_size for fact in facts), max((fact.st_mtime_ns for fact in facts), default=0)
     return {"name": source.name, "size": size, "modified_ns": modified}
-
-
-def _group_facts(groups: Groups, documents: Sequence[Document]) -> dict[str, Any]:
-    largest = groups.largest()
-    sizes = np.bincount(groups.of)
-    titles = list(dict.fromkeys(documents[i].title or documents[i].key for i in largest))
-    return {
-        "groups": len(groups.keys),
-        "grouped": int(sizes[sizes > 1].sum()),
-        "links": groups.links,
-        "refused_links": groups.refused,
-        "largest_group": LargestGroup(documents=len(largest), titles=titles[:20]),
-    }
 
 
 def _count_non_ascii(documents: Sequence[Document]) -> int:

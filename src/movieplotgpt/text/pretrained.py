@@ -38,19 +38,14 @@ class PretrainedTokenizer(BpeTokenizer):
 
     def __init__(self, spec: dict[str, Any], end: str) -> None:
         check_end(end)
-        self._end = end
+        self.end = end
         self._pipeline = _built(spec, end)
         ids = self._pipeline.get_vocab(with_added_tokens=True)
-        self._end_id = ids[end]
+        self.end_id = ids[end]
         spelled = [b""] * (max(ids.values()) + 1)
         for token, token_id in ids.items():
             spelled[token_id] = self._token_bytes(token)
         self._bytes = tuple(spelled)
-
-    @property
-    def end_id(self) -> int:
-        """The end marker's id: end and begin of sequence."""
-        return self._end_id
 
     def encode(self, text: str) -> Ids:
         """The ids of ``text``, with no begin token; an added token in it becomes its one id."""

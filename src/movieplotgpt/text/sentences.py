@@ -7,8 +7,6 @@ import re
 _TITLES = "Mr Mrs Ms Dr St Jr Sr Lt Col Gen Capt Sgt Prof Rev Hon vs".split()
 _END = re.compile(r"""[.!?]+["')\]]*(?=\s+["'(\[]*([^\s"'(\[]))|\n+""")
 _NO_END = re.compile(rf"(?:\b(?:{'|'.join(_TITLES)}|[A-Z]))\.\Z")
-
-
 _LOWER = re.compile(r"\b[a-z]{2,}\b")
 _LAST = re.compile(r"""[.!?]+["')\]]*\s*\Z""")
 

@@ -62,31 +62,23 @@ class TailSplit(_SplitSettings):
 SplitSettings = Annotated[GroupSplit | TailSplit, Field(discriminator="kind")]
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A document in its split, with the name of its group."""
-
-    document: Document
-    group: str
-
-
 def split_documents(
     documents: Sequence[Document], groups: Groups, settings: GroupSplit | TailSplit
-) -> dict[Split, list[Member]]:
-    """Share ``documents`` out; each split keeps their order, and none is empty that was asked for.
+) -> dict[Split, list[Document]]:
+    """Share ``documents`` out, each named by its group; a split keeps their order, and none asked for is empty.
 
     Raises:
         DataError: the corpus is too short to be split at all.
     """
-    members = [Member(document, groups.keys[group]) for document, group in zip(documents, groups.of, strict=True)]
+    documents = [replace(own, group=groups.keys[group]) for own, group in zip(documents, groups.of, strict=True)]
     if settings.kind == "tail":
-        return _by_position(members, settings)
+        return _by_position(documents, settings)
     smallest = min(settings.validation, settings.test)
     titled = any(document.title for document in documents)
     if len(groups.keys) < 3 or (not titled and len(groups.keys) * smallest < 1):
-        return _by_blocks(members, settings)
+        return _by_blocks(documents, settings)
     split_of = _draw(groups.keys, settings)
-    return {split: [member for member in members if split_of[member.group] == split] for split in SPLITS}
+    return {split: [document for document in documents if split_of[document.group] == split] for split in SPLITS}
 
 
 def _draw(keys: Sequence[str], settings: GroupSplit) -> dict[str, Split]:
@@ -108,25 +100,24 @@ def _number(seed: int, key: str) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
-def _by_blocks(members: Sequence[Member], settings: GroupSplit) -> dict[Split, list[Member]]:
+def _by_blocks(documents: Sequence[Document], settings: GroupSplit) -> dict[Split, list[Document]]:
     """Cut documents at line ends into blocks, draw blocks, and put neighbours of one split together again."""
-    total = sum(len(member.document.body) for member in members)
+    total = sum(len(document.body) for document in documents)
     size = total // min(_MOST_BLOCKS, max(3, total // _BLOCK_CHARACTERS))
-    blocks = _blocks(members, size)
+    blocks = _blocks(documents, size)
     while len({block.name for block in blocks}) < 3 and size > 1:
         size //= 2
-        blocks = _blocks(members, size)
+        blocks = _blocks(documents, size)
     if len({block.name for block in blocks}) < 3:
         raise DataError(f"the text has {total:,} characters, too few for a training, a validation and a test split")
     split_of = _draw([block.name for block in blocks], settings)
-    parts: dict[Split, list[Member]] = {split: [] for split in SPLITS}
+    parts: dict[Split, list[Document]] = {split: [] for split in SPLITS}
     before: tuple[int, Split] | None = None
     for block in blocks:
         split, text = split_of[block.name], block.text
         if before == (block.of, split):
-            text = parts[split].pop().document.body + text
-        member = members[block.of]
-        parts[split].append(Member(replace(member.document, body=text), member.group))
+            text = parts[split].pop().body + text
+        parts[split].append(replace(documents[block.of], body=text))
         before = (block.of, split)
     return parts
 
@@ -138,51 +129,45 @@ class _Block:
     text: str
 
 
-def _blocks(members: Sequence[Member], size: int) -> list[_Block]:
+def _blocks(documents: Sequence[Document], size: int) -> list[_Block]:
     return [
-        _Block(i, f"{member.group} block {number}", text)
-        for i, member in enumerate(members)
-        for number, text in enumerate(_cut(member.document.body, size))
+        _Block(i, f"{document.group} block {number}", text)
+        for i, document in enumerate(documents)
+        for number, text in enumerate(_cut(document.body, max(1, size)))
     ]
 
 
 def _cut(body: str, size: int) -> list[str]:
     """Blocks of about ``size`` characters that end at a line's end, else a blank's, else anywhere; joined: ``body``."""
     blocks, start = [], 0
-    while len(body) - start >= 2 * max(1, size):
-        middle = start + max(1, size)
-        cuts = (body.find(border, middle - 1, middle + max(1, size) // 2) + 1 for border in ("\n", " "))
+    while len(body) - start >= 2 * size:
+        middle = start + size
+        cuts = (body.find(border, middle - 1, middle + size // 2) + 1 for border in ("\n", " "))
         stop = next((cut for cut in cuts if cut), middle)
         blocks.append(body[start:stop])
         start = stop
     return [*blocks, body[start:]]
 
 
-def _by_position(members: Sequence[Member], settings: TailSplit) -> dict[Split, list[Member]]:
-    lengths = [len(member.document.body) for member in members]
+def _by_position(documents: Sequence[Document], settings: TailSplit) -> dict[Split, list[Document]]:
+    lengths = [len(document.body) for document in documents]
     total = sum(lengths)
     borders = {
         "train": int(total * (1 - settings.validation - settings.test)),
         "validation": int(total * (1 - settings.test)),
         "test": total,
     }
-    if len(members) == 1:
-        parts = _cut_at(members[0], borders)
+    if len(documents) == 1:
+        cuts = pairwise([0, *borders.values()])
+        pieces = [replace(documents[0], body=documents[0].body[start:stop]) for start, stop in cuts]
+        parts = {split: [piece] if piece.body else [] for split, piece in zip(SPLITS, pieces, strict=True)}
     else:
         middles = np.cumsum(lengths) - np.array(lengths) / 2
         places = np.searchsorted(list(borders.values()), middles, side="right").clip(max=2)
-        parts = {split: [members[j] for j in np.flatnonzero(places == i).tolist()] for i, split in enumerate(SPLITS)}
+        parts = {split: [documents[j] for j in np.flatnonzero(places == i).tolist()] for i, split in enumerate(SPLITS)}
     empty = [split for split in SPLITS if not parts[split] and (split != "test" or settings.test)]
     if empty:
         raise DataError(
-            f"{len(members):,} documents ({total:,} characters) leave no {empty[0]} split; use larger shares"
+            f"{len(documents):,} documents ({total:,} characters) leave no {empty[0]} split; use larger shares"
         )
-    return parts
-
-
-def _cut_at(member: Member, borders: dict[str, int]) -> dict[Split, list[Member]]:
-    parts: dict[Split, list[Member]] = {}
-    for split, (start, stop) in zip(SPLITS, pairwise([0, *borders.values()]), strict=True):
-        body = member.document.body[start:stop]
-        parts[split] = [Member(replace(member.document, body=body), member.group)] if body else []
     return parts

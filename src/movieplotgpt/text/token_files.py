@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,18 +24,16 @@ import numpy.typing as npt
 from movieplotgpt.errors import DataError
 from movieplotgpt.records import Record
 from movieplotgpt.text.cleaning import CleaningSettings
-from movieplotgpt.text.formatting import DocumentFormat
-from movieplotgpt.text.splits import SPLITS, Member, Split
-from movieplotgpt.text.tokenizers import Tokenizer
+from movieplotgpt.text.duplicates import I64
+from movieplotgpt.text.formatting import Document, DocumentFormat
+from movieplotgpt.text.splits import SPLITS, Split
+from movieplotgpt.text.tokenizers import Ids, Tokenizer
 
 if TYPE_CHECKING:
     import polars as pl
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-
-Ids: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
-I64: TypeAlias = npt.NDArray[np.int64]
 
 _ENCODED_AT_ONCE = 2_000  # documents
 
@@ -88,17 +86,17 @@ class PreparedSplit:
         """How many documents the split has."""
         return len(self.offsets)
 
-    def hint(self, i: int, k: int) -> Ids:
-        """The tokens of hint line ``k`` of document ``i``; empty where it is not known."""
-        return self._segment(i, k)
+    def segment(self, i: int, k: int) -> Ids:
+        """The tokens of segment ``k`` of document ``i``: a hint line (empty: not known), the sentence or the body."""
+        return self.tokens[self.offsets[i, k] : self.offsets[i, k + 1]]
 
     def sentence(self, i: int) -> Ids:
         """The tokens of the header's sentence."""
-        return self._segment(i, len(self.hint_names))
+        return self.segment(i, len(self.hint_names))
 
     def body(self, i: int) -> Ids:
         """The tokens of the body, the end token not among them."""
-        return self._segment(i, len(self.hint_names) + 1)
+        return self.segment(i, len(self.hint_names) + 1)
 
     def header(self, i: int) -> Ids:
         """The tokens of all known hint lines and the sentence."""
@@ -138,9 +136,6 @@ class PreparedSplit:
             return pl.read_parquet(self.path, glob=False)  # "[x]" may be a folder
         except (pl.exceptions.PolarsError, OSError) as error:
             raise DataError(f"{self.path} is damaged ({error}); prepare the corpus again") from None
-
-    def _segment(self, i: int, k: int) -> Ids:
-        return self.tokens[self.offsets[i, k] : self.offsets[i, k + 1]]
 
 
 @dataclass(frozen=True)
@@ -216,7 +211,7 @@ def read_manifest(folder: Path) -> Manifest:
 def write_split(
     folder: Path,
     name: Split,
-    members: Sequence[Member],
+    documents: Sequence[Document],
     layout: DocumentFormat,
     tokenizer: Tokenizer,
     progress: Callable[[int], None],
@@ -224,10 +219,10 @@ def write_split(
     """Encode a split and write its three files into ``folder``; ``progress`` is told of documents as they are done."""
     n_segments = len(layout.hints) + 2
     tokens: list[Ids] = [np.empty(0, tokenizer.dtype)]
-    lengths = np.zeros((len(members), n_segments), np.int64)
+    lengths = np.zeros((len(documents), n_segments), np.int64)
     lines: dict[str, Ids] = {}
-    for first in range(0, len(members), _ENCODED_AT_ONCE):
-        part = members[first : first + _ENCODED_AT_ONCE]
+    for first in range(0, len(documents), _ENCODED_AT_ONCE):
+        part = documents[first : first + _ENCODED_AT_ONCE]
         for i, segments in enumerate(_encode(part, layout, tokenizer, lines), start=first):
             lengths[i] = [len(ids) for ids in segments]
             tokens.extend(segments)
@@ -236,40 +231,36 @@ def write_split(
     offsets = np.concatenate([ends[:, :1] - lengths[:, :1], ends], axis=1)
     np.save(folder / f"{name}.tokens.npy", np.concatenate(tokens))
     np.save(folder / f"{name}.offsets.npy", offsets)
-    _table(members, layout).write_parquet(folder / f"{name}.documents.parquet")
+    _table(documents, layout).write_parquet(folder / f"{name}.documents.parquet")
     return SplitCounts(
-        documents=len(members),
-        characters=sum(len(member.document.body) for member in members),
+        documents=len(documents),
+        characters=sum(len(document.body) for document in documents),
         header_tokens=int(lengths[:, :-1].sum()),
         body_tokens=int(lengths[:, -1].sum()),
     )
 
 
 def _encode(
-    members: Sequence[Member], layout: DocumentFormat, tokenizer: Tokenizer, lines: dict[str, Ids]
+    documents: Sequence[Document], layout: DocumentFormat, tokenizer: Tokenizer, lines: dict[str, Ids]
 ) -> Iterable[list[Ids]]:
     """The segments of each document; ``lines`` remembers hint lines, of which there are few."""
-    bodies = tokenizer.encode_batch([member.document.body for member in members])
-    sentences = tokenizer.encode_batch([layout.sentence(member.document.title) for member in members])
-    for member, sentence, body in zip(members, sentences, bodies, strict=True):
+    bodies = tokenizer.encode_batch([document.body for document in documents])
+    sentences = tokenizer.encode_batch([layout.sentence(document.title) for document in documents])
+    for document, sentence, body in zip(documents, sentences, bodies, strict=True):
         hints = []
         for name in layout.hints:
-            line = "".join(layout.hint_lines({name: member.document.hints.get(name, "")}))
+            line = "".join(layout.hint_lines({name: document.hints.get(name, "")}))
             if line not in lines:
                 lines[line] = tokenizer.encode(line)
             hints.append(lines[line])
         yield [*hints, sentence, body]
 
 
-def _table(members: Sequence[Member], layout: DocumentFormat) -> pl.DataFrame:
+def _table(documents: Sequence[Document], layout: DocumentFormat) -> pl.DataFrame:
     import polars as pl
 
     texts = ("title", *map(_hint_column, layout.hints), "group", "key")
-    rows = [
-        (own.title, *map(own.hints.get, layout.hints), member.group, own.key, len(own.body))
-        for member in members
-        for own in [member.document]
-    ]
+    rows = [(own.title, *map(own.hints.get, layout.hints), own.group, own.key, len(own.body)) for own in documents]
     return pl.DataFrame(rows, schema={**dict.fromkeys(texts, pl.String), "n_characters": pl.Int64}, orient="row")
 
 

@@ -123,15 +123,14 @@ class Tokenizer(ABC):
 
     kind: ClassVar[Kind]
     byte_tokens: ClassVar[tuple[str, ...]]  # how the vocabulary writes each byte
+    end: str  # the end marker
+    end_id = 0  # end and begin of sequence
 
     def __init__(self, tokens: Sequence[str], merges: Sequence[tuple[str, str]] = ()) -> None:
-        self._end, *others = tokens
-        check_end(self._end, others)
-        self._bytes = (
-            self._end.encode(),
-            *(bytes([byte]) for byte in range(256)),
-            *map(self._token_bytes, others[256:]),
-        )
+        self.end, *others = tokens
+        check_end(self.end, others)
+        every_byte = (bytes([byte]) for byte in range(256))
+        self._bytes = (self.end.encode(), *every_byte, *map(self._token_bytes, others[256:]))
         self._end_ids = np.zeros(1, self.dtype)
         self._pipeline = _pipeline(tokens, merges, by_characters=self.kind == "char")
 
@@ -179,23 +178,13 @@ class Tokenizer(ABC):
         return len(self._bytes)
 
     @property
-    def end(self) -> str:
-        """The end marker as text."""
-        return self._end
-
-    @property
-    def end_id(self) -> int:
-        """The end marker's id: end and begin of sequence."""
-        return 0
-
-    @property
     def dtype(self) -> type[np.uint16 | np.uint32]:
         """The smallest of uint16 and uint32 that holds each id."""
         return np.uint16 if self.vocab_size <= 1 << 16 else np.uint32
 
     def encode(self, text: str) -> Ids:
         """The ids of ``text``, with no begin token; an end marker in it becomes the one special id."""
-        first, *others = map(self._encode_part, well_formed(text).split(self._end))
+        first, *others = map(self._encode_part, well_formed(text).split(self.end))
         return np.concatenate([first, *(ids for part in others for ids in (self._end_ids, part))]) if others else first
 
     def encode_batch(self, texts: Sequence[str]) -> list[Ids]:

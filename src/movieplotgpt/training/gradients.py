@@ -84,9 +84,8 @@ def parts_for(model: GPT, rows: int, memory: int, bytes_per_value: int) -> int:
     parts = 1
     while memory and parts < rows:
         tokens = -(-rows // parts) * model.config.context_length
-        if training_bytes(model.config, tokens_per_step=tokens, bytes_per_value=bytes_per_value) <= (
-            SHARE_OF_MEMORY * memory
-        ):
+        needed = training_bytes(model.config, tokens_per_step=tokens, bytes_per_value=bytes_per_value)
+        if needed <= SHARE_OF_MEMORY * memory:
             break
         parts *= 2
     return parts

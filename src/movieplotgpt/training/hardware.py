@@ -15,9 +15,8 @@ import torch
 from movieplotgpt.errors import TrainingError
 from movieplotgpt.training.run import TrainingSettings
 
-INTEL = (
-    "GenuineIntel"  # with AVX-512 but no AMX: bfloat16 products 0.16 TFLOP/s, float32 0.31 (two cores, results/LOG.md)
-)
+# with AVX-512 but no AMX: bfloat16 products 0.16 TFLOP/s, float32 0.31 (two cores, results/LOG.md)
+INTEL = "GenuineIntel"
 
 
 @dataclass(frozen=True)

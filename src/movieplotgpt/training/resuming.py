@@ -121,10 +121,7 @@ def read_state(folder: Path, model: GPT, optimizers: list[torch.optim.Optimizer]
     try:
         for name, value in tensors.items():
             i, weight, key = name.split("/")
-            on_host = value.ndim == 0  # AdamW counts its steps on the host unless fused on the device
-            device = weights[weight].device
-            kept = value if on_host and device.type == "cpu" else value.to(device)
-            optimizers[int(i)].state[weights[weight]][key] = kept
+            optimizers[int(i)].state[weights[weight]][key] = value.to(weights[weight].device)
     except (LookupError, ValueError):
         raise CheckpointError(
             f"{source / 'optimizer.safetensors'} is of another model or optimizer ({name}); "

@@ -6,7 +6,6 @@ import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,36 +84,16 @@ class RunConfig(PrepareSettings):
         return {f"{section}.{key}": value for section, keys in values.items() for key, value in keys.items()}
 
 
-@dataclass(frozen=True)
 class RunFolder:
     """Where a run keeps what it makes."""
 
-    path: Path
-
-    @property
-    def last(self) -> Path:
-        """The newest checkpoint; its ``training/`` subfolder holds what resuming needs."""
-        return self.path / "last"
-
-    @property
-    def best(self) -> Path:
-        """The checkpoint with the lowest bits per character on the validation split."""
-        return self.path / "best"
-
-    @property
-    def metrics(self) -> Path:
-        """One JSON object a line: every step and every evaluation."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def samples(self) -> Path:
-        """Texts written while training."""
-        return self.path / "samples.md"
-
-    @property
-    def figure(self) -> Path:
-        """The loss figure."""
-        return self.path / "loss.svg"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.last = path / "last"  # the newest checkpoint; its subfolder training/ holds what resuming needs
+        self.best = path / "best"  # the checkpoint with the lowest bits per character on the validation split
+        self.metrics = path / "metrics.jsonl"  # one JSON object a line: every step and every evaluation
+        self.samples = path / "samples.md"  # texts written while training
+        self.figure = path / "loss.svg"
 
     @contextmanager
     def taken(self) -> Iterator[None]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from movieplotgpt.engine.model_config import ModelConfig, matrix_parameters, parameters
+from movieplotgpt.engine.model_config import matrix_parameters, parameters
 from movieplotgpt.model.gpt import GPT
 from movieplotgpt.model.sizes import LADDER, SizeName, SizeSettings, training_flops_per_token
 from movieplotgpt.text.formatting import overlap_for
@@ -60,7 +60,7 @@ def settle_by_timing(
 ) -> tuple[RunConfig, tuple[str, ...]]:
     """``settle`` by three timed steps; a smaller network than the timed one does less in a second, and is timed itself.
 
-    ``together``: what all workers do in a second, from what this one does.
+    A size that is set stays as it is. ``together``: what all workers do in a second, from what this one does.
     """
     if config.model.size != "auto":
         return config, ()
@@ -73,12 +73,10 @@ def settle_by_timing(
 
 
 def settle(config: RunConfig, corpus: PreparedCorpus, flops: float) -> tuple[RunConfig, tuple[str, ...]]:
-    """Choose what ``config`` leaves to us, and say why; whatever it sets itself stays.
+    """Choose what a ``config`` of size "auto" leaves to us, and say why; whatever it sets itself stays.
 
-    ``flops``: operations a second, as ``training_speed`` measures them. A size that is set leaves the config as it is.
+    ``flops``: operations a second, as ``training_speed`` measures them.
     """
-    if config.model.size != "auto":
-        return config, ()
     chosen: dict[str, Any] = {}
     minutes = config.training.minutes
     if minutes is not None and minutes < COMPILING_PAYS_FROM:
@@ -112,16 +110,14 @@ def about_an_epoch(text_tokens: float, documents: int, context_length: int) -> f
 
 def _size(config: RunConfig, vocab_size: int, text_tokens: int, epoch: float, flops: float) -> SizeName:
     """The size that comes nearest to the right number of tokens per weight, among those the text can feed."""
-
-    def network(size: SizeName) -> ModelConfig:
-        return config.model.model_copy(update={"size": size}).model_config_for(vocab_size)
+    models = {size: config.model.model_copy(update={"size": size}) for size in LADDER}
+    networks = {size: model.model_config_for(vocab_size) for size, model in models.items()}
 
     def off(size: SizeName) -> float:
-        model = config.model.model_copy(update={"size": size})
-        per_weight = _tokens(config, model, vocab_size, epoch, flops) / matrix_parameters(network(size))
+        per_weight = _tokens(config, models[size], vocab_size, epoch, flops) / matrix_parameters(networks[size])
         return max(per_weight / TOKENS_PER_PARAMETER, TOKENS_PER_PARAMETER / per_weight)
 
-    fed = [name for name in LADDER if parameters(network(name)) <= 4 * text_tokens]
+    fed = [size for size, network in networks.items() if parameters(network) <= 4 * text_tokens]
     return min(fed or [next(iter(LADDER))], key=off)
 
 

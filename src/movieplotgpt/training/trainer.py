@@ -111,6 +111,7 @@ class _Trainer:
         context_length = self.model.config.context_length
         self.windows = TrainingWindows.of(corpus, context_length, config.windows, config.training.seed)
         self.batch_size = config.training.batch_size(context_length)
+        self.tokens_per_step = self.batch_size * context_length
         if self.batch_size < workers.world_size:
             raise TrainingError(
                 f"{workers.world_size} workers share a batch of {self.batch_size} windows; start fewer, or raise "
@@ -118,8 +119,8 @@ class _Trainer:
             )
         self.batches = StepAhead(self._batch)
         self.steps_ahead = STEPS_AHEAD_OF_A_GPU if self.hardware.device.type == "cuda" else 0
-        rows = -(-self.batch_size // workers.world_size)
-        parts = parts_for(self.model, rows, device_memory(self.hardware.device), self.hardware.dtype.itemsize)
+        self.rows = -(-self.batch_size // workers.world_size)  # of each worker
+        parts = parts_for(self.model, self.rows, device_memory(self.hardware.device), self.hardware.dtype.itemsize)
         self.gradients = BatchGradients(self.model, self.model.loss, workers, parts)
         self.progress = Progress(
             total_steps=self._steps_asked(),
@@ -150,7 +151,8 @@ class _Trainer:
     def run(self, stop: Callable[[], bool]) -> Iterator[Event]:
         """All steps that are left."""
         progress, began = self.progress, time.monotonic() - self.progress.seconds
-        yield self._started()
+        total, network, windows = progress.total_steps, self.model.config, self.windows.rows_in_epoch(0)
+        yield Started(progress.step, total, parameters(network), self.tokens_per_step, windows, self.hardware)
         yield from map(Noted, self.notes)
         if self.gradients.parts > 1:
             yield self._divided()
@@ -204,11 +206,8 @@ class _Trainer:
     def _looks(self, progress: Progress, interrupted: bool) -> bool:
         """Whether the run is saved after this step."""
         every = self.settings.checkpoint_every
-        return (
-            interrupted
-            or progress.step in self._evaluation_steps()
-            or (every is not None and progress.step % every == 0)
-        )
+        due = every is not None and progress.step % every == 0
+        return interrupted or due or progress.step in self._evaluation_steps()
 
     def _score(self, progress: Progress, began: float) -> Iterator[Event]:
         """Evaluate, keep what is best, and sample."""
@@ -254,9 +253,8 @@ class _Trainer:
             self.progress.skipped_in_a_row += 1
             return Skipped(launched.step, loss, self.progress.skipped, seconds)
         self.progress.skipped_in_a_row = 0
-        tokens = self.batch_size * self.model.config.context_length
         total, rate = self.progress.total_steps, launched.learning_rate
-        return StepDone(launched.step, total, loss, rate, norm, tokens, seconds, launched.epoch)
+        return StepDone(launched.step, total, loss, rate, norm, self.tokens_per_step, seconds, launched.epoch)
 
     def _why_given_up(self, last: Skipped) -> str:
         return (
@@ -275,10 +273,9 @@ class _Trainer:
         )
 
     def _divided(self) -> Noted:
-        rows = -(-self.batch_size // self.workers.world_size)
         return Noted(
-            f"{rows} windows at once do not fit into memory: each step takes them in {self.gradients.parts} parts and "
-            "adds their gradients up"
+            f"{self.rows} windows at once do not fit into memory: each step takes them in {self.gradients.parts} parts "
+            "and adds their gradients up"
         )
 
     def _plain(self, step: int) -> bool:
@@ -332,7 +329,7 @@ class _Trainer:
         assert self.settings.minutes is not None
         validation = self.corpus.manifest.splits["validation"]
         tokens = (validation.body_tokens + validation.header_tokens) * 1.3
-        scored = self.settings.evaluations / 3 * tokens / (self.batch_size * self.model.config.context_length)
+        scored = self.settings.evaluations / 3 * tokens / self.tokens_per_step
         return progress.step + steps_left(
             timed, minutes=self.settings.minutes, spent=progress.seconds, scored_steps=scored
         )
@@ -350,7 +347,7 @@ class _Trainer:
             self.config.model_dump(mode="json"),
             manifest,
             self.progress,
-            self.batch_size * self.model.config.context_length,
+            self.tokens_per_step,
             self.before,
             device=device_name(self.hardware.device),
             precision=str(self.hardware.dtype).removeprefix("torch."),
@@ -367,17 +364,6 @@ class _Trainer:
         if self.settings.previous_token_head:
             add_previous_token_head(model)
         return model
-
-    def _started(self) -> Started:
-        config = self.model.config
-        return Started(
-            self.progress.step,
-            self.progress.total_steps,
-            parameters(config),
-            self.batch_size * config.context_length,
-            self.windows.rows_in_epoch(0),
-            self.hardware,
-        )
 
 
 def _last_checkpoint(corpus: PreparedCorpus, folder: RunFolder) -> Checkpoint:

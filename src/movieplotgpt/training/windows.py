@@ -117,12 +117,9 @@ class TrainingWindows:
 
     def _make_rows(self, epoch: int) -> list[Row]:
         random = np.random.default_rng([self.seed, epoch])
-        parts: list[Part] = []
-        lengths: list[int] = []
-        for part, length in self._parts(random):
-            parts.append(part)
-            lengths.append(length)
-        rows = [[parts[i] for i in row] for row in pack(lengths, self.context_length)]
+        parts = list(self._parts(random))
+        packed = pack([length for _, length in parts], self.context_length)
+        rows = [[parts[i][0] for i in row] for row in packed]
         return [rows[i] for i in random.permutation(len(rows))]
 
     def _parts(self, random: np.random.Generator) -> Iterator[tuple[Part, int]]:
@@ -144,7 +141,7 @@ class TrainingWindows:
                 yield Part(document, piece, hints, with_title), header + piece.stop - piece.start
 
     def _header(self, document: int, hints: tuple[int, ...], with_title: bool) -> Ids:
-        lines = [self.split.hint(document, k) for k in hints]
+        lines = [self.split.segment(document, k) for k in hints]
         sentence = self.split.sentence(document) if with_title else self.empty_sentence
         return fit_header(np.concatenate([*lines, sentence]), self.context_length)
 
@@ -193,12 +190,9 @@ def too_small(corpus: PreparedCorpus, context_length: int) -> str | None:
     """One sentence when the training text does not fill one window, else None."""
     counts = corpus.manifest.splits["train"]
     tokens = counts.body_tokens + counts.header_tokens
-    if tokens >= context_length:
-        return None
-    return (
-        f"the training text has {tokens:,} tokens and a window {context_length:,}; "
-        "give more text or a shorter model.context_length"
-    )
+    remedy = "give more text or a shorter model.context_length"
+    problem = f"the training text has {tokens:,} tokens and a window {context_length:,}; {remedy}"
+    return problem if tokens < context_length else None
 
 
 def share_with_title(split: PreparedSplit, context_length: int) -> float:
@@ -206,7 +200,7 @@ def share_with_title(split: PreparedSplit, context_length: int) -> float:
     seen = total = 0
     for document in range(split.n_documents):
         sentence, body = split.sentence(document), split.body(document)
-        header_len = len(sentence) + sum(len(split.hint(document, k)) for k in range(len(split.hint_names)))
+        header_len = len(sentence) + sum(len(split.segment(document, k)) for k in range(len(split.hint_names)))
         kept = min(longest_header(context_length), header_len)
         for piece in cut_pieces(kept, len(body) + 1, context_length, overlap_for(context_length)):
             total += piece.stop - piece.start

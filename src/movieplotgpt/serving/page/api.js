@@ -18,8 +18,8 @@ export function keepKey(value) {
   stored(() => sessionStorage.setItem(KEY, value));
 }
 
-/** What the browser's storage says; nothing, where it may not be used. */
-function stored(action) {
+/** What the browser's storage says; nothing, where it may not be used or holds what nobody can read. */
+export function stored(action) {
   try { return action(); } catch { return null; }
 }
 

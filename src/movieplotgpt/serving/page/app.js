@@ -1,6 +1,6 @@
 /** The desk: what is asked for, the plots that come, links that write them again, and the list of earlier ones. */
 
-import { ask, events, keepKey, Problem } from "./api.js";
+import { ask, events, keepKey, Problem, stored } from "./api.js";
 import { Card, sentenceEnds } from "./card.js";
 import { find, make } from "./dom.js";
 
@@ -214,11 +214,7 @@ function explain(error) {
 
 /** Earlier plots, the latest first; an empty list where the browser keeps nothing. */
 function earlier() {
-  try {
-    return JSON.parse(localStorage.getItem(HISTORY)) ?? [];
-  } catch {
-    return [];
-  }
+  return stored(() => JSON.parse(localStorage.getItem(HISTORY))) ?? [];
 }
 
 function remember({ settings: asked, title, plot }) {
