@@ -23,7 +23,9 @@ from machine import keep, machine
 from movieplotgpt import PlotGenerator, atomic
 from movieplotgpt.cli.progress import stage_bars
 from movieplotgpt.evaluation.samples import SampleReport, SampleScores, Scorecard
+from movieplotgpt.generation.plots import Plot, PlotRequest
 from movieplotgpt.generation.settings import SamplingConfig
+from movieplotgpt.generation.writing import CALM, MAX_TOKENS, URGENT
 from movieplotgpt.model.checkpoints import load_checkpoint
 from movieplotgpt.text.token_files import PreparedCorpus
 
@@ -47,6 +49,8 @@ SETTINGS = {
     "DRY 0.8": SamplingConfig(dry_multiplier=0.8),
     "repetition penalty 1.2": SamplingConfig(repetition_penalty=1.2),
 }
+BY_SENTENCE = "best of 4 for each sentence"
+SETTINGS[BY_SENTENCE] = SamplingConfig(best_of=4)
 COLUMNS: dict[str, Callable[[SampleScores], float | None]] = {
     "names that return": lambda row: row.names_that_return,
     "names": lambda row: row.names_per_text,
@@ -65,6 +69,7 @@ COLUMNS: dict[str, Callable[[SampleScores], float | None]] = {
     "ended": lambda row: row.ended,
     "length distance": lambda row: row.length_distance,
 }
+MOST_SENTENCES = 60
 # The three plots that the original project published (519 words), by the same definitions, when this one was planned.
 ORIGINAL = {
     "names that return": 0.16,
@@ -73,6 +78,52 @@ ORIGINAL = {
     "repeated, %": 0.0,
     "similarity lift": -0.024,
 }
+
+
+class BySentence(PlotGenerator):
+    """Writes each sentence ``best_of`` times and goes on from the one that gains most by its title."""
+
+    def plots(self, titles: Any = "", **asked: Any) -> list[Plot]:
+        """Write one plot for each title; guidance fades, and the end pulls, as in a text that is written at once."""
+        config, seed = self.settled(asked["sampling"]), asked["seed"]
+        texts, tokens, open_ones = [""] * len(titles), [0] * len(titles), [*range(len(titles))]
+        requests = [PlotRequest(self._prompt(title, None, "", {}), config, seed) for title in titles]
+        for turn in range(MOST_SENTENCES):
+            candidates = [
+                PlotRequest(
+                    self._prompt(titles[i], None, texts[i], {}),
+                    self._sentence(config, texts[i], tokens[i]),
+                    seed + i,
+                    rank,
+                )
+                for i in open_ones
+                for rank in range(1 + 4 * turn, 5 + 4 * turn)
+            ]
+            writings = [self.writing(candidate) for candidate in candidates]
+            for _ in self.write(writings):
+                pass
+            still_open = []
+            for place, i in enumerate(open_ones):
+                four = range(4 * place, 4 * place + 4)
+                chosen = writings[max(four, key=lambda each: writings[each].title_gain or 0.0)]
+                texts[i] += chosen.told
+                tokens[i] += chosen.tokens
+                if chosen.told != chosen._written:  # more was written: the sentence ended, not the plot
+                    still_open.append(i)
+            open_ones = still_open
+        return [
+            Plot(request.prompt.title, "", text, "length" if i in open_ones else "stop", seed + i, tokens[i], 0)
+            for i, (request, text) in enumerate(zip(requests, texts, strict=True))
+        ]
+
+    @staticmethod
+    def _sentence(config: SamplingConfig, text: str, tokens: int) -> SamplingConfig:
+        fading = max(0.0, 1 - len(text) / (config.guidance_characters or 1))
+        pull = URGENT * max(0.0, tokens / MAX_TOKENS["bpe"] - CALM) / (1 - CALM)
+        strength = 1 + ((config.guidance or 1) - 1) * fading
+        return config.model_copy(
+            update={"guidance": strength, "guidance_characters": None, "target_characters": 1, "end_bias": pull}
+        )
 
 
 def table(kept: dict[str, dict[str, SampleReport]]) -> str:
@@ -142,8 +193,10 @@ def main() -> None:
                 shared=shared[0] if shared else (),
                 progress=progress,
             )
+            by_sentence = BySentence.load(arguments.model)
             for name, seed in missing:
-                report = card.report(name, generator, SETTINGS[name], 1_000_000 * seed)
+                writer = by_sentence if name == BY_SENTENCE else generator
+                report = card.report(name, writer, SETTINGS[name], 1_000_000 * seed)
                 found.setdefault(name, {})[str(seed)] = report.model_copy(update={"examples": ()})
                 rows = {
                     name: {seed: report.model_dump(mode="json") for seed, report in reports.items()}

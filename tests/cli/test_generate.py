@@ -438,6 +438,15 @@ def test_the_model_may_be_a_run_or_a_published_name(
     assert capsys.readouterr().out == expected[1]
 
 
+def test_a_gpu_that_is_not_there_is_said(run: Run) -> None:
+    asked = ("--title", "Mars, Texas", "--seed", "3", "--max-tokens", "20")
+    assert run(*asked, "--device", "auto") == run(*asked, "--device", "cpu") == run(*asked)
+    code, out, err = run(*asked, "--device", "cuda")
+    assert (code, out) == (1, "") and err.startswith(
+        "movieplotgpt: device cuda needs onnxruntime-gpu, which is not installed"
+    )
+
+
 def test_precision_is_that_of_the_generator(run: Run, model: str) -> None:
     asked = ("--title", "Mars, Texas", "--seed", "3", "--max-tokens", "60")
     exact, usual = (PlotGenerator.load(model, precision=each) for each in PRECISIONS)

@@ -86,7 +86,7 @@ def test_exact_sums_are_asked_for_where_they_are_not_given(monkeypatch: pytest.M
     monkeypatch.setattr(session, "sums_are_exact", lambda: exact)
     monkeypatch.setattr(onnxruntime, "SessionOptions", Options)
     monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: None)
-    session._session(b"", 1)
+    session._session(b"", 1, "int8", ["CPUExecutionProvider"])
     assert Options.asked.get(EXACT) == (None if exact else "1")
 
 

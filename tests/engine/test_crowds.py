@@ -58,7 +58,7 @@ def assert_same(alone: Plot, beside: Plot) -> None:
 def test_a_plot_is_the_same_alone_and_in_a_crowd(tiny_checkpoint: Make, kind: str, settings: dict[str, Any]) -> None:
     """Token by token, with the same probability to the last bit."""
     ours, asked = generator(tiny_checkpoint, kind), {"max_tokens": 24, "logprobs": 1, **settings}
-    assert ours.precision == "int8"
+    assert ours.engine().precision == "int8"
     crowd = ours.plots(titles(), seed=100, **asked)
     assert len(crowd) == MANY and len({plot.text for plot in crowd}) > MANY // 4
     for number in range(0, MANY, 3):

@@ -268,7 +268,7 @@ def test_reading_together_takes_fewer_runs(text_model: Make, monkeypatch: pytest
 
     monkeypatch.setattr(engine, "_run", counted)
     monkeypatch.setattr(session, "TOKENS_AT_ONCE", 40)
-    engine.read([tokens(10) for _ in range(7)], engine.new_cache(7))
+    engine.read([tokens(10, seed) for seed in range(7)], engine.new_cache(7))
     assert runs == [4, 3]
 
 
@@ -282,7 +282,7 @@ def test_every_text_gets_a_token(text_model: Make) -> None:
 
 
 def test_precisions_are_those_there_are(text_model: Make) -> None:
-    with pytest.raises(ConfigError, match=r"^there is no precision 'int4'; take one of int8, float32$"):
+    with pytest.raises(ConfigError, match=r"^there is no precision 'int4'; take one of int8, float16, float32$"):
         Engine(text_model(), precision="int4")  # type: ignore[arg-type]
 
 

@@ -14,7 +14,7 @@ from movieplotgpt.cli.copies import say
 from movieplotgpt.cli.progress import progress_bar
 from movieplotgpt.cli.sampling import SamplingFlags, given, sampling_from
 from movieplotgpt.cli.surprise import show_surprise
-from movieplotgpt.engine.model_config import Precision
+from movieplotgpt.engine.model_config import Device, Precision
 from movieplotgpt.engine.places import DEFAULT_MODEL
 from movieplotgpt.errors import PromptError, StorageError
 from movieplotgpt.generation.settings import Length, with_wishes
@@ -37,13 +37,14 @@ def generate(
     sampling: Annotated[SamplingFlags | None, Parameter(name="*", group="Sampling")] = None,
     begin: Annotated[str | None, TEXT] = None,
     length: Length | None = None,
-    cast: bool = True,
+    cast: Annotated[bool, Parameter(negative="--no-cast")] = True,
     data: Path | None = None,
-    check_copies: Annotated[bool, Parameter(negative="")] = False,
-    show_probs: Annotated[bool, Parameter(negative="")] = False,
-    precision: Precision = "int8",
-    stream: bool | None = None,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    check_copies: bool = False,
+    show_probs: bool = False,
+    device: Device = "auto",
+    precision: Precision | None = None,
+    stream: Annotated[bool | None, Parameter(negative="--no-stream")] = None,
+    json: bool = False,
     out: Path | None = None,
     decade: str | None = None,
     origin: str | None = None,
@@ -64,7 +65,9 @@ def generate(
         data: The prepared corpus the model was trained on: what was copied is then known exactly, with both passages.
         check_copies: Tell which runs of the text stand in the training text, and in which film.
         show_probs: Colour each token by its surprise, in a terminal: the redder, the less likely it was.
-        precision: Precision of the network's products. float32 takes twice as long, and the same seed writes another text.
+        device: cpu, or cuda for an NVIDIA GPU (needs onnxruntime-gpu); auto is the GPU where there is one.
+        precision: int8 on the processor and float16 on a GPU, if you leave it out. float32 takes twice as long as int8. In
+            another precision the same seed writes another text.
         stream: Print while writing; by default where stdout is a terminal.
         json: Print JSON: plots, seeds, why each ended, what was changed in the prompt.
         out: Write to this file instead of stdout.
@@ -85,7 +88,7 @@ def generate(
     from movieplotgpt.generation.sampling import fresh_seed
 
     config = sampling_from({"seed": fresh_seed(), **settings})
-    generator = PlotGenerator.load(model, data=data, precision=precision)
+    generator = PlotGenerator.load(model, data=data, precision=precision, device=device)
     request: dict[str, Any] = {
         "prompt": prompt,
         "begin": begin or "",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from movieplotgpt.engine.model_config import Precision
+from movieplotgpt.engine.model_config import Device, Precision
 from movieplotgpt.engine.places import DEFAULT_MODEL
 from movieplotgpt.errors import CheckpointError, ConfigError, MissingExtraError
 
@@ -30,12 +30,13 @@ def serve(
     model: Annotated[tuple[str, ...], Parameter(name=["--model", "-m"], consume_multiple=True)] = (DEFAULT_MODEL,),
     host: str = "127.0.0.1",
     port: int = 8000,
-    precision: Precision = "int8",
+    device: Device = "auto",
+    precision: Precision | None = None,
     data: Path | None = None,
     api_key_env: str | None = None,
     max_concurrency: int = PLACES,
     max_waiting: int = WAITING,
-    page: bool = True,
+    page: Annotated[bool, Parameter(negative="--no-page")] = True,
     upstream: str | None = None,
     upstream_model: str | None = None,
     upstream_key_env: str | None = None,
@@ -46,7 +47,9 @@ def serve(
         model: Published names, model folders or runs; the first is the one that is meant where a request names none.
         host: The address to listen at; 0.0.0.0 is every one this machine has.
         port: The port; 0 takes a free one.
-        precision: Precision of the network's products. float32 takes twice as long, and the same seed writes another text.
+        device: cpu, or cuda for an NVIDIA GPU (needs onnxruntime-gpu); auto is the GPU where there is one.
+        precision: int8 on the processor and float16 on a GPU, if you leave it out. float32 takes twice as long as int8. In
+            another precision the same seed writes another text.
         data: The prepared corpus the models were trained on: what was copied is then known exactly.
         api_key_env: The environment variable that holds the key which clients must send.
         max_concurrency: Texts written at once (a guided one counts twice); the memory is said at the start.
@@ -71,7 +74,7 @@ def serve(
         )
     key = _key(api_key_env)
     with _listening(host, port) as listening:
-        generators = _generators(model, data, precision)
+        generators = _generators(model, data, precision, device)
         if upstream:
             models = _before(upstream, generators, upstream_model, upstream_key_env, max_waiting)
         else:
@@ -86,7 +89,9 @@ def serve(
         )
 
 
-def _generators(names: Sequence[str], data: Path | None, precision: Precision) -> dict[str, PlotGenerator]:
+def _generators(
+    names: Sequence[str], data: Path | None, precision: Precision | None, device: Device
+) -> dict[str, PlotGenerator]:
     """By the names they are served under, each ready to write."""
     from movieplotgpt.generation.generator import PlotGenerator
 
@@ -95,7 +100,7 @@ def _generators(names: Sequence[str], data: Path | None, precision: Precision) -
         served_as = Path(name).resolve().name if Path(name).exists() else name
         if served_as in generators:
             raise CheckpointError(f"two models would be served as {served_as}; rename the folder of one")
-        generators[served_as] = PlotGenerator.load(name, data=data, precision=precision)
+        generators[served_as] = PlotGenerator.load(name, data=data, precision=precision, device=device)
         generators[served_as].plot(max_tokens=1, seed=0)  # what is made at the first text is made now
     return generators
 

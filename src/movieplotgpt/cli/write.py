@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from movieplotgpt.cli.copies import told
 from movieplotgpt.cli.sampling import SamplingFlags, given, sampling_from
 from movieplotgpt.config import override
-from movieplotgpt.engine.model_config import Precision
+from movieplotgpt.engine.model_config import Device, Precision
 from movieplotgpt.engine.places import DEFAULT_MODEL
 from movieplotgpt.errors import ConfigError, MoviePlotGPTError
 from movieplotgpt.generation.settings import LENGTHS, SamplingConfig
@@ -45,7 +45,8 @@ def write(
     *,
     sampling: Annotated[SamplingFlags | None, Parameter(name="*", group="Sampling")] = None,
     data: Path | None = None,
-    precision: Precision = "int8",
+    device: Device = "auto",
+    precision: Precision | None = None,
     history: Path | None = None,
 ) -> None:
     """Write with the model: a title in, a plot streams, then again, from a sentence, with another setting, keep.
@@ -54,13 +55,15 @@ def write(
         model: A published name, a model folder or a run.
         sampling: How the next token is chosen, and when the text ends.
         data: The prepared corpus the model was trained on: what was copied is then known exactly.
-        precision: Precision of the network's products. float32 takes twice as long, and the same seed writes another text.
+        device: cpu, or cuda for an NVIDIA GPU (needs onnxruntime-gpu); auto is the GPU where there is one.
+        precision: int8 on the processor and float16 on a GPU, if you leave it out. float32 takes twice as long as int8. In
+            another precision the same seed writes another text.
         history: Where the lines you typed are kept for the next time (default: your state folder).
     """
     from movieplotgpt.generation.generator import PlotGenerator
 
     config = sampling_from(given(sampling))
-    session = Session(PlotGenerator.load(model, data=data, precision=precision), config)
+    session = Session(PlotGenerator.load(model, data=data, precision=precision, device=device), config)
     remember = _remembered_lines(history or _history_file())
     print(f"{model} is ready. {HELP}\n", flush=True)
     while True:

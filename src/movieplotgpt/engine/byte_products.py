@@ -6,6 +6,7 @@ saturate. ONNX Runtime then has slower kernels that do not, and has to be asked 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -20,11 +21,18 @@ _LENGTH = 64  # products in a sum
 @cache
 def sums_are_exact() -> bool:
     """Return whether the largest products add up to what they should by the kernels of this processor."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(cached_graph(("sum of products of bytes",), _graph), options)
+    session = probe_session(["CPUExecutionProvider"])
     [[[found]]] = session.run(None, {"x": np.full((1, _LENGTH), 255, np.uint8)})
     return bool(found == 255 * 127 * _LENGTH)
+
+
+def probe_session(providers: Sequence[str]) -> onnxruntime.InferenceSession:
+    """Load the graph of such a sum, the smallest there is."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 4
+    return onnxruntime.InferenceSession(
+        cached_graph(("sum of products of bytes",), _graph), options, providers=providers
+    )
 
 
 def _graph() -> bytes:

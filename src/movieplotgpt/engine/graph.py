@@ -21,7 +21,9 @@ from movieplotgpt import __version__
 from movieplotgpt.engine.model_config import ModelConfig
 
 Weights: TypeAlias = Mapping[str, npt.NDArray[np.float32]]
-FLOAT, INT8, INT32, INT64 = TensorProto.FLOAT, TensorProto.INT8, TensorProto.INT32, TensorProto.INT64
+FLOAT, FLOAT16, INT8, INT32, INT64 = (
+    TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8, TensorProto.INT32, TensorProto.INT64
+)  # fmt: skip
 OPSET, IR_VERSION = 18, 10  # what runtimes of 2024 read
 
 

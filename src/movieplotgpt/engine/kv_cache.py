@@ -8,7 +8,6 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime
 
 from movieplotgpt.engine.model_config import ModelConfig, Precision, kv_cache_bytes, padded_head
@@ -27,10 +26,8 @@ class KVCache:
     def __init__(self, config: ModelConfig, batch: int, precision: Precision) -> None:
         shape = (batch, config.n_kv_head, config.context_length, padded_head(config))
         try:
-            self._parts = [
-                _zeros(shape, np.dtype(precision)) for _ in range(2 * config.n_layer)
-            ]  # key, value of each layer
-        except (MemoryError, OSError, OverflowError):
+            self._parts = [self._memory(shape, precision) for _ in range(2 * config.n_layer)]  # keys, values
+        except (MemoryError, OSError, OverflowError, RuntimeError):
             size = kv_cache_bytes(config, precision, batch=batch)
             raise CheckpointError(
                 f"{batch} texts with a context of {config.context_length:,} tokens need {size / 1e9:.1f} GB of memory, "
@@ -38,6 +35,11 @@ class KVCache:
             ) from None
         self._lengths = np.zeros(batch, np.int64)
         self._rows = batch
+
+    def _memory(self, shape: tuple[int, ...], precision: Precision) -> Any:
+        """Memory that is taken page by page as it is written to; numpy's own comes in huge pages, each zeroed at once."""
+        kind, count = np.dtype(precision), math.prod(shape)
+        return np.frombuffer(mmap.mmap(-1, max(kind.itemsize * count, 1)), kind, count).reshape(shape)
 
     @property
     def lengths(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -70,9 +72,3 @@ class KVCache:
             order[place] = row
         self._rows = len(order)
         return order
-
-
-def _zeros(shape: tuple[int, ...], kind: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Memory that is taken page by page as it is written to; numpy's own comes in huge pages, each zeroed at once."""
-    count = math.prod(shape)
-    return np.frombuffer(mmap.mmap(-1, max(kind.itemsize * count, 1)), kind, count).reshape(shape)

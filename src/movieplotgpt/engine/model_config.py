@@ -8,8 +8,9 @@ from pydantic import Field, model_validator
 
 from movieplotgpt.config import Settings
 
-Precision: TypeAlias = Literal["int8", "float32"]  # in which a network generates
-BYTES: dict[Precision, int] = {"int8": 1, "float32": 4}  # of a weight, a key or a value
+Device: TypeAlias = Literal["auto", "cpu", "cuda"]  # on which it generates
+Precision: TypeAlias = Literal["int8", "float16", "float32"]  # in which a network generates
+BYTES: dict[Precision, int] = {"int8": 1, "float16": 2, "float32": 4}  # of a weight, a key or a value
 LARGEST_GRAPH = 2_000_000_000  # bytes: an ONNX graph is one protobuf message
 HEAD_MULTIPLE = 16  # ONNX Runtime turns heads of multiples of this size
 LARGEST_TABLE = 1 << 24  # rotary angles, 131,072 tokens with heads of 128: no file bounds what a setting asks for
@@ -69,7 +70,7 @@ def kv_cache_bytes(config: ModelConfig, precision: Precision = "int8", *, batch:
 
 
 def graph_bytes(config: ModelConfig, precision: Precision) -> int:
-    """Size of the graph that generates: matrices in ``precision``, the embedding and the rotary angles in float32."""
+    """Size of the graph that generates: bytes are what its matrices are in, not the embedding and the rotary angles."""
     table = config.vocab_size * config.n_embd
     matrices = (matrix_parameters(config) + table) * BYTES[precision]
-    return matrices + 4 * (table + config.context_length * padded_head(config))
+    return matrices + (2 if precision == "float16" else 4) * (table + config.context_length * padded_head(config))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import ClassVar, get_args
 
 import numpy as np
 import onnxruntime
@@ -31,12 +31,14 @@ SPINNING = (
 
 
 class Engine:
-    """Reads the tokens of one model; ``int8`` or ``float32`` is the precision of its products.
+    """Reads the tokens of one model, in a precision of which ``int8`` is the fastest.
 
     Raises:
         ConfigError: there is no such precision, or the model is too large for it.
         CheckpointError: a file of the model is missing or damaged, or ONNX Runtime cannot run it.
     """
+
+    providers: ClassVar[Sequence[str]] = ("CPUExecutionProvider",)
 
     def __init__(self, model: TextModel, *, precision: Precision = "int8", threads: int | None = None) -> None:
         self.config, self.precision = model.config, precision
@@ -55,7 +57,7 @@ class Engine:
 
         identity = (weights, model.config.model_dump(), precision)
         graph = cached_graph(identity, build) if isinstance(weights, str) else build()
-        self._session = _session(graph, threads or thread_count())
+        self._session = _session(graph, threads or thread_count(), precision, self.providers)
         self._bound: _Bound | None = None
 
     def new_cache(self, batch: int) -> KVCache:
@@ -72,8 +74,9 @@ class Engine:
         return self._run([[id_] for id_ in ids_B], cache, 0, range(len(ids_B)))
 
     def read(self, texts: Sequence[Sequence[int]], cache: KVCache, row: int = 0) -> None:
-        """Read new tokens of the texts in the rows from ``row`` on; short texts are read together."""
-        waiting = [*enumerate(texts, row)]
+        """Read texts into the rows from ``row`` on, which are empty: equal ones once, short ones together."""
+        places = {text: number for number, text in enumerate(dict.fromkeys(map(tuple, texts)), row)}
+        waiting: list[tuple[int, Sequence[int]]] = [(number, text) for text, number in places.items()]
         while waiting:
             first, text = waiting.pop(0)
             group, longest = [text], len(text)
@@ -85,6 +88,11 @@ class Engine:
             for start in range(0, longest if len(group) == 1 else 1, TOKENS_AT_ONCE):
                 chunk = [each[start : start + TOKENS_AT_ONCE] for each in group]
                 self._run(chunk, cache, first, [0])  # some releases cannot compute the logits of no row
+        for number, text in reversed(
+            [*enumerate(texts, row)]
+        ):  # from the end, so that nothing is overwritten too early
+            if (source := places[tuple(text)]) != number:
+                cache.copy(source, number)
 
     def logits(self, ids: Sequence[int]) -> F32:
         """Return the logits after each token of one text, (T, V)."""
@@ -152,16 +160,18 @@ def _built(config: ModelConfig, weights: Mapping[str, F32], precision: Precision
     return whole
 
 
-def _session(graph: Path | bytes, threads: int) -> onnxruntime.InferenceSession:
+def _session(
+    graph: Path | bytes, threads: int, precision: Precision, providers: Sequence[str]
+) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
     options.enable_mem_pattern = False  # shapes differ from step to step
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPINNING))
     try:
-        if not sums_are_exact():
+        if precision == "int8" and not sums_are_exact():
             options.add_session_config_entry(EXACT, "1")
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(graph, options, providers=providers)
     except Exception as error:  # ONNX Runtime has no error of its own that all of its failures share
         found, needed = onnxruntime.__version__, ".".join(map(str, OLDEST))
         if tuple(map(int, re.findall(r"\d+", found)[:2])) < OLDEST:

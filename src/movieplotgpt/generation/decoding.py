@@ -35,11 +35,10 @@ def write(engine: Engine, texts: Sequence[Writing], vocab_size: int, *, room: in
 
 @dataclass
 class _Row:
-    """One reading of a text; its cache begins with ``prompt``, if that has not been forgotten."""
+    """One reading of a text."""
 
     text: Writing
     reading: int
-    prompt: tuple[int, ...]
 
 
 class Batch:
@@ -67,21 +66,14 @@ class Batch:
         return [row.text for row in self._rows if row.reading == 0]
 
     def join(self, texts: Sequence[Writing]) -> None:
-        """Read the prompts of ``texts``, all together and equal ones once; from the next step on they are written."""
-        assert sum(text.readings for text in texts) <= self.free, "there is no room for these texts"
-        known = {row.prompt: number for number, row in enumerate(self._rows) if row.prompt}
-        first, fresh, copies = len(self._rows), list[_Row](), list[_Row]()
-        for text in texts:
-            for reading in range(text.readings):
-                row = _Row(text, reading, tuple(text.window(reading)))
-                (copies if row.prompt in known else fresh).append(row)
-                known.setdefault(row.prompt, first + len(fresh) - 1)
-        for row in (*fresh, *copies):
+        """Read the prompts of ``texts``, all together; from the next step on they are written."""
+        rows = [_Row(text, reading) for text in texts for reading in range(text.readings)]
+        assert len(rows) <= self.free, "there is no room for these texts"
+        first = len(self._rows)
+        for row in rows:
             self._cache.add()
             self._rows.append(row)
-        self._engine.read([row.prompt[:-1] for row in fresh], self._cache, first)
-        for number, row in enumerate(copies, first + len(fresh)):
-            self._cache.copy(known[row.prompt], number, len(row.prompt) - 1)
+        self._engine.read([row.text.window(row.reading)[:-1] for row in rows], self._cache, first)
 
     def leave(self, text: Writing) -> None:
         """Write no more of a text."""
@@ -116,7 +108,7 @@ class Batch:
         row, lengths = self._rows[number], self._cache.lengths
         if 0 < lengths[number] < row.text.context_length:
             return (row.text.body or row.text.headers[row.reading])[-1]
-        window, row.prompt = row.text.window(row.reading), ()
+        window = row.text.window(row.reading)
         lengths[number] = 0
         self._engine.read([window[:-1]], self._cache, number)
         return window[-1]

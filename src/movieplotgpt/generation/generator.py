@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from movieplotgpt.config import build_settings
-from movieplotgpt.engine.model_config import Precision
+from movieplotgpt.engine.gpu import make_engine
+from movieplotgpt.engine.model_config import Device, Precision
 from movieplotgpt.engine.model_folder import TextModel, load_folder
 from movieplotgpt.engine.places import DEFAULT_MODEL
 from movieplotgpt.engine.session import Engine
@@ -40,11 +41,18 @@ class PlotGenerator:
     method.
 
     ``data`` is the prepared corpus the model was trained on, where it is at hand: copies are then known exactly.
-    ``precision`` is that of the network's products: int8, or float32 at half the speed and with other texts by the same seed.
+    ``device`` and ``precision`` are those of ``make_engine``: in another precision the same seed writes other texts.
     """
 
-    def __init__(self, checkpoint: TextModel, *, data: Path | None = None, precision: Precision = "int8") -> None:
-        self.checkpoint, self.data, self.precision = checkpoint, data, precision
+    def __init__(
+        self,
+        checkpoint: TextModel,
+        *,
+        data: Path | None = None,
+        precision: Precision | None = None,
+        device: Device = "auto",
+    ) -> None:
+        self.checkpoint, self.data, self._asked = checkpoint, data, (precision, device)
         self.form = PromptForm(checkpoint)
         self.usual_guidance = USUAL if knows_no_title(checkpoint) else 1.0
         self.usual_end_bias = float(checkpoint.info.get("end_bias", 0.0))
@@ -67,14 +75,15 @@ class PlotGenerator:
         name: str | Path = DEFAULT_MODEL,
         *,
         data: Path | None = None,
-        precision: Precision = "int8",
+        precision: Precision | None = None,
+        device: Device = "auto",
     ) -> PlotGenerator:
         """Load a published NAME, a model folder or a run.
 
         Raises:
             CheckpointError: there is no such model, or a file of it is missing or damaged.
         """
-        return cls(load_folder(name), data=data, precision=precision)
+        return cls(load_folder(name), data=data, precision=precision, device=device)
 
     def plot(
         self,
@@ -236,7 +245,7 @@ class PlotGenerator:
         """Return the engine, made when it is first needed, and again when the weights have changed, as in training."""
         version = self.checkpoint.version()
         if self._engine is None or self._engine[0] != version:
-            self._engine = version, Engine(self.checkpoint, precision=self.precision)
+            self._engine = version, make_engine(self.checkpoint, *self._asked)
         return self._engine[1]
 
     def plot_of(self, request: PlotRequest, writing: Writing) -> Plot:
