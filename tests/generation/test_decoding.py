@@ -100,36 +100,27 @@ def test_a_crowd_writes_what_each_writes_alone(checkpoint: Checkpoint, crowd: li
         assert text.finish_reason or text.tokens == leaves
 
 
-def test_a_prompt_that_others_began_with_is_read_once(checkpoint: Checkpoint) -> None:
-    engine = CountingEngine(checkpoint)
-    batch = Batch(engine, checkpoint.tokenizer.vocab_size, room=4)
-    first, second, other = writing(checkpoint, 1), writing(checkpoint, 2), writing(checkpoint, 3, title="Mars, Texas")
-    batch.join([first])
-    batch.step()
-    batch.step()
-    batch.join([second])
-    assert sum(engine.prompts) == 1
-    batch.join([other])
-    assert sum(engine.prompts) == 2
-    batch.leave(first)
-    while batch.texts:
-        batch.step()
-    assert second.body == alone(checkpoint, writing(checkpoint, 2)) and other.body == alone(
-        checkpoint, writing(checkpoint, 3, title="Mars, Texas")
-    )
+def test_texts_that_join_together_read_equal_prompts_once(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two titles and the empty one, in three readings, and all in one run."""
+    engine, read = Engine(checkpoint), list[int]()
+    run = engine._run
 
+    def counted(texts: Any, *others: Any) -> Any:
+        read.append(len(texts))
+        return run(texts, *others)
 
-def test_texts_that_join_together_read_equal_prompts_once(checkpoint: Checkpoint) -> None:
-    """Two titles and the empty one, in three readings, and all in one call."""
-    engine = CountingEngine(checkpoint)
     asked: list[dict[str, Any]] = [
         {"seed": seed, "title": title, "guidance": guidance}
         for seed, (title, guidance) in enumerate([("Ada", 1.7), ("Ada", 1.0), ("Mars, Texas", 1.7), ("Ada", 1.7)])
     ]
     texts = [writing(checkpoint, **each) for each in asked]
     batch = Batch(engine, checkpoint.tokenizer.vocab_size, room=7)
-    batch.join(texts)
-    assert engine.prompts == [3] and batch.free == 0
+    with monkeypatch.context() as context:
+        context.setattr(engine, "_run", counted)
+        batch.join(texts)
+    assert read == [3] and batch.free == 0
     while batch.texts:
         batch.step()
     assert [text.body for text in texts] == [alone(checkpoint, writing(checkpoint, **each)) for each in asked]
