@@ -63,6 +63,15 @@ def test_bytes_are_near_the_network(dimensions: dict[str, Any], text_model: Make
     assert 0 < distance(found, expected(model, ids)) < 0.1  # of drawn weights, far worse than trained ones
 
 
+def test_bytes_of_nothing_are_nothing(text_model: Make) -> None:
+    """Where all values are zero, so is what quantises what is multiplied with them."""
+    model, ids = text_model(), tokens(CONTEXT)
+    with torch.no_grad():
+        for block in model.model.model.layers:
+            block.self_attn.v_proj.weight.zero_()
+    assert 0 < distance(Engine(model).logits(ids), expected(model, ids)) < 0.1
+
+
 @pytest.mark.parametrize("first", [0, 1, 11, CONTEXT - 1])
 def test_token_by_token_is_the_whole_at_once(dimensions: dict[str, Any], text_model: Make, first: int) -> None:
     model, ids = text_model(**dimensions), tokens(CONTEXT)

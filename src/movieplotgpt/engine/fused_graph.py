@@ -164,8 +164,7 @@ class FusedGraph(Graph):
             turned = np.ascontiguousarray(matrix.T)
             return self._op("MatMul", x, self._constant(f"{names[0]}.matrix", turned), out=out)
         whole, scales = quantize(matrix)
-        largest = self._op("ReduceMax", self._op("Abs", x), self._ints(-1), keepdims=1)
-        largest = self._op("Max", largest, self._constant("least", LEAST))
+        largest = self._op("ReduceMax", self._op("Abs", x), self._ints(-1), keepdims=1)  # of zeros 0: so is the product
         zero, step = self._constant("zero", np.uint8(ZERO)), self._constant("step", np.float32(1 / LARGEST))
         bytes_ = self._op("QuantizeLinear", self._op("Div", x, largest), step, zero)
         columns = self._constant(f"{names[0]}.bytes", np.ascontiguousarray(whole.T))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from movieplotgpt.text.copies import CopyIndex
 
 Progress: TypeAlias = Callable[[int, int], None]  # (done, total)
-TEXTS_AT_ONCE = 64  # each takes a KV cache of its own: 34 MB of plots-large with a full context
+TEXTS_AT_ONCE = 64  # each takes a KV cache of its own: 8 MB of plots-large with a full context
 
 
 class PlotGenerator:
