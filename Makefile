@@ -73,7 +73,8 @@ $(RUNTIME): requirements.txt pyproject.toml
 	@touch $@
 
 $(SERVE): $(RUNTIME) requirements-dev.txt
-	$(BIN)/python -m pip install --disable-pip-version-check -c requirements-dev.txt -e ".[serve]" >&2
+	grep -v '^-r' requirements-dev.txt >$(VENV)/constraints.txt # pip installs what a file of constraints includes
+	$(BIN)/python -m pip install --disable-pip-version-check -c $(VENV)/constraints.txt -e ".[serve]" >&2
 	@touch $@
 
 $(TRAIN): requirements-train.txt $(RUNTIME)

@@ -24,7 +24,7 @@ LONGEST_VALUE_SHOWN = 60
 class Settings(BaseModel):
     """Frozen, and strict about names: a key nobody knows is an error, never ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod

@@ -14,7 +14,7 @@ from movieplotgpt.errors import DataError, MoviePlotGPTError
 class Record(BaseModel):
     """Frozen; what another version has put into its file besides is passed over, unless the class forbids it."""
 
-    model_config = ConfigDict(frozen=True, defer_build=True)
+    model_config = ConfigDict(frozen=True)
 
     @classmethod
     def load(cls, path: Path, *, missing: str, damaged: str, error: type[MoviePlotGPTError] = DataError) -> Self:
