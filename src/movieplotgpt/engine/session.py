@@ -88,9 +88,8 @@ class Engine:
             for start in range(0, longest if len(group) == 1 else 1, TOKENS_AT_ONCE):
                 chunk = [each[start : start + TOKENS_AT_ONCE] for each in group]
                 self._run(chunk, cache, first, [0])  # some releases cannot compute the logits of no row
-        for number, text in reversed(
-            [*enumerate(texts, row)]
-        ):  # from the end, so that nothing is overwritten too early
+        # from the end, so that nothing is overwritten before it is copied
+        for number, text in reversed([*enumerate(texts, row)]):
             if (source := places[tuple(text)]) != number:
                 cache.copy(source, number)
 
