@@ -87,7 +87,6 @@ class BySentence(PlotGenerator):
         """Write one plot for each title; guidance fades, and the end pulls, as in a text that is written at once."""
         config, seed = self.settled(asked["sampling"]), asked["seed"]
         texts, tokens, open_ones = [""] * len(titles), [0] * len(titles), [*range(len(titles))]
-        requests = [PlotRequest(self._prompt(title, None, "", {}), config, seed) for title in titles]
         for turn in range(MOST_SENTENCES):
             candidates = [
                 PlotRequest(
@@ -112,8 +111,8 @@ class BySentence(PlotGenerator):
                     still_open.append(i)
             open_ones = still_open
         return [
-            Plot(request.prompt.title, "", text, "length" if i in open_ones else "stop", seed + i, tokens[i], 0)
-            for i, (request, text) in enumerate(zip(requests, texts, strict=True))
+            Plot(title, "", texts[i], "length" if i in open_ones else "stop", seed + i, tokens[i], 0)
+            for i, title in enumerate(titles)
         ]
 
     @staticmethod

@@ -10,14 +10,14 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import redirect_stdout
 from functools import cache
 from io import StringIO
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import onnxruntime
 
 from movieplotgpt.engine.byte_products import probe_session
 from movieplotgpt.engine.kv_cache import KVCache
-from movieplotgpt.engine.model_config import Device, Precision
+from movieplotgpt.engine.model_config import Device, ModelConfig, Precision
 from movieplotgpt.engine.model_folder import TextModel
 from movieplotgpt.engine.quantization import F32
 from movieplotgpt.engine.session import Engine
@@ -99,7 +99,7 @@ class GPUEngine(Engine):
 class GPUCache(KVCache):
     """Keys and values on a GPU; ``places`` says which row of its memory each text has, then which are free."""
 
-    def __init__(self, config: Any, batch: int, precision: Precision, place: str) -> None:
+    def __init__(self, config: ModelConfig, batch: int, precision: Precision, place: str) -> None:
         self._place = place
         super().__init__(config, batch, precision)
         self.places = [*range(batch)]
