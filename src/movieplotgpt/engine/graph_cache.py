@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -34,7 +35,7 @@ def cached_graph(identity: tuple[object, ...], build: Callable[[], bytes]) -> Pa
             if found := _intact(folder, key):
                 return found
             graph = build()
-            path = folder / f"{key}-{_short(hashlib.sha256(graph))}.onnx"
+            path = folder / f"{key}-{zlib.crc32(graph):08x}.onnx"
             atomic.write_bytes(path, graph)
         _remove_old(folder, path)
         return path
@@ -46,19 +47,17 @@ def _key(identity: tuple[object, ...]) -> str:
     digest = hashlib.sha256(repr((identity, onnxruntime.__version__)).encode())
     for name in _SOURCES:
         digest.update(Path(__file__).with_name(name).read_bytes())
-    return _short(digest)
-
-
-def _short(digest: hashlib._Hash) -> str:
     return digest.hexdigest()[:24]
 
 
 def _intact(folder: Path, key: str) -> Path | None:
-    """The graph's file, if its content has the hash that its name ends with; a damaged one is removed."""
+    """Return the graph's file if its content has the checksum that its name ends with; remove a damaged one."""
     for path in folder.glob(f"{key}-*.onnx"):
+        checksum = 0
         with path.open("rb") as file:
-            found = _short(hashlib.file_digest(file, "sha256"))
-        if path.stem == f"{key}-{found}":
+            while block := file.read(1 << 20):
+                checksum = zlib.crc32(block, checksum)
+        if path.stem == f"{key}-{checksum:08x}":
             with suppress(OSError):
                 path.touch()  # used today
             return path

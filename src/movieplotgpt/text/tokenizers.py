@@ -289,7 +289,7 @@ class ByteTokenizer(Tokenizer):
 
     @staticmethod
     def _token_bytes(token: str) -> bytes:
-        return b"".join(BYTES_BY_SYMBOL[symbol] for symbol in token)
+        return b"".join(map(BYTES_BY_SYMBOL.__getitem__, token))
 
 
 class BpeTokenizer(ByteTokenizer):
@@ -335,7 +335,8 @@ def _from_json(data: bytes) -> Tokenizer:
         known = {*tokens}.issuperset(part for a, b in merges for part in (a, b, a + b))
         if known and tuple(tokens[1:257]) == cls.byte_tokens:
             tokenizer = cls(tokens, merges)
-            if agrees(spec, json.loads(tokenizer.to_json())):
+            whole = tokenizer.to_json()
+            if whole.encode() == data or agrees(spec, json.loads(whole)):  # as saved, or saved again by another library
                 return tokenizer
     except (ConfigError, LookupError, TypeError, AttributeError, ValueError):
         pass  # of a form that none of ours has
