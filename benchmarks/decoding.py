@@ -51,15 +51,27 @@ SETTINGS = {
 }
 BY_SENTENCE = "best of 4 for each sentence"
 SETTINGS[BY_SENTENCE] = SamplingConfig(best_of=4)
+
+
+def percent(share: float | None) -> float | None:
+    """Return a share in per cent."""
+    return None if share is None else 100 * share
+
+
 COLUMNS: dict[str, Callable[[SampleScores], float | None]] = {
+    "meets itself": lambda row: row.self_meetings,
+    "name 3 times, %": lambda row: percent(row.crowded_sentences),
+    "top name": lambda row: row.top_name,
     "names that return": lambda row: row.names_that_return,
     "names": lambda row: row.names_per_text,
     "invented words, %": lambda row: 100 * row.invented,
     "repeated, %": lambda row: 100 * row.repeated,
     "title words per 100": lambda row: row.title_words,
-    "sentences with one, %": lambda row: None if row.title_sentences is None else 100 * row.title_sentences,
-    "parroted, %": lambda row: None if row.title_parroted is None else 100 * row.title_parroted,
-    "copied, %": lambda row: None if row.copied is None else 100 * row.copied,
+    "sentences with one, %": lambda row: percent(row.title_sentences),
+    "title word 4 times, %": lambda row: percent(row.title_word_4),
+    "6 times, %": lambda row: percent(row.title_word_6),
+    "9 times, %": lambda row: percent(row.title_word_9),
+    "copied, %": lambda row: percent(row.copied),
     "similarity lift": lambda row: row.similarity_lift,
     "told from real": lambda row: row.told_from_real,
     "title at 1": lambda row: row.titles.at_1 if row.titles else None,
@@ -67,11 +79,18 @@ COLUMNS: dict[str, Callable[[SampleScores], float | None]] = {
     "... its words left out": lambda row: row.titles.masked_at_10 if row.titles else None,
     "judge, bits": lambda row: row.judge_bits,
     "ended": lambda row: row.ended,
+    "in 320 tokens": lambda row: row.ended_320,
+    "in 512": lambda row: row.ended_512,
+    "in 1,000": lambda row: row.ended_1000,
+    "same opening, %": lambda row: percent(row.shared_openings),
     "length distance": lambda row: row.length_distance,
 }
 MOST_SENTENCES = 60
 # The three plots that the original project published (519 words), by the same definitions, when this one was planned.
 ORIGINAL = {
+    "meets itself": lambda row: row.self_meetings,
+    "name 3 times, %": lambda row: percent(row.crowded_sentences),
+    "top name": lambda row: row.top_name,
     "names that return": 0.16,
     "names": 21.0,
     "invented words, %": 3.12,

@@ -249,5 +249,10 @@ def test_the_scorecard_sets_real_plots_above_what_is_made_of_them(plots: Prepare
     bits = [row.judge_bits or 0 for row in (real, shuffled, trigrams)]
     assert bits == sorted(bits) and bits[2] - bits[0] > 0.2
     assert max(row.invented for row in report.rows) < 0.01 and max(real.repeated, other.repeated) < 0.005
+    assert max(real.self_meetings or 0, other.self_meetings or 0) < 0.1
+    assert max(real.crowded_sentences or 0, other.crowded_sentences or 0) < 0.02
+    assert 0.2 < min(real.top_name or 0, other.top_name or 0) < max(real.top_name or 0, other.top_name or 0) < 0.4
+    assert max(real.title_word_9 or 0, other.title_word_9 or 0) < 0.03
+    assert 0.1 < (real.ended_320 or 0) < 0.4 < (real.ended_512 or 0) < 0.7 < 0.85 < (real.ended_1000 or 0)
     assert other.length_distance and other.length_distance < 0.2 < (written.length_distance or 0)
     assert written.ended == 0

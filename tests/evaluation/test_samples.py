@@ -53,7 +53,16 @@ def test_every_row_is_scored(corpus_of: CorpusOf, untrained_on: UntrainedOn) -> 
     bits = [scores.judge_bits for scores in (real, shuffled, trigrams)]
     assert all(each and 3 < each < 9 for each in bits)
     asked = {"names_that_return", "names_per_text", "invented", "repeated", "similarity_lift", "copied", "judge_bits"}
-    asked |= {"title_words", "title_sentences", "title_parroted"}
+    asked |= {"title_words", "title_sentences", "title_word_4", "title_word_6", "title_word_9"}
+    asked |= {
+        "self_meetings",
+        "crowded_sentences",
+        "top_name",
+        "shared_openings",
+        "ended_320",
+        "ended_512",
+        "ended_1000",
+    }
     shares = {"at_1", "at_10", "masked_at_10", "told_from_real", "ended"}
     assert {*salad.intervals} == asked | shares and {*real.intervals} == {*salad.intervals} - {
         "told_from_real",

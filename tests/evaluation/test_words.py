@@ -28,6 +28,39 @@ def test_names_are_found_where_a_reader_sees_them() -> None:
     assert words.names_that_return([]).value == words.names_per_text([]).value == 0
 
 
+def test_names_that_meet_themselves() -> None:
+    met = "Brill tells Brill of Ottoline and Ottoline. Marsh, Marsh's son, sees Marsh. The man meets the man."
+    assert words.self_meetings([met]).value == 2
+    assert words.self_meetings([PLOT, met]).value == 1
+    assert words.self_meetings(["Ann loves Anna. Duran Duran plays New York. Brill tells brill."]).value == 0
+
+
+def test_sentences_with_one_name_three_times() -> None:
+    crowded = "Brill asks Brill why he, Brill, left. Ottoline meets Quentin, who left Ottoline."
+    assert words.crowded_sentences([crowded]).value == 0.5
+    assert words.crowded_sentences([PLOT]).value == 0
+    assert words.crowded_sentences([PLOT, crowded]).value == pytest.approx(1 / 6)
+
+
+def test_share_of_the_most_frequent_name() -> None:
+    assert words.top_name_share([PLOT]).value == pytest.approx(3 / 7)
+    assert words.top_name_share([PLOT, "no name", "Then Brill tells Brill."]).value == pytest.approx((3 / 7 + 1) / 2)
+
+
+def test_shared_openings() -> None:
+    texts = ["The story is old.", "The story is new.", "The story was told.", ""]
+    assert words.shared_openings(texts).value == 0.5
+
+
+def test_title_words() -> None:
+    titles = ["The Lantern of Mars", "Mars"]
+    texts = ["A lantern. Lanterns on mars, a LANTERN.\nThe end. A lantern, a lantern.", "Nobody lives there."]
+    found = words.title_words(titles, texts)
+    assert found["title_words"].value == pytest.approx(100 * 5 / 16)
+    assert found["title_sentences"].value == pytest.approx(3 / 5)
+    assert [found[f"title_word_{least}"].value for least in (4, 6, 9)] == [0.5, 0, 0]
+
+
 def test_words_that_english_lacks() -> None:
     found = lower_case_words("The divver finds a lantern, prostinally broken.")
     assert found == ["divver", "finds", "lantern", "prostinally", "broken"]

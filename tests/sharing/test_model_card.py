@@ -209,7 +209,7 @@ def test_what_it_writes_stands_between_real_and_random_texts(tiny_checkpoint: Ma
     writing = text.split("## What it writes\n\n")[1].split("\n## ")[0]
     assert writing.startswith("300 texts, the first 1,000 characters of each")  # of a model without titles
     assert (
-        "| samples | real A | trigrams | films |\n| --- | ---: | ---: | ---: |\n| copied | 0.02 % | 26.66 % | 1.01 % |"
+        "| | real A | trigrams | films |\n| --- | ---: | ---: | ---: |\n| copied | 0.02 % | 26.66 % | 1.01 % |"
         in writing
     )
     assert "the judge is critic; ± is how far" in writing and "invented" not in writing  # what was not asked has no row

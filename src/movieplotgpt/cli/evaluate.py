@@ -150,7 +150,7 @@ def _where_possible(name: str, measure: Callable[[], Measured]) -> Measured | No
 def _show(evaluation: Evaluation) -> None:
     from rich.console import Console
 
-    from movieplotgpt.report.tables import SCORECARD, show_samples, show_shares
+    from movieplotgpt.report.tables import scorecard, show_shares
     from movieplotgpt.tables import Table
 
     measured = evaluation.likelihood
@@ -159,7 +159,7 @@ def _show(evaluation: Evaluation) -> None:
     for table in (
         Table(("", "bits per character", "95 % interval"), _rows(evaluation), title),
         Table(("what it tells apart", "share right", "95 % interval", "by chance"), show_shares(evaluation)),
-        Table(SCORECARD, show_samples(evaluation)),
+        scorecard(evaluation.samples.rows if evaluation.samples else ()),
     ):
         if table.rows:
             console.print(table.rich())

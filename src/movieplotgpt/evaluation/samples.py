@@ -31,6 +31,7 @@ from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
 SAMPLES, FEWEST = 300, 5
 READ = 1_000  # characters of each text that are looked at: names and loops depend on the length
 REAL_A, REAL_B, SHUFFLED, TRIGRAMS = "real A", "real B", "sentences shuffled", "trigrams"
+ENDS = (320, 512, 1_000)  # tokens: 22, 56 and 95 % of real plots end by then
 _COUNTED = 3_000  # training texts that trigrams are counted in
 EXAMPLES, SHOWN = 3, 600  # texts that are kept, and characters of each
 _LABELLED = 0.8  # of a text's lines: then it is a dialogue
@@ -56,9 +57,17 @@ class SampleScores(Record):
     lower is loops, higher is salad; ``invented`` the share of lower-case words that neither English nor the training
     text knows; ``copied`` the share of characters in runs of 50 and more that stand in the training text, ``longest_copy``
     the mean over texts of the longest shared run (none is told under 31); ``known_speakers`` the share of lines whose
-    speaker the training text knows; ``title_words`` counts words of the title per 100 words, ``title_sentences`` the share
-    of sentences with one, ``title_parroted`` the share of texts that have nine or more. ``intervals`` has the 95 % interval
-    of each that is a sum over texts or a share of them, by its name: texts drawn anew, or Wilson's.
+    speaker the training text knows.
+
+    What a reader notices: ``self_meetings`` per text ("Brill tells Brill"), ``crowded_sentences`` the share with one name
+    three times, ``top_name`` the share of a text's most frequent name, ``title_words`` per 100 words, ``title_sentences`` the
+    share of sentences with one, ``title_word_4``, ``_6``, ``_9`` the share of texts that use one title word so often,
+    ``shared_openings`` the share of texts whose first three words open another one, ``repeated`` that of five words in a
+    row which the text had before. ``names_that_return`` rises with self-meetings: read the two together. ``ended_320``,
+    ``_512``, ``_1000`` are the shares of whole texts that end within so many tokens of the corpus.
+
+    ``intervals`` has the 95 % interval of each that is a sum over texts or a share of them, by its name: texts drawn anew,
+    or Wilson's.
     """
 
     name: str
@@ -76,7 +85,16 @@ class SampleScores(Record):
     known_speakers: float | None
     title_words: float | None = None
     title_sentences: float | None = None
-    title_parroted: float | None = None
+    title_word_4: float | None = None
+    title_word_6: float | None = None
+    title_word_9: float | None = None
+    self_meetings: float | None = None
+    crowded_sentences: float | None = None
+    top_name: float | None = None
+    shared_openings: float | None = None
+    ended_320: float | None = None
+    ended_512: float | None = None
+    ended_1000: float | None = None
     judge_bits: float | None
     copied: float | None = None
     longest_copy: float | None = None
@@ -106,12 +124,12 @@ class SampleReport(Record):
 
 @dataclass(frozen=True)
 class _Texts:
-    """Whole texts and their titles; ``ended`` is the share that came to an end by itself."""
+    """Whole texts and their titles; ``ended`` says which of them came to an end by themselves, of those that were written."""
 
     name: str
     titles: Sequence[str]
     whole: Sequence[str]
-    ended: float | None = None
+    ended: Sequence[bool] | None = None
 
 
 def score_samples(
@@ -157,7 +175,7 @@ class Scorecard:
         """
         words.word_frequencies()
         self._encode, self._judge, self._judge_name = Encoder(), judge, judge_name
-        self._progress = progress
+        self._progress, self._tokenizer = progress, corpus.tokenizer
         self._real, real_b = (_real(corpus, name, samples, draw) for name in (REAL_A, REAL_B))
         if min(len(self._real.whole), len(real_b.whole)) < FEWEST:
             raise DataError(f"a scorecard of samples needs {FEWEST} test and {FEWEST} validation documents at least")
@@ -216,7 +234,7 @@ class Scorecard:
             some = asked[len(plots) : len(plots) + TEXTS_AT_ONCE]
             plots += generator.plots(some, sampling=sampling, seed=seed + len(plots), n=1)
             self._progress("writing samples", len(plots), len(asked))
-        ended = float(np.mean([plot.finish_reason == "stop" for plot in plots]))
+        ended = [plot.finish_reason == "stop" for plot in plots]
         return _Texts(name, titles, [plot.text for plot in plots], ended)
 
     def _score(self, texts: _Texts) -> SampleScores:
@@ -227,9 +245,13 @@ class Scorecard:
         copied = [self._copies.report(text) for text in read]
         titles = _titles_found(encode, texts.titles, read)
         told = None if is_real else told_from_real(self._real_vectors, encode(read))
-        title_words = words.title_words(texts.titles, read) if any(texts.titles) else (None, None, None)
         tallies = {
-            **dict(zip(("title_words", "title_sentences", "title_parroted"), title_words, strict=True)),
+            **(words.title_words(texts.titles, read) if any(texts.titles) else {}),
+            **self._ended_within(texts),
+            "self_meetings": words.self_meetings(read),
+            "crowded_sentences": words.crowded_sentences(read),
+            "top_name": words.top_name_share(read),
+            "shared_openings": words.shared_openings(read),
             "names_that_return": words.names_that_return(read),
             "names_per_text": words.names_per_text(read),
             "invented": self._invented(read),
@@ -240,7 +262,8 @@ class Scorecard:
             "judge_bits": _judge_bits(self._judge, texts.titles, read) if self._judge else None,
         }
         found = titles.model_dump(exclude={"candidates"}) if titles else {}
-        shares = {"ended": (texts.ended, 1), "told_from_real": (told, 2), **{name: (found[name], 1) for name in found}}
+        ended = None if texts.ended is None else float(np.mean(texts.ended))
+        shares = {"ended": (ended, 1), "told_from_real": (told, 2), **{name: (found[name], 1) for name in found}}
         intervals = {name: tally.interval() for name, tally in tallies.items() if tally}
         intervals |= {
             name: share_interval(share, n * len(read)) for name, (share, n) in shares.items() if share is not None
@@ -250,13 +273,22 @@ class Scorecard:
             texts=len(read),
             characters=float(np.median(lengths)),
             length_distance=None if is_real else float(ks_2samp(lengths, real_lengths, method="asymp").statistic),
-            ended=texts.ended,
+            ended=ended,
             told_from_real=told,
             titles=titles,
             longest_copy=float(np.mean([report.longest for report in copied])),
             **{name: tally.value if tally else None for name, tally in tallies.items()},
             intervals={name: interval for name, interval in intervals.items() if interval},
         )
+
+    def _ended_within(self, texts: _Texts) -> dict[str, Tally]:
+        """The share of texts that end within a number of tokens; one that was cut does not end."""
+        lengths = [len(ids) + 1 for ids in self._tokenizer.encode_batch(texts.whole)]
+        whole = texts.ended or [True] * len(lengths)
+        return {
+            f"ended_{most}": tally((ended and length <= most, 1) for ended, length in zip(whole, lengths, strict=True))
+            for most in ENDS
+        }
 
     def _invented(self, texts: Sequence[str]) -> Tally:
         """The lower-case words that neither English nor the training text knows, of all of a text's."""

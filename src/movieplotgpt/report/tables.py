@@ -15,23 +15,27 @@ from movieplotgpt.evaluation.record import Evaluation
 from movieplotgpt.evaluation.samples import SampleReport, SampleScores
 from movieplotgpt.tables import Table
 
-_SCORES = {  # the columns of the scorecard: which scores, and how they are shown
+_SCORES = {  # the rows of the scorecard: which scores, and how they are shown
     "names that return": ("{:.2f}", "names_that_return"),
     "names": ("{:.1f}", "names_per_text"),
     "invented words": ("{:.2%}", "invented"),
+    "meets itself": ("{:.2f}", "self_meetings"),
+    "name 3x": ("{:.1%}", "crowded_sentences"),
+    "top name": ("{:.2f}", "top_name"),
     "repeated": ("{:.2%}", "repeated"),
+    "same opening": ("{:.0%}", "shared_openings"),
     "copied": ("{:.2%}", "copied"),
     "title words / 100": ("{:.2f}", "title_words"),
-    "parroted": ("{:.1%}", "title_parroted"),
+    "title word 4 / 6 / 9x": ("{:.0%}", "title_word_4", "title_word_6", "title_word_9"),
     "similarity lift": ("{:.3f}", "similarity_lift"),
     "told from real": ("{:.2f}", "told_from_real"),
     "title at 1 / 10 / masked 10": ("{:.2f}", "at_1", "at_10", "masked_at_10"),
     "judge, bits": ("{:.3f}", "judge_bits"),
     "ended": ("{:.0%}", "ended"),
+    "... in 320 / 512 / 1,000 tokens": ("{:.0%}", "ended_320", "ended_512", "ended_1000"),
     "length distance": ("{:.2f}", "length_distance"),
     "known speakers": ("{:.1%}", "known_speakers"),
 }
-SCORECARD = ("samples", *_SCORES)
 
 
 @dataclass(frozen=True)
@@ -69,24 +73,26 @@ def show_shares(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
     return shown
 
 
-def show_samples(evaluation: Evaluation) -> list[tuple[str, ...]]:
-    """The rows of the scorecard under SCORECARD; a dash where a question does not fit."""
-    return [_sample_row(scores) for scores in evaluation.samples.rows] if evaluation.samples else []
+def scorecard(rows: Sequence[SampleScores], title: str = "") -> Table:
+    """Return one row for each score and one column for each set of texts; scores that fit none of them are left out."""
+    columns = [_column(scores) for scores in rows]
+    lines = [(name, *cells) for name, *cells in zip(_SCORES, *columns, strict=True) if {*cells} != {"-"}]
+    return Table(("", *(scores.name for scores in rows)), tuple(lines), title)
 
 
-def _sample_row(scores: SampleScores) -> tuple[str, ...]:
+def _column(scores: SampleScores) -> list[str]:
     measured = scores.model_dump() | (scores.titles.model_dump() if scores.titles else {})
 
     def shown(name: str, form: str) -> str:
-        """The number and the farther end of its interval."""
+        """Format a score and the farther end of its interval."""
         value, interval = measured[name], scores.intervals.get(name)
-        if value is None or interval is None or interval[0] == interval[1]:  # all texts alike tell nothing of others
+        if value is None or interval is None or interval[0] == interval[1]:  # equal texts say nothing of others
             return _number(value, form)
         off = max(value - interval[0], interval[1] - value)
         return _number(value, form).removesuffix(" %") + f" ± {_number(off, form)}"
 
-    cells = (" / ".join(shown(name, form) for name in names if name in measured) for form, *names in _SCORES.values())
-    return (scores.name, *(cell or "-" for cell in cells))
+    cells = ([shown(name, form) for name in names if name in measured] for form, *names in _SCORES.values())
+    return ["-" if {*each} <= {"-"} else " / ".join(each) for each in cells]
 
 
 def _number(value: float | None, form: str) -> str:
@@ -192,7 +198,7 @@ def _samples(evaluations: list[Evaluation]) -> list[Table]:
     tables = []
     for note, reports in asked.items():
         shared, written = reports[0].rows[:-1], [report.rows[-1] for report in reports]
-        tables.append(Table(SCORECARD, tuple(map(_sample_row, (*shared, *written))), note))
+        tables.append(scorecard((*shared, *written), note))
     return tables
 
 

@@ -21,7 +21,7 @@ from movieplotgpt.errors import ConfigError
 from movieplotgpt.evaluation.intervals import show_interval
 from movieplotgpt.evaluation.record import Evaluation
 from movieplotgpt.model.checkpoints import Checkpoint
-from movieplotgpt.report.tables import SCORECARD, show_samples
+from movieplotgpt.report.tables import scorecard
 from movieplotgpt.tables import Table
 from movieplotgpt.text.formatting import one_line
 
@@ -164,9 +164,8 @@ def _scorecard(measured: Evaluation | None, rounded: bool) -> str:
 
 
 def _writing(measured: Evaluation) -> str:
-    """The scorecard of samples on its side: a column for real texts, for random ones, and for the model."""
+    """Return the scorecard of samples: a column for real texts, for random ones, and for the model."""
     assert measured.samples is not None
-    columns, *rows = zip(SCORECARD, *show_samples(measured), strict=True)
     report = measured.samples
     under = " under titles of the test split" if report.rows[-1].titles else ""
     said = (
@@ -176,7 +175,7 @@ def _writing(measured: Evaluation) -> str:
         + (f", the judge is {report.judge}; " if report.judge else "; ")
         + "± is how far the 95 % interval of a number goes."
     )
-    return Table(columns, [cells for cells in rows if set(cells[1:]) != {"-"}], said).markdown()
+    return scorecard(report.rows, said).markdown()
 
 
 def _samples(samples: Mapping[str, str]) -> str:
