@@ -26,6 +26,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -130,7 +131,10 @@ def rising_context(steps: int, found: Found) -> None:
         if step >= until:
             return made
         quarter = made.ids_BT.shape[1] // 4
-        return Batch(made.ids_BT.reshape(-1, quarter), made.targets_BT.reshape(-1, quarter))
+        ids_BT, targets_BT, starts_BT = (
+            each.reshape(-1, quarter) for each in (made.ids_BT, made.targets_BT, made.starts_BT)
+        )
+        return Batch(ids_BT, targets_BT, np.maximum(starts_BT - quarter * (np.arange(len(ids_BT)) % 4)[:, None], 0))
 
     TrainingWindows.batch = batch  # type: ignore[method-assign]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -45,6 +46,34 @@ def test_blocks_are_the_kernel_in_values_and_gradients(length: int) -> None:
     torch.testing.assert_close(y_BHTD, expected, rtol=1e-5, atol=1e-5)
     for ours, theirs in zip(gradients, expected_gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def starts_at(length: int, *places: int) -> Tensor:
+    """Two rows: documents that start at 0 and these places; one document."""
+    starts = torch.zeros(2, length, dtype=torch.int32)
+    for place in places:
+        starts[0, place:] = place
+    return starts
+
+
+@pytest.mark.parametrize("attend", [blocked_attention, causal_attention])
+def test_documents_of_a_window_do_not_see_each_other(attend: Callable[..., Tensor]) -> None:
+    places = [5, 6, QUERIES_AT_ONCE - 1, TWO_BLOCKS - 9]
+    inputs, starts_BT = heads(TWO_BLOCKS), starts_at(TWO_BLOCKS, *places)
+    y_BHTD, gradients = values_and_gradients(lambda *qkv: attend(*qkv, starts_BT), inputs)
+    for start, stop in pairwise([0, *places, TWO_BLOCKS]):
+        alone = the_kernel(*(x[:1, :, start:stop] for x in inputs))
+        torch.testing.assert_close(y_BHTD[:1, :, start:stop], alone, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(y_BHTD[1:], the_kernel(*(x[1:] for x in inputs)), rtol=1e-5, atol=1e-5)
+    others = [x.detach().clone() for x in inputs]
+    for x in others:
+        x[0, :, 6 : QUERIES_AT_ONCE - 1] = 7.0
+    changed, changed_gradients = values_and_gradients(
+        lambda *qkv: attend(*qkv, starts_BT), [x.requires_grad_() for x in others]
+    )
+    same = [*range(6), *range(QUERIES_AT_ONCE - 1, TWO_BLOCKS)]
+    for ours, theirs in zip((y_BHTD, *gradients), (changed, *changed_gradients), strict=True):
+        assert torch.equal(ours[0][:, same], theirs[0][:, same]), "to the bit, whatever the neighbours are"
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 5, 20, 21, 1000])

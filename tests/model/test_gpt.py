@@ -113,6 +113,22 @@ def test_dropout_falls_on_what_each_block_adds(
     torch.testing.assert_close(hidden, model.model.norm(model.model.embed_tokens(ids_BT)))
 
 
+@torch.no_grad()
+def test_a_document_in_a_shared_window_is_read_as_alone(tiny_model: Make, some_ids: SomeIds) -> None:
+    model, ids_BT = tiny_model(), some_ids(2, CONTEXT)
+    starts_BT = torch.zeros(2, CONTEXT, dtype=torch.int32)
+    for place in (3, CONTEXT // 2):
+        starts_BT[0, place:] = place
+    packed = model.hidden(ids_BT, starts_BT)
+    for start, stop in ((0, 3), (3, CONTEXT // 2), (CONTEXT // 2, CONTEXT)):
+        alone = model.hidden(ids_BT[:1, start:stop])
+        torch.testing.assert_close(packed[:1, start:stop], alone, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(packed[1:], model.hidden(ids_BT[1:]), rtol=1e-4, atol=1e-5)
+    others = ids_BT.clone()
+    others[0, 3 : CONTEXT // 2] = 1
+    assert torch.equal(model.hidden(others, starts_BT)[0, CONTEXT // 2 :], packed[0, CONTEXT // 2 :])
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_initial_weights_are_a_function_of_the_seed(tied: bool, tiny_model: Make) -> None:
     first, again, other = (tiny_model(seed=draw, tie_embeddings=tied) for draw in (1, 2, 3))

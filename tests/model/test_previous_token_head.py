@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from movieplotgpt.engine.model_config import ModelConfig
-from movieplotgpt.model.gpt import GPT, Block, rotate
+from movieplotgpt.model.gpt import GPT, Block, Places, rotate
 from movieplotgpt.model.previous_token_head import add_previous_token_head
 
 VOCABULARY, LENGTH = 200, 48
@@ -28,9 +28,9 @@ def looks(model: GPT, head: int) -> torch.Tensor:
     attention = block.self_attn
     ids_BT = torch.randint(VOCABULARY, (1, LENGTH), generator=torch.Generator().manual_seed(1))
     x_BTC = block.input_layernorm(model.model.embed_tokens(ids_BT))
-    rotary = (model.cos_TD, model.sin_TD)
-    q_BHTD = rotate(attention.q_norm(attention._heads(attention.q_proj(x_BTC)).transpose(1, 2)), rotary)
-    k_BKTD = rotate(attention.k_norm(attention._heads(attention.k_proj(x_BTC)).transpose(1, 2)), rotary)
+    places = Places(model.cos_TD, model.sin_TD, None)
+    q_BHTD = rotate(attention.q_norm(attention._heads(attention.q_proj(x_BTC)).transpose(1, 2)), places)
+    k_BKTD = rotate(attention.k_norm(attention._heads(attention.k_proj(x_BTC)).transpose(1, 2)), places)
     scores_TT = (q_BHTD[0, head] @ k_BKTD[0, head // attention.group].mT) / model.config.head_dim**0.5
     return scores_TT.masked_fill(~torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril(), -torch.inf).softmax(-1)
 

@@ -43,8 +43,10 @@ def test_compiled_loss_and_gradients_are_the_eager_ones(
     """The tolerance is a share of the norm of each gradient, and of the loss; bfloat16 rounds to 0.4 % at every step."""
     eager, compiled = long_model(), long_model()
     eager.compute_dtype = compiled.compute_dtype = dtype
-    loss = eager.loss(*long_batch)
-    compiled_loss = CompiledLoss(compiled)(*long_batch)
+    starts_BT = torch.zeros_like(long_batch[0], dtype=torch.int32)
+    starts_BT[:, 100:] = 100
+    loss = eager.loss(*long_batch, starts_BT)
+    compiled_loss = CompiledLoss(compiled)(*long_batch, starts_BT)
     loss.backward()
     compiled_loss.backward()
     assert compiled_loss.item() == pytest.approx(loss.item(), rel=tolerance)

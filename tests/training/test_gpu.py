@@ -38,7 +38,9 @@ def a_batch(seed: int = 0) -> Batch:
     ids = np.random.default_rng(seed).integers(0, 256, (8, CONFIG.context_length + 1))
     targets = ids[:, 1:].copy()
     targets[:, :9] = NO_TARGET
-    return Batch(ids[:, :-1], targets)
+    starts = np.zeros(targets.shape, np.int32)
+    starts[:, 20:] = 20
+    return Batch(ids[:, :-1], targets, starts)
 
 
 def gradients(model: GPT) -> dict[str, torch.Tensor]:

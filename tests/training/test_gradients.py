@@ -36,7 +36,9 @@ def batch() -> Batch:
     targets = ids.copy()
     for row in range(ROWS):
         targets[row, : 2 * row] = NO_TARGET
-    return Batch(ids[:, :-1], targets[:, 1:])
+    starts = np.zeros((ROWS, CONTEXT), np.int32)
+    starts[:, CONTEXT // 2 :] = CONTEXT // 2
+    return Batch(ids[:, :-1], targets[:, 1:], starts)
 
 
 def gradients(model: GPT) -> list[Tensor]:
@@ -47,7 +49,7 @@ def gradients(model: GPT) -> list[Tensor]:
 
 @pytest.mark.parametrize("parts", range(1, ROWS + 1))
 def test_parts_add_up_to_the_whole(model: GPT, batch: Batch, parts: int) -> None:
-    loss = model.loss(torch.from_numpy(batch.ids_BT), torch.from_numpy(batch.targets_BT))
+    loss = model.loss(*map(torch.from_numpy, (batch.ids_BT, batch.targets_BT, batch.starts_BT)))
     loss.backward()
     expected = gradients(model)
     value = BatchGradients(model, model.loss, Workers(), parts)(batch)
@@ -58,16 +60,16 @@ def test_parts_add_up_to_the_whole(model: GPT, batch: Batch, parts: int) -> None
 
 def test_a_part_without_targets_counts_for_nothing(model: GPT, batch: Batch) -> None:
     batch.targets_BT[3:] = NO_TARGET
-    half = Batch(batch.ids_BT[:3], batch.targets_BT[:3])
+    half = Batch(batch.ids_BT[:3], batch.targets_BT[:3], batch.starts_BT[:3])
     whole = BatchGradients(model, model.loss, Workers())
     assert BatchGradients(model, model.loss, Workers(), 2)(batch).item() == pytest.approx(whole(half).item(), rel=1e-6)
 
 
 def test_parts_double_until_they_fit(model: GPT, batch: Batch) -> None:
-    def narrow(ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
+    def narrow(ids_BT: Tensor, targets_BT: Tensor, starts_BT: Tensor) -> Tensor:
         if len(ids_BT) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return model.loss(ids_BT, targets_BT)
+        return model.loss(ids_BT, targets_BT, starts_BT)
 
     expected = BatchGradients(model, model.loss, Workers())(batch).item()
     model.zero_grad()
@@ -77,7 +79,7 @@ def test_parts_double_until_they_fit(model: GPT, batch: Batch) -> None:
 
 
 def test_a_window_that_does_not_fit_is_named(model: GPT, batch: Batch) -> None:
-    def never(ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
+    def never(*inputs: Tensor) -> Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     words = r"one window of 16 tokens does not fit into memory; take a smaller --size or model\.context_length"
@@ -86,7 +88,7 @@ def test_a_window_that_does_not_fit_is_named(model: GPT, batch: Batch) -> None:
 
 
 def test_another_error_is_not_taken_for_want_of_memory(model: GPT, batch: Batch) -> None:
-    def broken(ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
+    def broken(*inputs: Tensor) -> Tensor:
         raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes"):

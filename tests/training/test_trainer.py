@@ -138,7 +138,7 @@ def loss_of(model: GPT, corpus: PreparedCorpus, *, rows: int, seed: int = 1337) 
         seed=seed,
     )
     batch = windows.batch(0, rows)
-    return model.loss(torch.from_numpy(batch.ids_BT), torch.from_numpy(batch.targets_BT)).item()
+    return model.loss(*map(torch.from_numpy, (batch.ids_BT, batch.targets_BT, batch.starts_BT))).item()
 
 
 def scores(values: Iterable[float]) -> Callable[[GPT], float]:
@@ -396,8 +396,8 @@ def a_loss_that_fails(monkeypatch: pytest.MonkeyPatch, *, at: set[int]) -> None:
     """From now on the loss of these calls, counted from 0, is not a number."""
     calls, loss = itertools.count(), GPT.loss
 
-    def failing(self: GPT, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
-        return loss(self, ids_BT, targets_BT) * (float("nan") if next(calls) in at else 1.0)
+    def failing(self: GPT, *inputs: Tensor) -> Tensor:
+        return loss(self, *inputs) * (float("nan") if next(calls) in at else 1.0)
 
     monkeypatch.setattr(GPT, "loss", failing)
 
@@ -434,8 +434,8 @@ def test_but_compiled_code_is_given_up_first(run: Run, monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "MOST_SKIPPED", 3)
 
     class Miscompiled(CompiledLoss):
-        def __call__(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
-            return super().__call__(ids_BT, targets_BT) * float("nan")
+        def __call__(self, ids_BT: Tensor, targets_BT: Tensor, starts_BT: Tensor | None = None) -> Tensor:
+            return super().__call__(ids_BT, targets_BT, starts_BT) * float("nan")
 
     monkeypatch.setattr(module, "CompiledLoss", Miscompiled)
     monkeypatch.setattr(torch, "compile", lambda function, **settings: function)
@@ -457,10 +457,10 @@ def test_a_batch_that_memory_cannot_hold_is_halved_and_it_is_said(run: Run, monk
     whole = run("whole")
     loss = GPT.loss
 
-    def narrow(self: GPT, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
-        if len(ids_BT) > 1:
+    def narrow(self: GPT, *inputs: Tensor) -> Tensor:
+        if len(inputs[0]) > 1:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: not enough memory")
-        return loss(self, ids_BT, targets_BT)
+        return loss(self, *inputs)
 
     monkeypatch.setattr(GPT, "loss", narrow)
     result = run("a")

@@ -150,6 +150,18 @@ def test_a_batch_is_a_function_of_its_step_and_ranks_share_it(
         assert share.targets_BT.tolist() == whole.targets_BT[rank::world_size].tolist()
 
 
+@pytest.mark.parametrize("separate", [True, False])
+def test_each_token_knows_where_its_document_starts(separate: bool) -> None:
+    split = telling_split([([], 3, length) for length in (5, 9, 20, 90, 7)])
+    windows = windows_of(split, ALL_SHOWN.model_copy(update={"separate": separate}))
+    batch = windows.batch(0, windows.rows_in_epoch(0))
+    assert batch.starts_BT.dtype == np.int32 and batch.starts_BT.shape == batch.ids_BT.shape
+    for ids_T, starts_T in zip(batch.ids_BT.tolist(), batch.starts_BT.tolist(), strict=True):
+        begins = [i for i, id_ in enumerate(ids_T) if id_ == END]
+        expected = [max(begin for begin in begins if begin <= i) for i in range(CONTEXT)]
+        assert starts_T == (expected if separate else [0] * CONTEXT)
+
+
 def test_every_epoch_has_all_documents_in_an_order_of_its_own() -> None:
     split = telling_split([([3, 3], 5, 20 + i) for i in range(40)])
     windows, same, other = windows_of(split), windows_of(split), windows_of(split, seed=1)

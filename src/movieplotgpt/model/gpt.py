@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,17 @@ from movieplotgpt.engine.model_config import ModelConfig
 from movieplotgpt.model.attention import causal_attention
 
 ONE_PRODUCT_ON = ("cuda",)  # devices on which matrices that read the same are joined in training
+
+
+class Places(NamedTuple):
+    """Where tokens stand: cosine and sine of the rotary angles, (T, D) or (B, 1, T, D), and what may be looked at.
+
+    ``starts`` are the first positions that tokens see, (B, T); None is 0 for all.
+    """
+
+    cos: Tensor
+    sin: Tensor
+    starts: Tensor | None
 
 
 class Linear(nn.Linear):
@@ -74,15 +86,15 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(config.head_dim, config.norm_eps)
         self.k_norm = RMSNorm(config.head_dim, config.norm_eps)
 
-    def forward(self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(self, x_BTC: Tensor, places: Places) -> Tensor:
         q, k, v = products(x_BTC, self.q_proj, self.k_proj, self.v_proj)
-        q_BHTD = rotate(self.q_norm(self._heads(q)).transpose(1, 2), rotary)
-        k_BKTD = rotate(self.k_norm(self._heads(k)).transpose(1, 2), rotary)
+        q_BHTD = rotate(self.q_norm(self._heads(q)).transpose(1, 2), places)
+        k_BKTD = rotate(self.k_norm(self._heads(k)).transpose(1, 2), places)
         v_BKTD = self._heads(v).transpose(1, 2)
         if self.group > 1:
             k_BKTD = k_BKTD.repeat_interleave(self.group, dim=1)
             v_BKTD = v_BKTD.repeat_interleave(self.group, dim=1)
-        y_BHTD = causal_attention(q_BHTD, k_BKTD, v_BKTD)
+        y_BHTD = causal_attention(q_BHTD, k_BKTD, v_BKTD, places.starts)
         y_BTC: Tensor = self.o_proj(y_BHTD.transpose(1, 2).flatten(2))
         return y_BTC
 
@@ -115,8 +127,8 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.n_embd, config.norm_eps)
         self.mlp = MLP(config)
 
-    def forward(self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor], dropout: float) -> Tensor:
-        attended = self.self_attn(self.input_layernorm(x_BTC), rotary)
+    def forward(self, x_BTC: Tensor, places: Places, dropout: float) -> Tensor:
+        attended = self.self_attn(self.input_layernorm(x_BTC), places)
         x_BTC = x_BTC + F.dropout(attended, dropout, self.training)
         widened = self.mlp(self.post_attention_layernorm(x_BTC))
         return x_BTC + F.dropout(widened, dropout, self.training)
@@ -172,28 +184,38 @@ class GPT(nn.Module):
                     spread = 0.02 if "embed_tokens" in name or "lm_head" in name else 1 / math.sqrt(weight.shape[1])
                     weight.copy_(torch.randn(weight.shape, generator=generator) * spread)
 
-    def hidden(self, ids_BT: Tensor, call: Callable[..., Tensor] = nn.Module.__call__) -> Tensor:
-        """The last hidden state, normed: what the head reads.
+    def hidden(
+        self, ids_BT: Tensor, starts_BT: Tensor | None = None, *, call: Callable[..., Tensor] = nn.Module.__call__
+    ) -> Tensor:
+        """Return the last hidden state, normed, (B, T, C): what the head reads.
 
-        ``call`` runs a layer on its inputs: what compiles one layer for all of them has its place here.
+        ``starts_BT`` is the position, int32, at which the document of each token starts: tokens see no others, and their
+        positions count from there. ``call`` runs a layer on its inputs: what compiles one layer for all of them has its
+        place here.
         """
-        length = ids_BT.shape[1]
-        assert length <= self.config.context_length, f"{length} tokens in a context of {self.config.context_length}"
         x_BTC = F.embedding(ids_BT, self.model.embed_tokens.weight).to(self.compute_dtype)
         x_BTC = F.dropout(x_BTC, self.dropout, self.training)
-        rotary = (self.cos_TD[:length].to(x_BTC.dtype), self.sin_TD[:length].to(x_BTC.dtype))
+        places = self._places(ids_BT.shape[1], starts_BT)
         for block in self.model.layers:
-            x_BTC = call(block, x_BTC, rotary, self.dropout)
+            x_BTC = call(block, x_BTC, places, self.dropout)
         return call(self.model.norm, x_BTC)
+
+    def _places(self, length: int, starts_BT: Tensor | None) -> Places:
+        assert length <= self.config.context_length, f"{length} tokens in a context of {self.config.context_length}"
+        cos_TD, sin_TD = (table[:length].to(self.compute_dtype) for table in (self.cos_TD, self.sin_TD))
+        if starts_BT is None:
+            return Places(cos_TD, sin_TD, None)
+        positions_BT = torch.arange(length, device=starts_BT.device) - starts_BT
+        return Places(cos_TD[positions_BT].unsqueeze(1), sin_TD[positions_BT].unsqueeze(1), starts_BT)
 
     def forward(self, ids_BT: Tensor) -> Tensor:
         """Return ``logits_BTV`` (float32) for ``ids_BT``."""
         logits_BTV: Tensor = self.lm_head(self.hidden(ids_BT)).float()
         return logits_BTV
 
-    def loss(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
-        """Mean cross-entropy (nats per token) over the targets that are not -100."""
-        return self.cross_entropy(self.hidden(ids_BT), targets_BT)
+    def loss(self, ids_BT: Tensor, targets_BT: Tensor, starts_BT: Tensor | None = None) -> Tensor:
+        """Return the mean cross-entropy (nats per token) over the targets that are not -100; ``hidden`` has the starts."""
+        return self.cross_entropy(self.hidden(ids_BT, starts_BT), targets_BT)
 
     def cross_entropy(self, hidden_BTC: Tensor, targets_BT: Tensor) -> Tensor:
         """What ``loss`` makes of the last hidden state."""
@@ -218,8 +240,7 @@ def rotary_table(config: ModelConfig) -> tuple[Tensor, Tensor]:
     return angle_TD.cos().repeat(1, 2), torch.cat((-sin_TD, sin_TD), dim=-1)
 
 
-def rotate(x_BHTD: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+def rotate(x_BHTD: Tensor, places: Places) -> Tensor:
     """Turn each pair (d, d + D/2) of a head by its position's angle; halves change places without a copy."""
-    cos_TD, sin_TD = rotary
     turned: Tensor = x_BHTD.unflatten(-1, (2, -1)).flip(-2).flatten(-2)
-    return x_BHTD * cos_TD + turned * sin_TD
+    return x_BHTD * places.cos + turned * places.sin

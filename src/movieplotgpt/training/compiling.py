@@ -27,9 +27,9 @@ class CompiledLoss:
         self._call = compiled_call()
         self._cross_entropy = compiled_function(model.cross_entropy)
 
-    def __call__(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
-        """Mean cross-entropy in nats per token."""
-        return self._cross_entropy(self._model.hidden(ids_BT, call=self._call), targets_BT)
+    def __call__(self, ids_BT: Tensor, targets_BT: Tensor, starts_BT: Tensor | None = None) -> Tensor:
+        """Return the mean cross-entropy in nats per token."""
+        return self._cross_entropy(self._model.hidden(ids_BT, starts_BT, call=self._call), targets_BT)
 
 
 def compiled_call() -> Callable[..., Tensor]:

@@ -39,11 +39,11 @@ class DistilledLoss:
         self._call = compiled_call() if compiled else nn.Module.__call__
         self._mixed = compiled_function(self._mix) if compiled else self._mix
 
-    def __call__(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
-        """Mean over the targets, in nats per token."""
+    def __call__(self, ids_BT: Tensor, targets_BT: Tensor, starts_BT: Tensor | None = None) -> Tensor:
+        """Return the mean over the targets, in nats per token."""
         with torch.no_grad():
-            theirs = [teacher.hidden(ids_BT, call=self._call) for teacher in self.teachers]
-        return self._mixed(self.student.hidden(ids_BT, call=self._call), theirs, targets_BT)
+            theirs = [teacher.hidden(ids_BT, starts_BT, call=self._call) for teacher in self.teachers]
+        return self._mixed(self.student.hidden(ids_BT, starts_BT, call=self._call), theirs, targets_BT)
 
     def _mix(self, hidden_BTC: Tensor, theirs: list[Tensor], targets_BT: Tensor) -> Tensor:
         temperature, weight = self.settings.temperature, self.settings.weight

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from movieplotgpt.model.sizes import training_bytes
 from movieplotgpt.training.distributed import Workers
 from movieplotgpt.training.windows import NO_TARGET, Batch, Ids
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # of ids, targets and starts, (B, T)
 SHARE_OF_MEMORY = 0.8  # what a step may take of the machine's
 
 
@@ -36,13 +36,13 @@ class BatchGradients:
             TrainingError: a single window does not fit into memory.
         """
         device = next(self.model.parameters()).device
-        ids_BT, targets_BT = (on_device(ids, device) for ids in (batch.ids_BT, batch.targets_BT))
+        inputs = [on_device(ids, device) for ids in (batch.ids_BT, batch.targets_BT, batch.starts_BT)]
         counts_B = (batch.targets_BT != NO_TARGET).sum(1)
         total = int(self.workers.sum(int(counts_B.sum()))[0])
         while True:
             nats = torch.zeros((), device=device)
             try:
-                self._add_up(ids_BT, targets_BT, counts_B, total, nats)
+                self._add_up(inputs, counts_B, total, nats)
                 full = False
             except RuntimeError as error:
                 if not out_of_memory(error):
@@ -51,16 +51,17 @@ class BatchGradients:
             if not self.workers.any(full):
                 break
             self.model.zero_grad(set_to_none=True)
-            self._halve(len(ids_BT))
+            self._halve(len(counts_B))
         return self.workers.sum_gradients(self.model.parameters(), nats)
 
-    def _add_up(self, ids_BT: Tensor, targets_BT: Tensor, counts_B: Ids, total: int, nats: Tensor) -> None:
+    def _add_up(self, inputs: Sequence[Tensor], counts_B: Ids, total: int, nats: Tensor) -> None:
         """Add up gradients, and the loss in ``nats``, part by part; each counts by its share of all targets."""
-        size = -(-len(ids_BT) // self.parts)
-        for start in range(0, len(ids_BT), size):
+        size = -(-len(counts_B) // self.parts)
+        for start in range(0, len(counts_B), size):
             share = int(counts_B[start : start + size].sum()) / total
             if share:
-                loss = self.loss(ids_BT[start : start + size], targets_BT[start : start + size]) * share
+                ids_BT, targets_BT, starts_BT = (part[start : start + size] for part in inputs)
+                loss = self.loss(ids_BT, targets_BT, starts_BT) * share
                 loss.backward()
                 nats += loss.detach()
 

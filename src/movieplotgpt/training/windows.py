@@ -27,19 +27,24 @@ CUT_IN = 16  # tokens behind the header of a continuation window: learnt, they t
 
 
 class WindowSettings(Settings):
-    """How often a document is shown without its hints or its title."""
+    """How often a document is shown without its hints or its title, and what it sees of others in its window."""
 
     no_title: float = Field(0.1, ge=0, le=1, description="Share of documents under the sentence with an empty title.")
     no_hints: float = Field(0.5, ge=0, le=1, description="Share of documents without any hint line.")
+    separate: bool = Field(True, description="Documents that share a window do not see each other.")
     keep_hint: float = Field(0.7, ge=0, le=1, description="How often each hint of the other documents is kept.")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Token ids and what comes next, int64 of shape (B, T); targets are -100 where nothing is to be learnt."""
+    """Token ids, what comes next, and where the document of each token starts, all of shape (B, T).
+
+    Ids and targets are int64, starts int32; targets are -100 where nothing is to be learnt.
+    """
 
     ids_BT: Ids
     targets_BT: Ids
+    starts_BT: Ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,14 @@ class TrainingWindows:
         targets = np.full_like(ids, NO_TARGET)
         for i, row in enumerate(wanted):
             self._fill(ids[i], targets[i], self._row(row), plain)
-        return Batch(ids[:, :-1], targets[:, 1:])
+        ids_BT = ids[:, :-1]
+        return Batch(ids_BT, targets[:, 1:], self._starts(ids_BT))
+
+    def _starts(self, ids_BT: Ids) -> Ids:
+        """Where each token's document starts: at its begin token, which is the end token of the one before."""
+        begins = (ids_BT == self.end_id) & self.settings.separate
+        places_T = np.arange(self.context_length, dtype=np.int32)
+        return np.maximum.accumulate(np.where(begins, places_T, 0), axis=1, dtype=np.int32)
 
     def rows_in_epoch(self, epoch: int) -> int:
         """How many windows epoch ``epoch`` has."""
