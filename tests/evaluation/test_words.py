@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from movieplotgpt.errors import MissingExtraError
 from movieplotgpt.evaluation import words
-from movieplotgpt.text.sentences import lower_case_words
+from movieplotgpt.text.sentences import lower_case_words, word_spans
 
 PLOT = (
     "Ottoline, a diver, meets Quentin Marsh at the harbour. Later Quentin sells Ottoline's boat (played by Zelda Moor) "
@@ -85,7 +85,7 @@ def test_the_words_of_a_title_are_left_out() -> None:
 @given(st.text("ab B,", max_size=8), st.text("ab B,", max_size=30))
 def test_only_words_of_the_title_are_left_out(title: str, text: str) -> None:
     kept = words.without_words_of(title, text)
-    spans = words.word_spans(title, text)
+    spans = word_spans(title, text)
     assert len(kept) == len(text) - sum(stop - start for start, stop in spans)
     assert all(text[start:stop].lower() in title.lower() for start, stop in spans)
 

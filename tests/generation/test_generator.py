@@ -18,7 +18,7 @@ from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.prompts import Prompt
 from movieplotgpt.generation.sampling import Chosen, choose
 from movieplotgpt.generation.settings import SamplingConfig
-from movieplotgpt.generation.writing import MAX_TOKENS, Writing, held_back
+from movieplotgpt.generation.writing import MAX_TOKENS, Seed, Writing, held_back
 from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
 from movieplotgpt.text.formatting import cut_pieces, overlap_for
 
@@ -48,7 +48,7 @@ def never_ending(checkpoint: Checkpoint) -> Checkpoint:
     return checkpoint
 
 
-def recomputed(checkpoint: Checkpoint, prompt: Prompt, config: SamplingConfig, seed: int, tokens: int) -> list[int]:
+def recomputed(checkpoint: Checkpoint, prompt: Prompt, config: SamplingConfig, seed: Seed, tokens: int) -> list[int]:
     """The oracle: no cache, the window fed anew for each token."""
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
     context_length = model.config.context_length
@@ -74,12 +74,12 @@ def test_cached_generation_is_full_recomputation_also_past_the_context(
 ) -> None:
     checkpoint = never_ending(tiny_checkpoint(n_kv_head=n_kv_head))
     generator = PlotGenerator(checkpoint, precision="float32")
-    config = SamplingConfig(seed=3, max_tokens=200, **settings)  # three contexts of 64
-    prompt = generator.form.from_title("Mars, Texas")
-    writing = Writing(prompt, checkpoint.tokenizer, 64, config, seed=3)
+    config = SamplingConfig(seed=3, max_tokens=200, distinct_names=False, **settings)  # three contexts of 64
+    [request] = generator.requests("Mars, Texas", sampling=config)
+    writing = generator.writing(request)
     for _ in write(exact(checkpoint), [writing], checkpoint.tokenizer.vocab_size, room=2):
         pass
-    expected = recomputed(checkpoint, prompt, config, 3, 200)
+    expected = recomputed(checkpoint, request.prompt, config, request.drawn_by, 200)
     assert writing.body == expected
     assert len(expected) > 128
     text = generator.plot("Mars, Texas", sampling=config).text  # without half a character at the limit

@@ -18,8 +18,8 @@ from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.guidance import USUAL, best, guide
 from movieplotgpt.generation.sampling import PLAUSIBLE, History, choose, log_softmax
 from movieplotgpt.generation.settings import SamplingConfig
-from movieplotgpt.generation.writing import Writing
 from movieplotgpt.model.checkpoints import Checkpoint
+from movieplotgpt.text.sentences import word_spans
 
 LOGITS = st.lists(st.floats(-4, 4), min_size=5, max_size=5)
 
@@ -80,10 +80,12 @@ def test_a_guided_text_is_that_of_two_fresh_readings(
 ) -> None:
     """Also past the context, where the two readings move to their next windows at different places."""
     tokenizer, model = checkpoint.tokenizer, checkpoint.model
-    config = SamplingConfig(seed=3, max_tokens=150, guidance=2.0, temperature=0.7, guidance_characters=fade)
+    config = SamplingConfig(
+        seed=3, max_tokens=150, guidance=2.0, temperature=0.7, guidance_characters=fade, distinct_names=False
+    )
     plot = generator.plot("Mars, Texas", sampling=config)
-    prompt = generator.form.from_title("Mars, Texas")
-    again = Writing(prompt, tokenizer, 64, config, seed=3, without_title=checkpoint.format.sentence(""))
+    [request] = generator.requests("Mars, Texas", sampling=config)
+    again = generator.writing(request)
     assert len(again.headers[0]) > len(again.headers[1]) > 0
     decoder, written = tokenizer.decoder(), 0
     while again.finish_reason is None:
@@ -94,8 +96,9 @@ def test_a_guided_text_is_that_of_two_fresh_readings(
         chosen = choose(rows[0].numpy(), config, again.random, again.history(), guided_V)
         written += len(decoder.push(chosen.id))
         again.take(chosen)
-    assert again.tokens == 150 and plot.text == tokenizer.decode(again.body).rstrip("\ufffd")
-    assert plot.text != generator.plot("Mars, Texas", sampling=config, guidance=1).text
+    assert again.tokens == 150 and plot.text.rstrip("\ufffd") == tokenizer.decode(again.body).rstrip("\ufffd")
+    if fade != 5:  # two tokens: these are the same without guidance
+        assert plot.text != generator.plot("Mars, Texas", sampling=config, guidance=1).text
 
 
 def test_guided_and_other_texts_are_written_together_as_alone(generator: PlotGenerator) -> None:
@@ -142,10 +145,13 @@ def test_the_best_of_several_gains_most_by_its_title(
     assert len({candidate.text for candidate in candidates}) == 6
     gains = []
     for writing in writings:
+        text = checkpoint.tokenizer.decode(writing.body)
+        assert not word_spans("Mars, Texas", text), "each token counts"
         lost = [nats_of(checkpoint, header, writing.body) for header in writing.headers]
         gains.append((lost[1] - lost[0]) / len(writing.body))
     assert [each.title_gain for each in candidates] == pytest.approx(gains, abs=1e-5)
-    assert plot.text == candidates[int(np.argmax(gains))].text and plot.seed == 5
+    expected = best(gains, [generator._soundness(candidate) for candidate in candidates])
+    assert plot.text == candidates[expected].text and plot.seed == 5
     stream = generator.stream("Mars, Texas", seed=5, sampling=config)
     assert list(stream) == [plot.text] and stream.plot == plot
     both = generator.plots(["Mars, Texas", ""], seed=5, sampling=config)

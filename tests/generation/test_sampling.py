@@ -19,6 +19,7 @@ from movieplotgpt.generation.sampling import (
     add_bias,
     choose,
     draw,
+    drop_unusual,
     filter_logits,
     forbid,
     heat,
@@ -377,3 +378,14 @@ def test_a_wrong_value_names_its_setting(wrong: dict[str, object]) -> None:
 
 def test_a_single_stop_string_is_not_taken_letter_by_letter() -> None:
     assert build_settings(SamplingConfig, {"stop": "The end"}).stop == ("The end",)
+
+
+def test_unusual_tokens_are_left_out_only_if_unlikely_together() -> None:
+    logits_V = np.log(np.array([0.5, 0.42, 0.05, 0.03]))
+    assert np.isneginf(drop_unusual(logits_V, {2, 3})).tolist() == [False, False, True, True]
+    assert drop_unusual(logits_V, {1, 3}) is logits_V, "they are usual here"
+    assert drop_unusual(logits_V, {0, 1, 2, 3}) is logits_V, "something has to be drawn"
+    drawn = {
+        choose(logits_V, SamplingConfig(), np.random.default_rng(i), History(unusual={2, 3})).id for i in range(200)
+    }
+    assert drawn == {0, 1}

@@ -33,7 +33,8 @@ def _flag(name: str, setting: FieldInfo) -> tuple[str, Any, Any]:
     told += f" [default: {default}]" if default not in (None, ()) else ""
     names = ["--n", "-n"] if name == "n" else None
     several = get_origin(kind) is tuple
-    parameter = Parameter(name=names, help=told, show_default=False, allow_leading_hyphen=several)
+    negative = f"--no-{name.replace('_', '-')}" if kind is bool else ""
+    parameter = Parameter(name=names, negative=negative, help=told, show_default=False, allow_leading_hyphen=several)
     return name, Annotated[kind if several else kind | None, parameter], field(default=() if several else None)
 
 

@@ -28,10 +28,10 @@ from movieplotgpt.evaluation.intervals import (
     bootstrap_interval,
     share_interval,
 )
-from movieplotgpt.evaluation.words import word_spans
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.scoring import Scores, score_documents
 from movieplotgpt.records import Record
+from movieplotgpt.text.sentences import word_spans
 from movieplotgpt.text.tokenizers import Tokenizer
 
 DISTANCES = (0, 100, 200, 400, 800, 1_600)  # characters from the header, each to the next

@@ -8,17 +8,16 @@ from collections.abc import Callable, Iterable, Sequence
 
 from movieplotgpt.errors import optional
 from movieplotgpt.evaluation.intervals import Tally, tally
-from movieplotgpt.text.sentences import split_sentences
+from movieplotgpt.generation import names
+from movieplotgpt.text.sentences import repeated_share, split_sentences, word_spans
 
 _ASIDE = re.compile(r"\([^()]*\)")  # who plays whom
 _WORD = re.compile(r"[^\W\d_](?:[\w'-]*\w)?")
-_MEETING = re.compile(r"\b([A-Z]\w+) [a-z]+ (?=\1\b)")
 _LABEL = re.compile(r"([^:\n]{1,40}): ")
 _RARE = 3.5  # Zipf: under it a capitalised first word is taken for a name
 _COMMON = 6.0  # Zipf: words such as "the" and "with" say nothing of a title
 _OFTEN = (4, 6, 9)  # uses of one title word: in 14, 5 and 0 % of real plots' first thousand characters
 _THRICE = 3
-_SPAN = 5  # words that make a loop when they come again
 _OPENING = 3  # words
 
 
@@ -32,15 +31,15 @@ def name_mentions(text: str) -> list[str]:
         MissingExtraError: wordfreq is not installed.
     """
     zipf = word_frequencies()
-    names = []
+    found = []
     for sentence in split_sentences(_ASIDE.sub(" ", text)):
         words = [word.removesuffix("'s") for word in _WORD.findall(sentence)]
-        names += [
+        found += [
             word
             for i, word in enumerate(words)
             if len(word) > 1 and word[0].isupper() and (i > 0 or zipf(word) < _RARE)
         ]
-    return names
+    return found
 
 
 def names_that_return(texts: Sequence[str]) -> Tally:
@@ -59,7 +58,7 @@ def names_per_text(texts: Sequence[str]) -> Tally:
 
 def self_meetings(texts: Sequence[str]) -> Tally:
     """Count how often a text lets a name meet itself ("Brill tells Brill", "Brill and Brill"): real plots 0.02 times."""
-    return tally((sum(1 for _ in _MEETING.finditer(text)), 1) for text in texts)
+    return tally((names.self_meetings(text), 1) for text in texts)
 
 
 def crowded_sentences(texts: Sequence[str]) -> Tally:
@@ -102,12 +101,6 @@ def unknown_to_english(words: Iterable[str]) -> set[str]:
     return {word for word in set(words) if zipf(word) == 0}
 
 
-def word_spans(title: str, text: str) -> list[tuple[int, int]]:
-    """Where the words of ``title`` stand in ``text``, whatever their case."""
-    words = {word.casefold() for word in re.findall(r"\w+", title)}
-    return [found.span() for found in re.finditer(r"\w+", text) if found[0].casefold() in words]
-
-
 def title_words(titles: Sequence[str], texts: Sequence[str]) -> dict[str, Tally]:
     """Count the words of titles in their texts, common words such as "the" left out.
 
@@ -141,12 +134,7 @@ def without_words_of(title: str, text: str) -> str:
 
 def repeated_spans(texts: Sequence[str]) -> Tally:
     """Return the share of five words in a row that their text had before: the mean over texts that have five words."""
-    shares = []
-    for text in texts:
-        words = text.split()
-        spans = list(zip(*(words[k:] for k in range(_SPAN)), strict=False))
-        shares += [(1 - len(set(spans)) / len(spans), 1)] if spans else []
-    return tally(shares)
+    return tally((share, 1) for text in texts if (share := repeated_share(text)) is not None)
 
 
 def labels(text: str) -> list[str | None]:

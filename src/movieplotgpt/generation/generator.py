@@ -18,17 +18,20 @@ from movieplotgpt.engine.session import Engine
 from movieplotgpt.errors import DataError, PromptError
 from movieplotgpt.generation.decoding import write
 from movieplotgpt.generation.guidance import USUAL, bare_header, best, knows_no_title
+from movieplotgpt.generation.names import self_meetings
 from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
 from movieplotgpt.generation.prompts import Prompt, PromptForm
 from movieplotgpt.generation.sampling import Chosen, fresh_seed
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.generation.writing import Writing
+from movieplotgpt.text.sentences import repeated_share
 from movieplotgpt.text.tokenizers import StreamDecoder
 
 if TYPE_CHECKING:
     from movieplotgpt.text.copies import CopyIndex
 
 Progress: TypeAlias = Callable[[int, int], None]  # (done, total)
+LOOPING = 0.01  # share of five words in a row that a sound plot has twice at most: real ones have 0.0005
 TEXTS_AT_ONCE = 64  # each takes a KV cache of its own: 8 MB of plots-large with a full context
 
 
@@ -54,8 +57,11 @@ class PlotGenerator:
     ) -> None:
         self.checkpoint, self.data, self._asked = checkpoint, data, (precision, device)
         self.form = PromptForm(checkpoint)
-        self.usual_guidance = USUAL if knows_no_title(checkpoint) else 1.0
-        self.usual_end_bias = float(checkpoint.info.get("end_bias", 0.0))
+        self.usual: Mapping[str, Any] = {  # what this model is sampled with if nobody says
+            "guidance": USUAL if knows_no_title(checkpoint) else 1.0,
+            "end_bias": float(checkpoint.info.get("end_bias", 0.0)),
+            "distinct_names": bool(checkpoint.format.header),
+        }
         self._engine: tuple[object, Engine] | None = None
 
     @cached_property
@@ -193,9 +199,8 @@ class PlotGenerator:
         given = sampling.model_dump() if sampling else {}
         asked = build_settings(SamplingConfig, {**given, **settings}, where="sampling")
         config, changes = self.form.folded_wishes(asked)
-        usual = {"guidance": self.usual_guidance, "end_bias": self.usual_end_bias}
         config = config.model_copy(
-            update={name: value for name, value in usual.items() if getattr(config, name) is None}
+            update={name: value for name, value in self.usual.items() if getattr(config, name) is None}
         )
         return config, changes
 
@@ -207,12 +212,14 @@ class PlotGenerator:
         return replace(plots[best(gains, [self._soundness(plot) for plot in plots])], seed=request.seed)
 
     def _soundness(self, plot: Plot) -> int:
-        """1 for a plot that came to its end, 2 if the training text, where it is known, has all words it wrote as well."""
+        """Return 0 for a plot without an end, 1 for one with a loop, an invented word or a name that meets itself, else 2."""
+        written = plot.text[len(plot.begun) :]
         try:
-            invented = self.copies.invented(plot.text[len(plot.begun) :])
-        except DataError:  # no index is here
-            invented = []
-        return 0 if plot.finish_reason != "stop" else 1 if invented else 2
+            faulty = bool(self.copies.invented(written))
+        except DataError:  # no index of the training text is installed
+            faulty = False
+        faulty = faulty or self_meetings(written) > 0 or (repeated_share(written) or 0) > LOOPING
+        return 0 if plot.finish_reason != "stop" else 1 if faulty else 2
 
     def _prompt(self, title: str, prompt: str | None, begin: str, hints: Mapping[str, str] | None) -> Prompt:
         if prompt is None:

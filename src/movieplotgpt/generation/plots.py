@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -60,8 +61,8 @@ class PlotRequest:
 
     @property
     def drawn_by(self) -> Seed:
-        """What seeds the draws: of the first candidate the seed itself."""
-        return (self.seed, self.rank) if self.rank else self.seed
+        """What seeds the draws: the header is part of it, or plots for different titles would begin alike."""
+        return (self.seed, self.rank, zlib.crc32(self.prompt.header.encode()))
 
     @property
     def _wished(self) -> bool:

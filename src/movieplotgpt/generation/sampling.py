@@ -22,6 +22,7 @@ from movieplotgpt.generation.settings import SamplingConfig
 PLAUSIBLE = 0.02  # of the likeliest token's probability: what the title alone would hardly write, guidance does not
 Logits: TypeAlias = npt.NDArray[np.floating[Any]]
 Ids: TypeAlias = npt.NDArray[np.int64]
+UNUSUAL = 0.1  # of the probability: tokens that together have less are left out where a text has to open as usual
 _SLACK = 1e-3  # more than float32 rounds logits by
 _LONGEST_MATCH = 50  # tokens of a repetition that DRY looks at: its penalty is beyond all logits long before
 
@@ -31,7 +32,8 @@ class History:
     """What the rules know of one text.
 
     ``ids`` are the tokens of its body so far; ``forbidden`` those that may not come next; ``breakers`` the tokens across
-    which DRY sees no repetition; ``free`` how many tokens may repeat before it does; ``bias`` is added to some logits.
+    which DRY sees no repetition; ``free`` how many tokens may repeat before it does; ``bias`` is added to some logits;
+    ``unusual`` are tokens that are left out if all of them together are unlikely.
     """
 
     ids: Sequence[int] = ()
@@ -39,6 +41,7 @@ class History:
     breakers: Collection[int] = frozenset()
     free: int = 5
     bias: Mapping[int, float] = field(default_factory=dict)
+    unusual: Collection[int] = ()
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,8 @@ def punish(logits_V: Logits, config: SamplingConfig, history: History) -> Logits
     if history.forbidden:
         ruled_V = ruled_V.copy()
         ruled_V[[*history.forbidden]] = -np.inf
+    if history.unusual:
+        ruled_V = drop_unusual(ruled_V, history.unusual)
     unruled = not rules and not history.bias and not history.forbidden
     return ruled_V if unruled or math.isfinite(ruled_V.max()) else logits_V
 
@@ -246,6 +251,15 @@ def _shared_end(ids: Sequence[int], end: int, breakers: Collection[int]) -> int:
 def forbid(logits_V: Logits, ids: Collection[int]) -> Logits:
     """Leave out some tokens."""
     return _added(logits_V, dict.fromkeys(sorted(ids), -math.inf))
+
+
+def drop_unusual(logits_V: Logits, ids: Collection[int]) -> Logits:
+    """Leave out ``ids`` if together they have less than ``UNUSUAL`` of the probability."""
+    kept_V = forbid(logits_V, ids)
+    if not math.isfinite(kept_V.max()):
+        return logits_V
+    shares_V = np.exp(logits_V.astype(np.float64) - logits_V.max())
+    return kept_V if shares_V[[*ids]].sum() < UNUSUAL * shares_V.sum() else logits_V
 
 
 def filter_logits(logits_V: Logits, config: SamplingConfig) -> Logits:

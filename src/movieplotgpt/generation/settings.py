@@ -65,6 +65,11 @@ class SamplingConfig(Settings):
     avoid_copies: int | None = Field(
         None, ge=40, description="Share no run of so many characters with the training text; 60 allows stock phrases."
     )
+    distinct_names: bool | None = Field(
+        None,
+        description="Take back a name that returns within four words, or a third time in a sentence. Default: on for models "
+        "of texts with titles.",
+    )
     logprobs: int | None = Field(None, ge=0, le=20, description="Keep each token's probability and so many others.")
     guidance: float | None = Field(
         None,

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
+from movieplotgpt.generation.names import open_name, returning_name
 from movieplotgpt.generation.prompts import Prompt
 from movieplotgpt.generation.sampling import Chosen, History
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.text.formatting import cut_pieces, fit_header, overlap_for
-from movieplotgpt.text.sentences import ends_sentence
+from movieplotgpt.text.sentences import ends_sentence, word_spans
 from movieplotgpt.text.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Writing:
         self.second_thoughts = 0
         self.finish_reason: FinishReason | None = None
         self.unmet: tuple[str, ...] = ()
-        self._tokenizer, self._begun, self._copies = tokenizer, prompt.begun, copies
+        self._tokenizer, self._title, self._begun, self._copies = tokenizer, prompt.title, prompt.begun, copies
         self._breakers = (
             tokenizer.ids_where(set(BREAKERS.encode()).intersection) if config.dry_multiplier else frozenset()
         )
@@ -116,10 +117,19 @@ class Writing:
 
     @property
     def title_gain(self) -> float | None:
-        """By how many nats a token the title made the text likelier; None where it is not read without one."""
+        """By how many nats a token the title made the text likelier, its own words left out; None if read only once.
+
+        A title makes its own words likelier than any others: with them the best text would be the one that repeats it.
+        """
         if len(self.headers) < 2:
             return None
-        gains = [each.gain for each in self.chosen if each.gain is not None]
+        stops = [*self._lengths[1:], len(self._written)]
+        spans = word_spans(self._title, self._written)
+        gains = [
+            each.gain
+            for each, start, stop in zip(self.chosen, self._lengths, stops, strict=True)
+            if each.gain is not None and not any(start < end and begin < stop for begin, end in spans)
+        ]
         return fmean(gains) if gains else 0.0
 
     def window(self, reading: int = 0) -> list[int]:
@@ -134,7 +144,8 @@ class Writing:
         if not self._may_end():
             forbidden = forbidden | {self.end_id}
         free = FREE_REPETITIONS[self._tokenizer.kind]
-        return History(self.body, forbidden, self._breakers, free, self._urged())
+        unusual = frozenset() if self.body else _small_first_letters(self._tokenizer)
+        return History(self.body, forbidden, self._breakers, free, self._urged(), unusual)
 
     def unmentioned(self, stop: int | None = None) -> list[str]:
         """What must be mentioned and was not, in the text up to ``stop``."""
@@ -237,14 +248,25 @@ class Writing:
         """How many characters at the end of the text may still be taken back, or be the begin of a stop string."""
         untold = self._written[self._told :]
         begun = max(held_back(untold, text) for text in (*self._stop, *self.config.banned))
-        return max(begun, self.config.avoid_copies or 0)
+        return max(begun, self.config.avoid_copies or 0, open_name(untold) if self.config.distinct_names else 0)
 
     def _tokens_to_take_back(self) -> int:
         back, why = self._spoilt()
         if back and self.second_thoughts == SECOND_THOUGHTS:
             self._spoilt_by[why] = None
             return 0
-        return back
+        return back or self._tokens_of_returning_name()
+
+    def _tokens_of_returning_name(self) -> int:
+        """Return how many tokens to take back for a name that returns too soon."""
+        if not self.config.distinct_names or self.second_thoughts == SECOND_THOUGHTS:
+            return 0
+        begun = len(self._begun)
+        start = returning_name(self._begun + self._written, begun + self._lengths[-1])
+        if start is None or start < begun:
+            return 0
+        place = bisect_right(self._lengths, start - begun) - 1  # the token that the name starts in
+        return self.tokens - place if self._lengths[place] >= self._told else 0
 
     def _spoilt(self) -> tuple[int, str]:
         """How many tokens to take back, and what is wrong with them."""
@@ -294,6 +316,12 @@ def held_back(text: str, stop: str) -> int:
 @lru_cache(maxsize=256)  # a look at a whole vocabulary takes milliseconds, and many texts are written by the same rules
 def _ids_holding(tokenizer: Tokenizer, texts: tuple[bytes, ...]) -> frozenset[int]:
     return tokenizer.ids_where(lambda spelled: any(text in spelled for text in texts)) if texts else frozenset()
+
+
+@lru_cache(maxsize=16)
+def _small_first_letters(tokenizer: Tokenizer) -> frozenset[int]:
+    """Return the tokens that would open a text with a small letter, which hardly any text of most corpora does."""
+    return tokenizer.ids_where(lambda spelled: spelled.decode(errors="ignore")[:1].islower())
 
 
 def _begins_with(rest: bytes, spelled: bytes) -> bool:

@@ -24,7 +24,11 @@ SENT = (  # what llama.cpp and vLLM know by these names
     *("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty"),
     *("min_tokens", "max_tokens", "stop", "logprobs", "logit_bias"),
 )
-OURS = {"guidance": 1.0, "end_bias": 0.0}  # what only our own servers know, and what is taken for it
+OURS = {
+    "guidance": 1.0,
+    "end_bias": 0.0,
+    "distinct_names": False,
+}  # what only our own servers know, and its neutral value
 SECONDS = httpx.Timeout(10.0, read=300.0, pool=None)
 
 
@@ -53,7 +57,7 @@ class Upstream:
         self.generator, self.readings, self.most_waiting = generator, 0, waiting
         self.running = self.waiting = self.texts = self.tokens = self.cancelled = 0
         self._model = model
-        generator.usual_guidance, generator.usual_end_bias = 1.0, 0.0  # the other server has neither
+        generator.usual = OURS
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.AsyncClient(
             base_url=url.rstrip("/") + "/", headers=headers, timeout=SECONDS, limits=httpx.Limits(max_connections=None)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-_TITLES = "Mr Mrs Ms Dr St Jr Sr Lt Col Gen Capt Sgt Prof Rev Hon vs".split()
+HONORIFICS = frozenset("Mr Mrs Ms Dr St Jr Sr Lt Col Gen Capt Sgt Prof Rev Hon vs".split())
 _END = re.compile(r"""[.!?]+["')\]]*(?=\s+["'(\[]*([^\s"'(\[]))|\n+""")
-_NO_END = re.compile(rf"(?:\b(?:{'|'.join(_TITLES)}|[A-Z]))\.\Z")
+_NO_END = re.compile(rf"(?:\b(?:{'|'.join(sorted(HONORIFICS))}|[A-Z]))\.\Z")
+_SPAN = 5  # words that make a loop when they come again
 _LOWER = re.compile(r"\b[a-z]{2,}\b")
 _LAST = re.compile(r"""[.!?]+["')\]]*\s*\Z""")
 
@@ -42,3 +43,16 @@ def sentence_ends(text: str) -> list[int]:
 def lower_case_words(text: str) -> list[str]:
     """The words of ``text`` in small letters: no names, and no first words."""
     return _LOWER.findall(text)
+
+
+def repeated_share(text: str) -> float | None:
+    """Return the share of five words in a row that the text had before; None of fewer words."""
+    words = text.split()
+    spans = list(zip(*(words[k:] for k in range(_SPAN)), strict=False))
+    return 1 - len(set(spans)) / len(spans) if spans else None
+
+
+def word_spans(title: str, text: str) -> list[tuple[int, int]]:
+    """Return where the words of ``title`` stand in ``text``, in any case."""
+    words = {word.casefold() for word in re.findall(r"\w+", title)}
+    return [found.span() for found in re.finditer(r"\w+", text) if found[0].casefold() in words]

@@ -1,0 +1,49 @@
+"""Names that come back too soon: "Brill tells Brill", or one name three times in a sentence.
+
+A small model does this fifty times as often as people do. A name is a run of letters that begins with a capital, within a
+sentence; what stands in parentheses, in plots the cast, does not count.
+"""
+
+from __future__ import annotations
+
+import re
+
+from movieplotgpt.text.sentences import HONORIFICS, sentence_ends
+
+NEAR, MOST = 4, 2  # words within which a name does not return; uses of it in one sentence
+_MEETING = re.compile(r"\b([A-Z]\w+) [a-z]+ (?=\1\b)")
+_LONGEST = 600  # characters of a sentence that are looked at
+_WORD = re.compile(r"[^\W\d_]+")
+_ASIDE = re.compile(r"\([^()]*\)")
+_LAST_WORD = re.compile(r"\s?([^\W\d_]+)\Z")
+
+
+def returning_name(text: str, new: int) -> int | None:
+    """Return where a name starts that returns too soon and that the characters from ``new`` on complete, or None."""
+    for word in _WORD.finditer(text, max(0, text.rfind(" ", 0, new))):
+        complete = new <= word.end() < len(text)
+        if complete and len(word[0]) > 1 and word[0][0].isupper() and _returns(text[: word.start()], word[0]):
+            return word.start()
+    return None
+
+
+def self_meetings(text: str) -> int:
+    """Return how often a name meets itself, one word between: "Brill tells Brill", "Brill and Brill"."""
+    return sum(1 for _ in _MEETING.finditer(text))
+
+
+def open_name(text: str) -> int:
+    """Return how many characters at the end of ``text`` are a name that may continue, with the blank before it."""
+    found = _LAST_WORD.search(text)
+    return len(found[0]) if found and found[1][0].isupper() else 0
+
+
+def _returns(before: str, name: str) -> bool:
+    """Whether ``name`` stands near the end of the sentence that ``before`` leaves open, or stands in it too often."""
+    window = before[-_LONGEST:]
+    *_, start = [0, *(end for end in sentence_ends(f"{window}{name}") if end <= len(window))]
+    sentence = _ASIDE.sub(" ", window[start:])
+    words = _WORD.findall(sentence)
+    if "(" in sentence or name in HONORIFICS:
+        return False
+    return name in words[-NEAR:] or words.count(name) >= MOST
