@@ -43,8 +43,12 @@ TITLE = "Mars, Texas"
 MEASURE = """
 import resource, subprocess, sys, time
 began = time.perf_counter()
-subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000)
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+process.stdout.read(1)
+first = time.perf_counter() - began
+process.stdout.read()
+assert process.wait() == 0
+print(first, time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000)
 """  # in a small process: a child's peak memory includes its parent's at the start
 SAMPLING = SamplingConfig(temperature=0.9, min_p=0.05, guidance=1)
 
@@ -86,12 +90,16 @@ def main() -> None:
         print(table(rows))
     processes = whole_processes(arguments.model, arguments.rounds)
     for name, measured in processes.items():
-        print(f"whole process, {name:38} {median(measured['seconds']):5.2f} s  {median(measured['megabytes']):4.0f} MB")
+        first, seconds, megabytes = map(median, measured.values())
+        print(f"whole process, {name:38} first character {first:5.2f} s  end {seconds:5.2f} s  {megabytes:4.0f} MB")
     keep(arguments.out, {"settings": settings_of(arguments), "rows": rows, "processes": processes})
 
 
 def whole_processes(model: str, rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Seconds from the start of the command to its end, and its peak memory; also beside a process that keeps a core busy."""
+    """Seconds from the start of the command to its first character and to its end, and its peak memory.
+
+    Text is streamed, as in a terminal; also beside a process that keeps a core busy.
+    """
     asked = {
         "1 token, no graph in the cache": ["--max-tokens", "1"],
         "1 token": ["--max-tokens", "1"],
@@ -99,8 +107,8 @@ def whole_processes(model: str, rounds: int) -> dict[str, dict[str, list[float]]
         "a default plot": [],
         "a default plot beside a busy process": [],
     }
-    found: dict[str, dict[str, list[float]]] = {name: {"seconds": [], "megabytes": []} for name in asked}
-    command = [sys.executable, "-m", "movieplotgpt", "generate", "--model", model, "--title", TITLE]
+    found: dict[str, dict[str, list[float]]] = {name: {"first": [], "seconds": [], "megabytes": []} for name in asked}
+    command = [sys.executable, "-m", "movieplotgpt", "generate", "--stream", "--model", model, "--title", TITLE]
     for seed in range(1, rounds + 1):
         for name, flags in asked.items():
             with ExitStack() as stack:
@@ -113,9 +121,8 @@ def whole_processes(model: str, rounds: int) -> dict[str, dict[str, list[float]]
                     time.sleep(0.5)
                 asked_for = [sys.executable, "-c", MEASURE, *command, "--seed", str(seed), *flags]
                 done = subprocess.run(asked_for, env=environment, capture_output=True, text=True, check=True)
-            seconds, megabytes = map(float, done.stdout.split())
-            found[name]["seconds"].append(seconds)
-            found[name]["megabytes"].append(megabytes)
+            for measured, value in zip(found[name].values(), map(float, done.stdout.split()), strict=True):
+                measured.append(value)
     return found
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from movieplotgpt.errors import ConfigError, PromptError
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.guidance import USUAL, best, guide
-from movieplotgpt.generation.sampling import PLAUSIBLE, History, choose, log_softmax
+from movieplotgpt.generation.sampling import PLAUSIBLE, Chosen, History, choose, log_softmax
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.text.sentences import word_spans
@@ -222,3 +222,22 @@ def test_a_penalty_weighs_as_much_with_guidance(logits: list[float], g: float) -
 
 def _all_plausible(logits: list[float]) -> bool:
     return max(logits) - min(logits) < -math.log(PLAUSIBLE)
+
+
+def test_words_of_the_title_gain_nothing(generator: PlotGenerator, checkpoint: Checkpoint) -> None:
+    config = SamplingConfig(max_tokens=9, best_of=2, guidance=1)
+    [request] = generator.requests("Mars", seed=5, sampling=config)
+    writing = generator.writing(request)
+    gains = {"Mars": 5.0, " is": 1.0, " mars": 7.0, " and": 3.0}
+    for text, gain in gains.items():
+        for id_ in checkpoint.tokenizer.encode(text).tolist():
+            writing.take(Chosen(id_, gain=gain))
+    assert writing._written == "".join(gains)
+    mean = np.mean([gains[text] for text in (" is", " and") for _ in checkpoint.tokenizer.encode(text)])
+    assert writing.title_gain == pytest.approx(mean)
+
+
+def test_plots_for_different_titles_draw_differently(generator: PlotGenerator) -> None:
+    requests = [generator.requests(title, seed=3)[0] for title in ("Mars", "Venus", "Mars")]
+    first, second, again = (np.random.default_rng(request.drawn_by).random() for request in requests)
+    assert first == again != second

@@ -84,3 +84,14 @@ def test_a_limit_that_was_set_is_literal(start: Callable[..., Writing]) -> None:
     writing = start(max_tokens=20)
     assert spell(writing, "She finds the harbour. He leaves.") == "She finds the harbou"
     assert writing.finish_reason == "length"
+
+
+def test_small_letters_are_unusual_at_the_beginning_only(start: Callable[..., Writing]) -> None:
+    writing = start()
+    tokenizer = writing._tokenizer
+    unusual = set(writing.history().unusual)
+    assert set(tokenizer.encode("az").tolist()) <= unusual and not unusual & set(tokenizer.encode("AZ 1'").tolist())
+    spell(writing, "A")
+    assert not writing.history().unusual
+    begun = Writing(Prompt("X", "A storm"), tokenizer, 64, SamplingConfig(), seed=0)
+    assert not begun.history().unusual
