@@ -23,13 +23,21 @@ TOO_SOON = [
     'She asks "Brill" to bring Brill,',
     "Brill leaves the harbour before the storm and Ottoline sees that Brill was right about what Brill ",
     "He was right. Mr. Marsh meets Marsh ",
+    "Brill takes some pity on Brill ",
+    "Then Brill runs. " * 4 + "Then Brill and Brill ",
+    "Then Brill runs. " * 5 + "Brill ",
+    "In the morning Brill finds a boat, and nobody at all sees the man who left it there, which is odd. " * 8
+    + "So Brill ",
 ]
 FINE = [
     "Brill tells Brill",  # it may become Brillant
     "Brill tells Brilla ",
     "Brill leaves. Brill ",
     "Brill leaves! Then Brill ",
-    "Brill walks to the old harbour, where Brill ",
+    "Brill walks to the old harbour of Ys, where Brill ",
+    "The day ends. " * 20 + "The ",
+    "Later he runs. " * 9 + "Later ",
+    "Mr. Marsh runs. " * 4 + "Then Mr. ",
     "Mr. Marsh and Mr. Brill ",
     "I know what I ",
     "John Brill (John Moor) ",
@@ -44,7 +52,7 @@ FINE = [
 def test_name_that_returns_too_soon(text: str) -> None:
     found = [returning_name(text[:end], end - 1) for end in range(1, len(text) + 1)]
     (start,) = [place for place in found if place is not None]
-    assert text.count(text[start:][:5]) > 1 and text[start:].startswith(("Brill", "Marsh"))
+    assert text[start:].startswith(("Brill", "Marsh"))
 
 
 @pytest.mark.parametrize("text", FINE)

@@ -39,10 +39,22 @@ def test_the_end_becomes_likelier_the_longer_the_text(start: Callable[..., Writi
     writing, pulls = start(), []
     for _ in range(8):
         pulls.append(pull(writing))
-        spell(writing, "x" * (writing.max_tokens // 8))
+        spell(writing, "x." * (writing.max_tokens // 16))
     calm = int(CALM * 8) + 1
     assert pulls[:calm] == [0.0] * calm
     assert 0 < pulls[calm] < pulls[-1] < URGENT == pytest.approx(pull(writing))
+
+
+def test_nothing_pulls_within_a_sentence(start: Callable[..., Writing]) -> None:
+    writing = start()
+    spell(writing, "x." * (writing.max_tokens // 4))
+    assert pull(writing) > 0
+    spell(writing, " She")
+    assert pull(writing) == 0
+    spell(writing, " finds Mr.")
+    assert pull(writing) == 0
+    spell(writing, " Marsh!")
+    assert pull(writing) > 0
 
 
 @pytest.mark.parametrize("settings", [{"max_tokens": 100}, {"target_characters": 400}])
@@ -56,7 +68,7 @@ def test_end_bias_adds_to_the_pull(start: Callable[..., Writing]) -> None:
     assert pull(start(end_bias=1.5)) == 1.5 and pull(start(end_bias=-2, max_tokens=9)) == -2
     long, biased = start(), start(end_bias=1.5)
     for writing in (long, biased):
-        spell(writing, "x" * (writing.max_tokens // 2))
+        spell(writing, "x." * (writing.max_tokens // 4))
     assert pull(biased) == pytest.approx(pull(long) + 1.5)
 
 

@@ -57,7 +57,7 @@ def names_per_text(texts: Sequence[str]) -> Tally:
 
 
 def self_meetings(texts: Sequence[str]) -> Tally:
-    """Count how often a text lets a name meet itself ("Brill tells Brill", "Brill and Brill"): real plots 0.02 times."""
+    """Count how often a text lets a name meet itself ("Brill tells Brill", "Brill and Brill"): real plots under 0.02 times."""
     return tally((names.self_meetings(text), 1) for text in texts)
 
 

@@ -67,8 +67,8 @@ class SamplingConfig(Settings):
     )
     distinct_names: bool | None = Field(
         None,
-        description="Take back a name that returns within four words, or a third time in a sentence. Default: on for models "
-        "of texts with titles.",
+        description="Take back a name that returns within five words, a third time in a sentence, or too often. Default: on "
+        "for models of texts with titles.",
     )
     logprobs: int | None = Field(None, ge=0, le=20, description="Keep each token's probability and so many others.")
     guidance: float | None = Field(
@@ -76,7 +76,7 @@ class SamplingConfig(Settings):
         ge=1,
         le=10,
         description="How far to move from what neither title nor hint would say: 1 is not at all, above twice the work; "
-        "none is 1.35, if the model was trained for it.",
+        "none is 1.6, if the model was trained for it.",
     )
     guidance_characters: int | None = Field(
         400, ge=1, description="Characters over which guidance fades out, and with it the double work; none keeps it."

@@ -31,7 +31,7 @@ FREE_REPETITIONS = {"bpe": 5, "char": 20, "byte": 20}  # tokens: a name, and wha
 BREAKERS = '\n.,"'  # DRY sees no repetition across them
 SECOND_THOUGHTS = 500  # of one text; then it may be as it is
 PATIENCE = 50  # characters after which a wish is worth one nat more, up to URGENT
-CALM = 0.2  # of the greatest length: until then nothing pulls a text to its end
+CALM = 0.4  # of the greatest length: until then nothing pulls a text to its end
 URGENT = 10.0  # nats: a wish that is begun is finished
 
 
@@ -195,10 +195,14 @@ class Writing:
         return bias
 
     def _pull_to_end(self) -> float:
-        """Return the bias of the end in nats: the one that was set and, where nobody set a length, more the longer the text."""
+        """Return the bias of the end in nats: the one that was set and, behind a sentence, more the longer the text.
+
+        Where a length was set nothing is added to it.
+        """
         open_ended = self.config.max_tokens is None and self.config.target_characters is None
         late = self.tokens / self.max_tokens - CALM if open_ended else 0.0
-        return (self.config.end_bias or 0.0) + URGENT * max(0.0, late) / (1 - CALM)
+        pull = URGENT * late / (1 - CALM) if late > 0 and ends_sentence(self._written) else 0.0
+        return (self.config.end_bias or 0.0) + pull
 
     def take(self, chosen: Chosen) -> tuple[str, int]:
         """Add a token; return the text that is certain by now, and how many tokens were taken back."""
