@@ -55,6 +55,15 @@ def test_name_that_returns_too_soon(text: str) -> None:
     assert text[start:].startswith(("Brill", "Marsh"))
 
 
+def test_words_of_the_title_are_used_less_often() -> None:
+    text = (
+        "In the morning Brill finds a boat, and nobody at all sees the man who left it there, which is odd. " * 5
+        + "So Brill "
+    )
+    assert returning_name(text, len(text) - 1) is None
+    assert returning_name(text, len(text) - 1, {"brill"}) == len(text) - len("Brill ")
+
+
 @pytest.mark.parametrize("text", FINE)
 def test_name_that_may_return(text: str) -> None:
     assert [returning_name(text[:end], end - 1) for end in range(1, len(text) + 1)] == [None] * len(text)
@@ -111,6 +120,17 @@ def test_what_the_prompt_began_is_part_of_the_sentence(start: Callable[..., Writ
     assert spell(writing, "Brill ") == ("", len("Brill "))
     begun = start("Brill tells Bri")
     assert spell(begun, "ll ")[1] == 0, "the prompt's own letters stay"
+
+
+def test_the_title_of_the_prompt_counts(tiny_checkpoint: Callable[..., Checkpoint]) -> None:
+    text = (
+        "In the morning Brill finds a boat, and nobody at all sees the man who left it there, which is odd. " * 5
+        + "So Brill "
+    )
+    for title, taken in (("Captain Brill", len("Brill ")), ("Ottoline", 0)):
+        prompt = Prompt("X", title=title)
+        settings = SamplingConfig(distinct_names=True, max_tokens=1000)
+        assert spell(Writing(prompt, tiny_checkpoint("byte").tokenizer, 64, settings, seed=0), text)[1] == taken
 
 
 def test_the_rule_is_off_if_nobody_asks(start: Callable[..., Writing]) -> None:

@@ -12,7 +12,7 @@ from movieplotgpt.engine.model_folder import TextModel
 from movieplotgpt.errors import PromptError
 from movieplotgpt.generation.sampling import Logits
 
-USUAL = 1.6  # where nobody says, and the model was trained for it: title words then come as often as in real plots
+USUAL = 1.75  # where nobody says, and the model was trained for it: title words then come as often as in real plots
 
 
 def guide(logits_V: Logits, without_V: Logits, strength: float) -> Logits:

@@ -7,11 +7,13 @@ sentence; what stands in parentheses, in plots the cast, does not count.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from movieplotgpt.text.sentences import HONORIFICS, sentence_ends
 
 NEAR, MOST = 5, 2  # words within which a name does not return; uses of it in one sentence
 OFTEN = ((300, 5), (1_000, 8))  # uses of a name in so many characters: 95 % and 85 % of real plots have no more
+OFTEN_IN_TITLE = ((1_000, 5),)  # of a word of the title: 95 % of real plots have no more
 _MEETING = re.compile(r"\b([A-Z]\w+) [a-z]+ (?=\1\b)")
 _LONGEST = 600  # characters of a sentence that are looked at
 _WORD = re.compile(r"[^\W\d_]+")
@@ -19,11 +21,14 @@ _ASIDE = re.compile(r"\([^()]*\)")
 _LAST_WORD = re.compile(r"\s?([^\W\d_]+)\Z")
 
 
-def returning_name(text: str, new: int) -> int | None:
-    """Return where a name starts that returns too soon and that the characters from ``new`` on complete, or None."""
+def returning_name(text: str, new: int, title: Collection[str] = ()) -> int | None:
+    """Return where a name starts that returns too soon and that the characters from ``new`` on complete, or None.
+
+    ``title`` are the words of the title in small letters, which may be used less often.
+    """
     for word in _WORD.finditer(text, max(0, text.rfind(" ", 0, new))):
         complete = new <= word.end() < len(text)
-        if complete and len(word[0]) > 1 and word[0][0].isupper() and _returns(text[: word.start()], word[0]):
+        if complete and len(word[0]) > 1 and word[0][0].isupper() and _returns(text[: word.start()], word[0], title):
             return word.start()
     return None
 
@@ -39,7 +44,7 @@ def open_name(text: str) -> int:
     return len(found[0]) if found and found[1][0].isupper() else 0
 
 
-def _returns(before: str, name: str) -> bool:
+def _returns(before: str, name: str, title: Collection[str]) -> bool:
     """Whether ``name``, after ``before``, stands too near to itself, too often in its sentence, or in too many of them."""
     window = before[-_LONGEST:]
     *_, start = [0, *(end for end in sentence_ends(f"{window}{name}") if end <= len(window))]
@@ -51,4 +56,5 @@ def _returns(before: str, name: str) -> bool:
         return True
     if not words and not re.search(rf"[^\W\d_],? {name}\b", before[-OFTEN[-1][0] :]):  # "The", "Later"
         return False
-    return any(_WORD.findall(_ASIDE.sub(" ", before[-width:])).count(name) >= most for width, most in OFTEN)
+    often = OFTEN_IN_TITLE if name.casefold() in title else OFTEN
+    return any(_WORD.findall(_ASIDE.sub(" ", before[-width:])).count(name) >= most for width, most in often)

@@ -76,7 +76,7 @@ class SamplingConfig(Settings):
         ge=1,
         le=10,
         description="How far to move from what neither title nor hint would say: 1 is not at all, above twice the work; "
-        "none is 1.6, if the model was trained for it.",
+        "none is 1.75, if the model was trained for it.",
     )
     guidance_characters: int | None = Field(
         400, ge=1, description="Characters over which guidance fades out, and with it the double work; none keeps it."

@@ -70,6 +70,7 @@ class Writing:
         self.finish_reason: FinishReason | None = None
         self.unmet: tuple[str, ...] = ()
         self._tokenizer, self._title, self._begun, self._copies = tokenizer, prompt.title, prompt.begun, copies
+        self._title_words = frozenset(re.findall(r"\w+", prompt.title.casefold()))
         self._breakers = (
             tokenizer.ids_where(set(BREAKERS.encode()).intersection) if config.dry_multiplier else frozenset()
         )
@@ -266,7 +267,7 @@ class Writing:
         if not self.config.distinct_names or self.second_thoughts == SECOND_THOUGHTS:
             return 0
         begun = len(self._begun)
-        start = returning_name(self._begun + self._written, begun + self._lengths[-1])
+        start = returning_name(self._begun + self._written, begun + self._lengths[-1], self._title_words)
         if start is None or start < begun:
             return 0
         place = bisect_right(self._lengths, start - begun) - 1  # the token that the name starts in
