@@ -124,6 +124,8 @@ class Writing:
         """
         if len(self.headers) < 2:
             return None
+        if not self.chosen:
+            return 0.0
         stops = [*self._lengths[1:], len(self._written)]
         spans = word_spans(self._title, self._written)
         gains = [
