@@ -448,11 +448,11 @@ def test_a_gpu_that_is_not_there_is_said(run: Run) -> None:
 
 
 def test_precision_is_that_of_the_generator(run: Run, model: str) -> None:
-    asked = ("--title", "Mars, Texas", "--seed", "4", "--max-tokens", "60")
+    asked = ("--title", "Mars, Texas", "--seed", "4", "--max-tokens", "60", "--min-tokens", "60")
     exact, usual = (PlotGenerator.load(model, precision=each) for each in PRECISIONS)
-    plot = exact.plot("Mars, Texas", seed=4, max_tokens=60)
+    plot = exact.plot("Mars, Texas", seed=4, max_tokens=60, min_tokens=60)
     for door in ("--stream", "--no-stream"):
         assert run(*asked, door, "--precision", "float32") == (0, plot.text + "\n", CUT.format(60))
     default = run(*asked)
     assert run(*asked, "--precision", "int8") == default
-    assert default[1] == usual.plot("Mars, Texas", seed=4, max_tokens=60).text + "\n" != plot.text + "\n"
+    assert default[1] == usual.plot("Mars, Texas", seed=4, max_tokens=60, min_tokens=60).text + "\n" != plot.text + "\n"
