@@ -93,9 +93,6 @@ COLUMNS: dict[str, Callable[[SampleScores], float | None]] = {
 MOST_SENTENCES = 60
 # The three plots that the original project published (519 words), by the same definitions, when this one was planned.
 ORIGINAL = {
-    "meets itself": lambda row: row.self_meetings,
-    "name 3 times, %": lambda row: percent(row.crowded_sentences),
-    "top name": lambda row: row.top_name,
     "names that return": 0.16,
     "names": 21.0,
     "invented words, %": 3.12,
