@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,19 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from movieplotgpt.engine import weight_files as weight_files_module
 from movieplotgpt.engine.model_folder import load_folder
+from movieplotgpt.engine.places import cache_folder
 from movieplotgpt.engine.quantization import SCALE
-from movieplotgpt.engine.weight_files import BYTES, INDEX, WHOLE, load_weights, weight_files, weights_sha256
+from movieplotgpt.engine.weight_files import (
+    BYTES,
+    INDEX,
+    WHOLE,
+    load_weights,
+    remembered_sha256,
+    weight_files,
+    weights_sha256,
+)
 from movieplotgpt.errors import CheckpointError
 from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint, write_model_files
 
@@ -158,3 +169,56 @@ def test_bytes_without_their_scales_are_damaged(tmp_path: Path, checkpoint: Chec
     said = rf"{BYTES} is damaged \({name} has no scale for each row\); copy or download the model again"
     with pytest.raises(CheckpointError, match=said):
         load_weights(tmp_path / "bytes")
+
+
+def aged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The hashes that are remembered of a folder whose files count as written long ago."""
+    monkeypatch.setattr(weight_files_module, "SETTLED", -1.0)
+    assert remembered_sha256(folder) == weights_sha256(folder)
+    return cache_folder("hashes")
+
+
+def test_hash_is_remembered(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes = aged(folder, monkeypatch)
+    monkeypatch.setattr(weight_files_module, "weights_sha256", None)  # it is not asked again
+    assert [remembered_sha256(folder)] == [path.read_text() for path in hashes.iterdir()]
+
+
+def test_hash_of_changed_weights_is_not_remembered(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    aged(folder, monkeypatch)
+    path = folder / "model.safetensors"
+    before, times = weights_sha256(folder), path.stat()
+    path.write_bytes(path.read_bytes()[:-1] + b"~")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # as after `cp -p`
+    assert remembered_sha256(folder) == weights_sha256(folder) != before
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"0" * 63, b"graph"])
+def test_damaged_memory_is_not_trusted(folder: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes) -> None:
+    (memory,) = aged(folder, monkeypatch).iterdir()
+    memory.write_bytes(damage)
+    assert remembered_sha256(folder) == weights_sha256(folder) == memory.read_text()
+
+
+def test_fresh_files_are_hashed_each_time(folder: Path) -> None:
+    assert remembered_sha256(folder) == weights_sha256(folder)
+    assert not cache_folder("hashes").exists()
+
+
+def test_cache_that_cannot_be_written_is_no_obstacle(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(weight_files_module, "SETTLED", -1.0)
+    assert remembered_sha256(folder) == weights_sha256(folder)
+
+
+def test_old_hashes_are_forgotten(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes = aged(folder, monkeypatch)
+    old = hashes / ("0" * 64)
+    old.write_text("0" * 64)
+    os.utime(old, (0, 0))
+    next(path for path in hashes.iterdir() if path != old).unlink()
+    remembered_sha256(folder)
+    assert old not in set(hashes.iterdir())

@@ -15,7 +15,7 @@ from movieplotgpt.config import build_settings
 from movieplotgpt.engine.model_config import ModelConfig, parameters
 from movieplotgpt.engine.places import resolve
 from movieplotgpt.engine.quantization import F32
-from movieplotgpt.engine.weight_files import load_weights, weight_files, weights_sha256
+from movieplotgpt.engine.weight_files import load_weights, remembered_sha256, weight_files
 from movieplotgpt.errors import CheckpointError, ConfigError
 from movieplotgpt.text.cleaning import CleaningSettings
 from movieplotgpt.text.formatting import DocumentFormat
@@ -69,7 +69,7 @@ class ModelFolder(TextModel):
     @cached_property
     def _sha256(self) -> str:
         try:
-            return weights_sha256(self.folder)
+            return remembered_sha256(self.folder)
         except FileNotFoundError as error:
             missing = Path(error.filename).name
             raise CheckpointError(f"{self.folder} has no {missing}; copy or download the model again") from None

@@ -9,7 +9,9 @@ import hashlib
 import json
 import math
 import re
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,14 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, deserialize
 
+from movieplotgpt import atomic
+from movieplotgpt.engine.places import cache_folder
 from movieplotgpt.engine.quantization import F32, from_bytes
-from movieplotgpt.errors import CheckpointError
+from movieplotgpt.errors import CheckpointError, StorageError
 
 WHOLE, INDEX, BYTES = "model.safetensors", "model.safetensors.index.json", "model.int8.safetensors"
+SETTLED = 2.0  # seconds: a file that changed later may change again within one tick of its clock
+DAYS = 30  # that a hash is remembered
 _TYPES: dict[str, type[np.generic]] = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "I8": np.int8}
 
 
@@ -97,3 +103,28 @@ def weights_sha256(folder: Path) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def remembered_sha256(folder: Path) -> str:
+    """Return ``weights_sha256``, remembered in the user's cache until a file of weights changes its size, times or inode.
+
+    Raises:
+        CheckpointError, OSError: as ``weights_sha256``.
+    """
+    stats = [path.stat() for path in weight_files(folder)]
+    facts = [(s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in stats]
+    key = hashlib.sha256(repr((str(folder), facts)).encode()).hexdigest()
+    with suppress(OSError, UnicodeDecodeError):
+        known = (cache_folder("hashes") / key).read_text(encoding="ascii")
+        if re.fullmatch("[0-9a-f]{64}", known):
+            return known
+    found = weights_sha256(folder)
+    if time.time() - max(max(s.st_mtime, s.st_ctime) for s in stats) > SETTLED:
+        with suppress(OSError, StorageError):
+            hashes = cache_folder("hashes")
+            hashes.mkdir(parents=True, exist_ok=True)
+            for path in hashes.iterdir():
+                if time.time() - path.stat().st_mtime > DAYS * 86_400:
+                    path.unlink()
+            atomic.write_text(hashes / key, found)
+    return found
