@@ -69,7 +69,8 @@ $(RUNTIME): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "MoviePlotGPT needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV) >&2
-	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt -e . >&2
+	$(BIN)/python -m pip install --no-compile --disable-pip-version-check -r requirements.txt -e . >&2
+	$(BIN)/python -m compileall -q -j 0 -x '/tests?/' $(VENV)/lib >&2 || true # on all cores; pip takes one
 	@touch $@
 
 $(SERVE): $(RUNTIME) requirements-dev.txt
