@@ -358,9 +358,9 @@ def test_ctrl_c_while_writing_exits_130_and_what_was_written_stays(
         command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, env=environment()
     ) as process:
         assert process.stdout and process.stderr
-        assert process.stdout.read(1)
+        assert len(process.stdout.read(50)) == 50, "it is written while the plots after it are not"
         process.send_signal(signal.SIGINT)
-        assert process.stdout.read()
+        process.stdout.read()
         err = process.stderr.read().decode()
     assert process.returncode == 130
     assert err == "movieplotgpt: interrupted\n"
