@@ -32,6 +32,7 @@ BREAKERS = '\n.,"'  # DRY sees no repetition across them
 SECOND_THOUGHTS = 500  # of one text; then it may be as it is
 PATIENCE = 50  # characters after which a wish is worth one nat more, up to URGENT
 CALM = 0.4  # of the greatest length: until then nothing pulls a text to its end
+_TAIL = 40  # characters by whose end a sentence's end is known
 URGENT = 10.0  # nats: a wish that is begun is finished
 
 
@@ -204,7 +205,7 @@ class Writing:
         """
         open_ended = self.config.max_tokens is None and self.config.target_characters is None
         late = self.tokens / self.max_tokens - CALM if open_ended else 0.0
-        pull = URGENT * late / (1 - CALM) if late > 0 and ends_sentence(self._written) else 0.0
+        pull = URGENT * late / (1 - CALM) if late > 0 and ends_sentence(self._written[-_TAIL:]) else 0.0
         return (self.config.end_bias or 0.0) + pull
 
     def take(self, chosen: Chosen) -> tuple[str, int]:
