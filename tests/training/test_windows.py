@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from movieplotgpt.config import build_settings
-from movieplotgpt.text.formatting import overlap_for
+from movieplotgpt.text.formatting import PLAN, overlap_for
 from movieplotgpt.text.prepare import PrepareSettings, prepare
 from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
 from movieplotgpt.training.windows import (
@@ -316,3 +316,41 @@ def test_an_epoch_of_a_prepared_corpus_is_its_text(tmp_path: Path, plots_csv: Pa
     assert (batch.ids_BT[:, 0] == tokenizer.end_id).all()
     for row in batch.ids_BT:
         assert tokenizer.decode(row[1:]).startswith("Decade: ")
+
+
+@pytest.mark.parametrize("kind", ["bpe", "char"])
+def test_plans_stand_before_the_sentence_or_alone_behind_it(tmp_path: Path, plots_csv: Path, kind: str) -> None:
+    values = {
+        "corpus": {"kind": "table", "text": "Plot", "hints": {"Decade": {"kind": "decade", "column": "Release Year"}}},
+        "format": {"header": "The plot of '{Title}' is:", "hints": ["Decade", PLAN]},
+        "split": {"kind": "group", "validation": 0.1, "test": 0.1},
+        "tokenizer": {"kind": kind, **({"vocab_size": 400} if kind == "bpe" else {})},
+    }
+    prepare(build_settings(PrepareSettings, values), plots_csv, tmp_path / "data")
+    corpus = PreparedCorpus.load(tmp_path / "data")
+    layout, split = corpus.format, corpus.split("train")
+    settings = WindowSettings(no_title=0, no_hints=1, plan=1, plan_alone=1)
+    for plain in (False, True):  # the plain end of training keeps plans
+        batch = epoch_of(TrainingWindows.of(corpus, 512, settings, seed=0), plain=plain)
+        documents = "".join(corpus.tokenizer.decode(row) for row in batch.ids_BT).split(layout.end)
+        for title, hints in zip(split.titles, split.hints, strict=True):
+            plan = hints[PLAN]
+            assert f"{layout.plan_request(title)} {plan}" in documents, "the plan is the text of a document of its own"
+            assert any(each.startswith(f"{PLAN}: {plan}\n{layout.sentence(title)}") for each in documents)
+    assert "Decade" not in "".join(documents)
+
+
+def test_plans_are_shown_as_often_as_asked_whether_hints_are_or_not(tmp_path: Path, plots_csv: Path) -> None:
+    values = {
+        "corpus": {"kind": "table", "text": "Plot"},
+        "format": {"header": "The plot of '{Title}' is:", "hints": [PLAN]},
+        "split": {"kind": "group", "validation": 0.1, "test": 0.1},
+        "tokenizer": {"kind": "bpe", "vocab_size": 400},
+    }
+    prepare(build_settings(PrepareSettings, values), plots_csv, tmp_path / "data")
+    corpus = PreparedCorpus.load(tmp_path / "data")
+    windows = TrainingWindows.of(corpus, 512, WindowSettings(no_hints=1, plan=0.75, plan_alone=0.25), seed=0)
+    parts = [part for epoch in range(40) for row in windows._make_rows(epoch) for part in row]
+    bodies = [part for part in parts if not part.of_plan and part.piece.start == 0]
+    assert np.mean([bool(part.hints) for part in bodies]) == pytest.approx(0.75, abs=0.05)
+    assert (len(parts) - len(bodies)) / len(bodies) == pytest.approx(0.25, abs=0.05)

@@ -129,7 +129,7 @@ def _keep_form(settings: RunConfig, start_from: Checkpoint) -> RunConfig:
     hints = getattr(settings.corpus, "hints", {})
     return settings.model_copy(
         update={
-            "format": start_from.format.for_table(settings.format.title_column, hints),
+            "format": start_from.format.for_table(settings.format.title_column, hints, settings.format.has_plan),
             "cleaning": start_from.cleaning,
             "model": settings.model.model_copy(update=network),
         }

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from movieplotgpt.config import Settings
 from movieplotgpt.errors import DataError
-from movieplotgpt.text.formatting import Document, DocumentFormat, one_line
+from movieplotgpt.text.formatting import PLAN, Document, DocumentFormat, one_line
 from movieplotgpt.text.hints import HintSettings
 from movieplotgpt.text.sources import (
     TABLE_SUFFIXES,
@@ -185,10 +185,11 @@ def _hints(
     settings: TableCorpus | DialogueCorpus, table: pl.DataFrame, layout: DocumentFormat, source: Path
 ) -> Iterator[dict[str, str]]:
     """The known hints of each row; a blank cell or an 'unknown' one is not known."""
-    for name in layout.hints:
+    names = [name for name in layout.hints if name != PLAN]
+    for name in names:
         if name not in settings.hints:
             raise DataError(f"the format names the hint {name!r}, but corpus.hints.{name} does not say its column")
-    columns = {name: column(table, settings.hints[name].column, source) for name in layout.hints}
+    columns = {name: column(table, settings.hints[name].column, source) for name in names}
     unknown = {"", *(word.lower() for word in settings.unknown)}
     for row in range(table.height):
         known = {}

@@ -27,6 +27,8 @@ from movieplotgpt.config import Settings
 from movieplotgpt.errors import ConfigError
 
 END_OF_PLOT = "END_OF_PLOT"
+UNKNOWN_PLAN = "?"  # what stands in its place where the model is to write it
+PLAN = "Plan"  # the hint that prepare makes of a text itself, see text/plans.py
 
 IdsT = TypeVar("IdsT", list[int], np.ndarray[Any, Any])
 
@@ -67,14 +69,23 @@ class DocumentFormat(Settings):
             raise ValueError("a header is one line without spaces around it")
         return header
 
+    @field_validator("hints")
+    @classmethod
+    def _plan_stands_last(cls, hints: tuple[str, ...]) -> tuple[str, ...]:
+        if PLAN in hints[:-1]:
+            raise ValueError(f"the hint {PLAN}, which is made of the text itself, is the last of them")
+        return hints
+
     @property
     def title_column(self) -> str | None:
         """The placeholder's name: the column a table's title is read from."""
         found = re.search(r"\{([^{}]+)\}", self.header)
         return found[1] if found else None
 
-    def for_table(self, title_column: str | None, hints: Collection[str]) -> DocumentFormat:
+    def for_table(self, title_column: str | None, hints: Collection[str], plan: bool = False) -> DocumentFormat:
         """The same layout for a table that has its titles in another column and only some of the hints.
+
+        Plans need no column: where the layout has them they stay, and ``plan`` adds them.
 
         Raises:
             ConfigError: there is a column of titles and no place for them.
@@ -82,7 +93,18 @@ class DocumentFormat(Settings):
         if title_column and not self.header:
             raise ConfigError("this model was trained on text without titles; leave the column of titles out")
         header = self.header.replace(f"{{{self.title_column}}}", f"{{{title_column}}}") if title_column else self.header
-        return self.model_copy(update={"header": header, "hints": tuple(name for name in self.hints if name in hints)})
+        kept = tuple(name for name in self.hints if name in hints or name == PLAN)
+        added = (PLAN,) if plan and not self.has_plan else ()
+        return self.model_copy(update={"header": header, "hints": (*kept, *added)})
+
+    @property
+    def has_plan(self) -> bool:
+        """Whether texts are shown with a plan of theirs."""
+        return PLAN in self.hints
+
+    def plan_request(self, title: str = "") -> str:
+        """The header of a plan, in place of a text, for ``title``."""
+        return f"{PLAN}: {UNKNOWN_PLAN}\n{self.sentence(title)}"
 
     @cached_property
     def _around_title(self) -> tuple[str, str]:

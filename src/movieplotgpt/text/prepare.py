@@ -24,6 +24,7 @@ from movieplotgpt.text.copies import COPIES, CopyIndex
 from movieplotgpt.text.corpora import CorpusSettings, read_documents
 from movieplotgpt.text.duplicates import drop_repeats, group_documents
 from movieplotgpt.text.formatting import Document, DocumentFormat
+from movieplotgpt.text.plans import Planner, with_plans
 from movieplotgpt.text.sources import source_sha256
 from movieplotgpt.text.splits import SPLITS, GroupSplit, Split, SplitSettings, split_documents
 from movieplotgpt.text.token_files import (
@@ -121,6 +122,10 @@ def prepare(
         groups = group_documents(documents, settings.split.duplicates)
     with stages.stage("split"):
         parts = split_documents(documents, groups, settings.split)
+    if settings.format.has_plan:
+        with stages.stage("plan"):
+            planner = Planner.learn(document.body for document in parts["train"])
+            parts = {split: with_plans(own, planner) for split, own in parts.items()}
     with stages.stage("train tokenizer"):
         if tokenizer is None:
             layout = settings.format
@@ -156,7 +161,10 @@ def prepare(
             refused_links=groups.refused,
             largest_group=LargestGroup(documents=len(largest), titles=[*titles][:20]),
             lengths=[int(length) for length in np.quantile(lengths, LENGTH_QUANTILES)],
-            hints={name: sum(name in document.hints for document in documents) for name in settings.format.hints},
+            hints={
+                name: sum(name in document.hints for part in parts.values() for document in part)
+                for name in settings.format.hints
+            },
             tokenizer=tokenizer.kind,
             vocab_size=manifest.vocab_size,
             characters_per_token=sum(part.characters for part in unseen)

@@ -2,8 +2,8 @@
 
 A window is one row of a batch: the begin token, then one or more pieces of documents, each behind its own header. Long
 documents go on in continuation windows (header again, overlap, new tokens), where all but the header and the first
-tokens behind it is learnt; short ones share a window. Which header a document wears (hints, title or empty title) is
-drawn anew each epoch.
+tokens behind it is learnt; short ones share a window. Which header a document wears (hints, plan, title or empty title)
+is drawn anew each epoch. Where documents have plans, some plans come as documents, too: from a title to its plan.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from movieplotgpt.config import Settings
-from movieplotgpt.text.formatting import Piece, cut_pieces, fit_header, longest_header, overlap_for
+from movieplotgpt.text.formatting import PLAN, Piece, cut_pieces, fit_header, longest_header, overlap_for
 from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
 
 Ids = np.ndarray[Any, Any]
@@ -31,6 +31,8 @@ class WindowSettings(Settings):
 
     no_title: float = Field(0.1, ge=0, le=1, description="Share of documents under the sentence with an empty title.")
     no_hints: float = Field(0.5, ge=0, le=1, description="Share of documents without any hint line.")
+    plan: float = Field(0.75, ge=0, le=1, description="Share of documents shown with their plan, where they have one.")
+    plan_alone: float = Field(0.5, ge=0, le=1, description="Share of plans that are learnt from the title as well.")
     separate: bool = Field(True, description="Documents that share a window do not see each other.")
     keep_hint: float = Field(0.7, ge=0, le=1, description="How often each hint of the other documents is kept.")
 
@@ -49,15 +51,38 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of a document in a window, and the header it stands behind."""
+    """A piece of a document, or of its plan, in a window, and the header it stands behind."""
 
     document: int
     piece: Piece
     hints: tuple[int, ...]
     with_title: bool
+    of_plan: bool = False
 
 
 Row = list[Part]
+
+
+@dataclass(frozen=True)
+class PlanTokens:
+    """Where plans stand among the segments, and the tokens around one: ``Plan:`` before it, a line break behind.
+
+    ``request`` is the line that asks for a plan.
+    """
+
+    segment: int
+    before: int
+    behind: int
+    request: Ids
+
+    @classmethod
+    def of(cls, corpus: PreparedCorpus) -> PlanTokens | None:
+        """Return those of a corpus, None of one without plans."""
+        layout, encode = corpus.format, corpus.tokenizer.encode
+        if not layout.has_plan:
+            return None
+        request = encode(layout.plan_request().removesuffix(layout.sentence()))
+        return cls(layout.hints.index(PLAN), len(encode(f"{PLAN}:")), len(encode("\n")), request)
 
 
 @dataclass(eq=False)
@@ -75,6 +100,7 @@ class TrainingWindows:
     context_length: int
     settings: WindowSettings
     seed: int
+    plans: PlanTokens | None = None
 
     def __post_init__(self) -> None:
         self._first_row_of_epoch = [0]
@@ -90,12 +116,13 @@ class TrainingWindows:
             context_length=context_length,
             settings=settings,
             seed=seed,
+            plans=PlanTokens.of(corpus),
         )
 
     def batch(self, step: int, batch_size: int, *, plain: bool = False, rank: int = 0, world_size: int = 1) -> Batch:
         """The share of ``rank`` in the batch of ``step``: rows rank, rank + world_size, ...
 
-        ``plain`` leaves all hints out (the last part of training, so that the plain prompt is at home).
+        ``plain`` leaves all hints but plans out (the last part of training, so that the plain prompt is at home).
         """
         wanted = range(step * batch_size + rank, (step + 1) * batch_size, world_size)
         ids = np.full((len(wanted), self.context_length + 1), self.end_id, dtype=np.int64)
@@ -136,13 +163,15 @@ class TrainingWindows:
 
     def _parts(self, random: np.random.Generator) -> Iterator[tuple[Part, int]]:
         """The pieces of every document, each with the tokens it takes behind the begin token."""
-        settings, n_hints = self.settings, len(self.split.hint_names)
+        settings, plans, n_hints = self.settings, self.plans, len(self.split.hint_names)
         segments_NS = np.diff(self.split.offsets, axis=1)  # tokens of each hint line, of the sentence, of the body
-        drawn = random.random((self.split.n_documents, 2 + n_hints))
+        drawn = random.random((self.split.n_documents, 2 + n_hints + (plans is not None)))
         titled = drawn[:, 0] >= settings.no_title
-        kept_NH = (
-            (drawn[:, 2:] < settings.keep_hint) & (drawn[:, 1:2] >= settings.no_hints) & (segments_NS[:, :n_hints] > 0)
-        )
+        hints_NH = drawn[:, 2 : 2 + n_hints]
+        kept_NH = (hints_NH < settings.keep_hint) & (drawn[:, 1:2] >= settings.no_hints)
+        if plans:
+            kept_NH[:, plans.segment] = hints_NH[:, plans.segment] < settings.plan
+        kept_NH &= segments_NS[:, :n_hints] > 0
         overlap, longest = overlap_for(self.context_length), longest_header(self.context_length)
         columns = (titled.tolist(), kept_NH.tolist(), segments_NS.tolist())
         for document, (with_title, kept, segments) in enumerate(zip(*columns, strict=True)):
@@ -151,18 +180,33 @@ class TrainingWindows:
             header = min(longest, sentence + sum(segments[k] for k in hints))
             for piece in cut_pieces(header, segments[-1] + 1, self.context_length, overlap):
                 yield Part(document, piece, hints, with_title), header + piece.stop - piece.start
+            if plans and segments[plans.segment] and drawn[document, -1] < settings.plan_alone:
+                header = min(longest, sentence + len(plans.request))
+                plan = segments[plans.segment] - plans.before - plans.behind + 1
+                piece = Piece(0, 0, min(plan, self.context_length - header))
+                yield Part(document, piece, (), with_title, of_plan=True), header + piece.stop
 
-    def _header(self, document: int, hints: tuple[int, ...], with_title: bool) -> Ids:
-        lines = [self.split.segment(document, k) for k in hints]
-        sentence = self.split.sentence(document) if with_title else self.empty_sentence
+    def _header(self, part: Part, plain: bool) -> Ids:
+        if part.of_plan:
+            assert self.plans is not None
+            lines = [self.plans.request]
+        else:
+            shown = (k for k in part.hints if not plain or (self.plans and k == self.plans.segment))
+            lines = [self.split.segment(part.document, k) for k in shown]
+        sentence = self.split.sentence(part.document) if part.with_title else self.empty_sentence
         return fit_header(np.concatenate([*lines, sentence]), self.context_length)
+
+    def _body(self, part: Part) -> Ids:
+        if not part.of_plan:
+            return self.split.body(part.document)
+        assert self.plans is not None
+        return self.split.segment(part.document, self.plans.segment)[self.plans.before : -self.plans.behind]
 
     def _fill(self, ids: Ids, targets: Ids, row: Row, plain: bool) -> None:
         """Lay the parts of a row one behind the other; position 0 is the begin token, which the row came with."""
         at = 1
         for part in row:
-            header = self._header(part.document, () if plain else part.hints, part.with_title)
-            body = self.split.body(part.document)
+            header, body = self._header(part, plain), self._body(part)
             piece, at_body = part.piece, at + len(header)
             stop = at_body + piece.stop - piece.start
             ids[at:at_body] = header
