@@ -19,11 +19,13 @@ from movieplotgpt.errors import DataError, PromptError
 from movieplotgpt.generation.decoding import write
 from movieplotgpt.generation.guidance import USUAL, bare_header, best, knows_no_title
 from movieplotgpt.generation.names import self_meetings
+from movieplotgpt.generation.planning import asking_for_plan, best_plan, wants_plan
 from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
 from movieplotgpt.generation.prompts import Prompt, PromptForm
 from movieplotgpt.generation.sampling import Chosen, fresh_seed
-from movieplotgpt.generation.settings import SamplingConfig
+from movieplotgpt.generation.settings import AUTO, NO_PLAN, SamplingConfig
 from movieplotgpt.generation.writing import Writing
+from movieplotgpt.text.formatting import PLAN
 from movieplotgpt.text.sentences import repeated_share
 from movieplotgpt.text.tokenizers import StreamDecoder
 
@@ -61,6 +63,7 @@ class PlotGenerator:
             "guidance": USUAL if knows_no_title(checkpoint) else 1.0,
             "end_bias": float(checkpoint.info.get("end_bias", 0.0)),
             "distinct_names": bool(checkpoint.format.header),
+            "plan": AUTO if checkpoint.format.has_plan else NO_PLAN,
         }
         self._engine: tuple[object, Engine] | None = None
 
@@ -145,6 +148,31 @@ class PlotGenerator:
             ConfigError: no such sampling setting, or not such a value.
         """
         requests = self.requests(titles, prompt=prompt, begin=begin, hints=hints, sampling=sampling, **settings)
+        requests = self.planned(requests)
+        candidates = self._candidates(requests, progress)
+        return [self.best(request, plots) for request, plots in zip(requests, candidates, strict=True)]
+
+    def planned(self, requests: Sequence[PlotRequest]) -> list[PlotRequest]:
+        """Write a plan for each request that wants one; returns the requests to go on with."""
+        asking = {
+            number: asking_for_plan(request, self.checkpoint)
+            for number, request in enumerate(requests)
+            if wants_plan(request)
+        }
+        plans = dict(zip(asking, self._candidates([*asking.values()]), strict=True))
+        return [
+            self.with_plan(request, plans[number]) if number in plans else request
+            for number, request in enumerate(requests)
+        ]
+
+    def with_plan(self, request: PlotRequest, plans: Sequence[Plot]) -> PlotRequest:
+        """Return what a request asks for when its plans are written: a text by the best of them."""
+        plan, config = best_plan(plans), request.config.model_copy(update={"plan": NO_PLAN})
+        prompt = self.form.with_plan(request.prompt, plan) if plan else request.prompt
+        return replace(request, prompt=prompt, config=config)
+
+    def _candidates(self, requests: Sequence[PlotRequest], progress: Progress | None = None) -> list[list[Plot]]:
+        """Write all candidates of each request."""
         candidates = [candidate for request in requests for candidate in request.all_candidates()]
         writings = [self.writing(candidate) for candidate in candidates]
         ended = count(1)
@@ -152,7 +180,7 @@ class PlotGenerator:
             if progress and writings[number].finish_reason:
                 progress(next(ended), len(candidates))
         plots = map(self.plot_of, candidates, writings)
-        return [self.best(request, list(islice(plots, request.candidates))) for request in requests]
+        return [list(islice(plots, request.candidates)) for request in requests]
 
     def requests(
         self,
@@ -170,6 +198,8 @@ class PlotGenerator:
         prompts = [
             self._prompt(title, prompt, begin, hints) for title in ([titles] if isinstance(titles, str) else titles)
         ]
+        if config.plan not in (AUTO, NO_PLAN, None):
+            prompts = [self.form.with_plan(each, config.plan) for each in prompts]
         prompts = [replace(each, changes=(*dict.fromkeys((*each.changes, *changes)),)) for each in prompts]
         if not self.checkpoint.format.header and ((config.guidance or 1) > 1 or (config.best_of or 1) > 1):
             raise PromptError(
@@ -202,6 +232,8 @@ class PlotGenerator:
         config = config.model_copy(
             update={name: value for name, value in self.usual.items() if getattr(config, name) is None}
         )
+        if config.plan == AUTO:
+            config = config.model_copy(update={"plan": self.usual["plan"]})
         return config, changes
 
     def best(self, request: PlotRequest, plots: Sequence[Plot]) -> Plot:
@@ -238,7 +270,7 @@ class PlotGenerator:
             self.checkpoint.config.context_length,
             request.config,
             seed=request.drawn_by,
-            without_title=bare_header(self.checkpoint) if request.compared else None,
+            without_title=bare_header(self.checkpoint, request.of_plan) if request.compared else None,
             copies=self.copies if request.config.avoid_copies is not None else None,
         )
 
@@ -297,11 +329,17 @@ class PlotStream(Iterator[str]):
 
     def __init__(self, generator: PlotGenerator, request: PlotRequest) -> None:
         self._generator, self._request = generator, request
-        self._writings = [generator.writing(candidate) for candidate in request.all_candidates()]
+        self._writings = self._made()
         self._pieces = self._run()
 
     def __next__(self) -> str:
         return next(self._pieces)
+
+    @property
+    def plan(self) -> str:
+        """The plan that the text follows; nothing where there is none. One that the model writes is written now."""
+        self._find_plan()
+        return self._request.prompt.hints.get(PLAN, "")
 
     @property
     def changes(self) -> tuple[str, ...]:
@@ -310,6 +348,7 @@ class PlotStream(Iterator[str]):
 
     def stop(self) -> None:
         """Write no more; ``plot`` is then what was shown."""
+        self._find_plan()
         self._pieces.close()
         for writing in self._writings:
             writing.finish_reason = writing.finish_reason or "stopped"
@@ -325,7 +364,16 @@ class PlotStream(Iterator[str]):
         plots = map(self._generator.plot_of, self._request.all_candidates(), self._writings)
         return self._generator.best(self._request, list(plots))
 
+    def _made(self) -> list[Writing]:
+        return [self._generator.writing(candidate) for candidate in self._request.all_candidates()]
+
+    def _find_plan(self) -> None:
+        if wants_plan(self._request):
+            [self._request] = self._generator.planned([self._request])
+            self._writings = self._made()
+
     def _run(self) -> Generator[str]:
+        self._find_plan()
         if self._request.candidates > 1:  # which is the best is known when all are written
             for _ in self._generator.write(self._writings):
                 pass

@@ -31,7 +31,7 @@ def knows_no_title(model: TextModel) -> bool:
     return bool(model.format.header and windows.get("no_title"))
 
 
-def bare_header(model: TextModel) -> str:
+def bare_header(model: TextModel, of_plan: bool = False) -> str:
     """The header that guidance and the best of several compare with: an empty title, and no hint.
 
     Raises:
@@ -42,7 +42,7 @@ def bare_header(model: TextModel) -> str:
             "this model was trained without the empty title (windows.no_title), which guidance and best-of compare with; "
             "leave them out"
         )
-    return model.format.sentence("")
+    return model.format.plan_request("") if of_plan else model.format.sentence("")
 
 
 def best(gains: Sequence[float], soundness: Sequence[int]) -> int:

@@ -58,6 +58,7 @@ class PlotRequest:
     config: SamplingConfig
     seed: int
     rank: int = 0
+    of_plan: bool = False  # what is written is a plan, see planning.py
 
     @property
     def drawn_by(self) -> Seed:

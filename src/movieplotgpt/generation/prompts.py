@@ -12,8 +12,9 @@ from movieplotgpt.engine.model_folder import TextModel
 from movieplotgpt.errors import PromptError
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.text.cleaning import fold_prompt
-from movieplotgpt.text.formatting import longest_header, one_line
+from movieplotgpt.text.formatting import PLAN, longest_header, one_line
 from movieplotgpt.text.hints import HintSettings
+from movieplotgpt.text.plans import lay_out_plan, plan_parts
 from movieplotgpt.text.tokenizers import Tokenizer
 
 BROKEN = "\N{REPLACEMENT CHARACTER}"  # stands for bytes that are no letter, which a model may write
@@ -64,6 +65,24 @@ class PromptForm:
         changes += [change for change in changed if change not in changes]
         header = self.format.header_text(folded, values)
         return self._fitted(Prompt(header, self._without_last_blank(begun), folded, values, tuple(changes)))
+
+    def with_plan(self, prompt: Prompt, plan: str) -> Prompt:
+        """Return the prompt with a plan, as models know plans, in place of one it may have had.
+
+        Raises:
+            PromptError: the model was trained without plans.
+        """
+        if not self.format.has_plan:
+            raise PromptError("this model was trained without plans; leave the plan out")
+        folded, changes = self._folded(plan)
+        laid_out = lay_out_plan(*plan_parts(folded))
+        hints = {name: text for name, text in prompt.hints.items() if name != PLAN} | {PLAN: laid_out}
+        sentence = self.format.sentence(prompt.title)
+        lines = prompt.header.removesuffix(sentence).splitlines(keepends=True)
+        kept = [line for line in lines if not line.startswith(f"{PLAN}: ")]
+        header = "".join([*kept, *self.format.hint_lines({PLAN: laid_out}), sentence])
+        changes = [change for change in changes if change not in prompt.changes]
+        return self._fitted(replace(prompt, header=header, hints=hints, changes=(*prompt.changes, *changes)))
 
     def from_text(self, text: str) -> Prompt:
         """A free prompt: the trained sentence in any of its spellings, the begin of a body, or both."""

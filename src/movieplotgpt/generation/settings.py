@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 from movieplotgpt.config import Settings
 
 Length: TypeAlias = Literal["short", "medium", "long"]
+AUTO, NO_PLAN = "auto", "none"
 LENGTHS: Mapping[Length, int] = {"short": 400, "medium": 1_000, "long": 2_000}  # target_characters
 
 
@@ -69,6 +70,12 @@ class SamplingConfig(Settings):
         None,
         description="Take back a name that returns within five words, a third time in a sentence, or too often. Default: on "
         "for models of texts with titles.",
+    )
+    plan: str | None = Field(
+        None,
+        max_length=1_000,
+        description="What a text is about: 'names: Ann, Bert; words: island, storm'; auto lets the model write 16 plans for "
+        "the title and follow the best, none writes without. Default: auto for models trained with plans.",
     )
     logprobs: int | None = Field(None, ge=0, le=20, description="Keep each token's probability and so many others.")
     guidance: float | None = Field(

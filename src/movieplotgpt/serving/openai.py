@@ -14,6 +14,7 @@ from fastapi.responses import StreamingResponse
 from movieplotgpt.errors import PromptError
 from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
 from movieplotgpt.generation.sampling import fresh_seed
+from movieplotgpt.generation.settings import NO_PLAN
 from movieplotgpt.serving.answers import (
     Chat,
     ChatChoice,
@@ -81,7 +82,7 @@ def completion_requests(model: ServedModel, body: CompletionRequest) -> list[Plo
     Raises:
         PromptError: a prompt is longer than the context, or an id is none of the tokenizer's.
     """
-    settings = body.sampling()
+    settings = {"plan": NO_PLAN, **body.sampling()}  # the prompt is gone on with as it stands
     seed, tokenizer = settings.pop("seed", None), model.generator.checkpoint.tokenizer
     seed = fresh_seed() if seed is None else seed
     requests: list[PlotRequest] = []
@@ -118,6 +119,8 @@ async def _events(answer: Answer, told: _Told[ChoiceT], prompts: Sequence[int], 
     for piece in told.begin():
         yield event(told.made([piece]))
     async for each in answer:
+        if each.plan:
+            continue
         if each.plot is None:
             yield event(told.made([told.piece(each.index, each.piece, each.tokens)]))
             continue

@@ -27,8 +27,9 @@ TITLE_TOKENS, TITLES = 40, 8  # that are drawn for one: some are empty, as a ten
 async def plots(http: Request, body: PlotsRequest) -> Response | Plots:
     """Write ``n`` plots for a title.
 
-    A stream's events are ``{"begin": {"changes": [...], "seeds": [...]}}``, then ``{"index": 0, "text": "..."}`` for each
-    piece, ``{"plot": {...}}`` for each plot when it is whole, and ``[DONE]``.
+    A stream's events are ``{"begin": {"changes": [...], "seeds": [...]}}``, ``{"index": 0, "plan": "..."}`` where the model
+    wrote a plan, ``{"index": 0, "text": "..."}`` for each piece, ``{"plot": {...}}`` for each plot when it is whole, and
+    ``[DONE]``.
     """
     model = served(http).named(body.model)
     model.check_number(body.texts())
@@ -95,6 +96,8 @@ async def _events(answer: Answer, model: ServedModel, body: PlotsRequest, begin:
         if each.plot is not None:
             told = await _told(model, body, each.index, each.plot)
             yield event({"plot": told.model_dump(mode="json")})
+        elif each.plan:
+            yield event({"index": each.index, "plan": each.plan})
         elif each.piece:
             yield event({"index": each.index, "text": each.piece})
 

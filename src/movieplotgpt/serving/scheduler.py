@@ -12,8 +12,10 @@ from typing import TypeAlias
 from movieplotgpt.errors import QueueFullError
 from movieplotgpt.generation.decoding import Batch
 from movieplotgpt.generation.generator import PlotGenerator
+from movieplotgpt.generation.planning import asking_for_plan, wants_plan
 from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
 from movieplotgpt.generation.writing import Writing
+from movieplotgpt.text.formatting import PLAN
 from movieplotgpt.text.tokenizers import StreamDecoder
 
 PROMPTS_BETWEEN_STEPS = 4  # at most, so that what is being written is not held up by a crowd that comes
@@ -21,11 +23,15 @@ PROMPTS_BETWEEN_STEPS = 4  # at most, so that what is being written is not held 
 
 @dataclass(frozen=True)
 class Told:
-    """What is new of the ``index``-th text of a job: a piece with its tokens' probabilities, or the whole plot at its end."""
+    """What is new of the ``index``-th text of a job.
+
+    A piece with its tokens' probabilities, the plan that was written before its first, or the whole plot at its end.
+    """
 
     index: int
     piece: str = ""
     tokens: Sequence[TokenProbability] = ()
+    plan: str = ""
     plot: Plot | None = None
 
 
@@ -37,7 +43,7 @@ class Job:
     """What one client asked for; ``tell`` hears of it in the scheduler's thread."""
 
     scheduler: Scheduler
-    requests: Sequence[PlotRequest]
+    requests: list[PlotRequest]
     tell: Tell
     texts: list[_Text] = field(default_factory=list)
     waiting: deque[_Text] = field(default_factory=deque)
@@ -99,7 +105,7 @@ class Scheduler:
             QueueFullError: too many texts wait.
             DataError: copies are to be avoided and no index of the training text is here.
         """
-        job = Job(self, requests, tell)
+        job = Job(self, [*requests], tell)
         with self._changed:
             ahead = sum(len(other.waiting) for other in self._jobs)
             free = max(0, self.readings - sum(writing.readings for writing in self._texts))
@@ -110,14 +116,21 @@ class Scheduler:
                     f"{ahead} texts wait already, and at most {self.most_waiting} may; try again in a while"
                 )
         for index, request in enumerate(requests):
-            for candidate in request.all_candidates():
-                decoder = self.generator.checkpoint.tokenizer.decoder()
-                job.texts.append(_Text(job, index, candidate, self.generator.writing(candidate), decoder))
-        job.waiting.extend(job.texts)
+            self._add(
+                job, index, asking_for_plan(request, self.generator.checkpoint) if wants_plan(request) else request
+            )
         with self._changed:
             self._jobs.append(job)
             self._changed.notify()
         return job
+
+    def _add(self, job: Job, index: int, request: PlotRequest) -> None:
+        """Let all candidates of a request wait."""
+        tokenizer = self.generator.checkpoint.tokenizer
+        for candidate in request.all_candidates():
+            text = _Text(job, index, candidate, self.generator.writing(candidate), tokenizer.decoder())
+            job.texts.append(text)
+            job.waiting.append(text)
 
     def cancel(self, job: Job) -> None:
         """As ``job.cancel()``."""
@@ -184,21 +197,41 @@ class Scheduler:
 
     def _tell(self, text: _Text, piece: str) -> None:
         ended, job = text.writing.finish_reason is not None, text.job
-        if text.request.candidates == 1:
+        if text.request.candidates == 1 and not text.request.of_plan:
             tokens = self._new_tokens(text)
             if piece or tokens:
                 job.tell(Told(text.index, piece, tokens))
-        if not ended:
+        if ended:
+            text.done = True
+            self._tell_end(text, job)
+            del self._texts[text.writing]
+            self.texts += not text.request.of_plan
+
+    def _tell_end(self, text: _Text, job: Job) -> None:
+        """Tell the plot when all its candidates are written, or go on from the plan when all plans are."""
+        candidates = [
+            other for other in job.texts if (other.index, other.request.of_plan) == (text.index, text.request.of_plan)
+        ]
+        if not all(other.done for other in candidates):
             return
-        text.done = True
-        candidates = [other for other in job.texts if other.index == text.index]
-        if all(other.done for other in candidates):
-            plots = [self.generator.plot_of(other.request, other.writing) for other in candidates]
-            best = self.generator.best(job.requests[text.index], plots)
-            job.ended = all(other.done for other in job.texts)
-            job.tell(Told(text.index, plot=best))
-        del self._texts[text.writing]
-        self.texts += 1
+        plots = [self.generator.plot_of(other.request, other.writing) for other in candidates]
+        if text.request.of_plan:
+            self._go_on_by_plan(job, text.index, plots)
+            return
+        best = self.generator.best(job.requests[text.index], plots)
+        job.ended = all(other.done for other in job.texts)
+        job.tell(Told(text.index, plot=best))
+
+    def _go_on_by_plan(self, job: Job, index: int, plans: Sequence[Plot]) -> None:
+        """Let the text wait whose plans are written."""
+        job.requests[index] = request = self.generator.with_plan(job.requests[index], plans)
+        job.tell(Told(index, plan=request.prompt.hints.get(PLAN, "")))
+        with self._changed:
+            if job.cancelled:
+                return
+            self._add(job, index, request)
+            if job not in self._jobs:
+                self._jobs.appendleft(job)
 
     def _new_tokens(self, text: _Text) -> Sequence[TokenProbability]:
         if text.request.config.logprobs is None:

@@ -16,7 +16,7 @@ import httpx2 as httpx
 from movieplotgpt.errors import MoviePlotGPTError, PromptError, QueueFullError
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
-from movieplotgpt.generation.settings import SamplingConfig
+from movieplotgpt.generation.settings import NO_PLAN, SamplingConfig
 from movieplotgpt.generation.writing import MAX_TOKENS, TOKENS_A_CHARACTER
 from movieplotgpt.serving.scheduler import Tell, Told
 
@@ -28,6 +28,7 @@ OURS = {
     "guidance": 1.0,
     "end_bias": 0.0,
     "distinct_names": False,
+    "plan": NO_PLAN,
 }  # what only our own servers know, and its neutral value
 SECONDS = httpx.Timeout(10.0, read=300.0, pool=None)
 
