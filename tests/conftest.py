@@ -54,6 +54,12 @@ PATTERNS = (
     "In the {adjective} {place}, {who} {verb} {other}, and the {thing} is gone {when}.",
     "Nobody in the {place} believes {who}, until {other} {verb} the {adjective} {thing} of the {trade}.",
 )
+PLANNED_FILMS = {
+    "The Lighthouse": "Here comes Ada. Then Ada finds a lantern, and the keeper hides the lantern from Ada. The keeper sleeps.",
+    "Red Dust": "Here comes Boris. Then Boris buys a horse, and the sheriff steals the horse. So Boris shoots the sheriff.",
+    "Salt Works": "Here comes Clara. Then Clara breaks a window, and the foreman mends the window. So Clara kisses the foreman.",
+    "Two Weddings": "Here comes Dmitri. Then Dmitri loses a goat, and the priest eats the goat. So Dmitri leaves the priest.",
+}
 PLOT_COLUMNS = ("Release Year", "Title", "Origin/Ethnicity", "Director", "Cast", "Genre", "Wiki Page", "Plot")
 OFFICE_COLUMNS = ("id", "season", "episode", "scene", "line_text", "speaker", "deleted")
 TABLE = """
@@ -246,6 +252,40 @@ def overfitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     corpus, run = PreparedCorpus.load(folder / "data"), RunFolder(folder / "run")
     list(train(config, corpus, run, evaluate=validation_scorer(corpus)))
     return run.last, folder / "data"
+
+
+@pytest.fixture(scope="session")
+def planned_films() -> dict[str, str]:
+    """The films that ``planned`` knows: texts by their titles."""
+    return PLANNED_FILMS
+
+
+@pytest.fixture(scope="session")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that knows four films, eight parts of each, and their plans by heart."""
+    from movieplotgpt.config import build_settings
+    from movieplotgpt.evaluation.likelihood import validation_scorer
+    from movieplotgpt.text.prepare import prepare
+    from movieplotgpt.text.token_files import PreparedCorpus
+    from movieplotgpt.training.run import RunConfig, RunFolder
+    from movieplotgpt.training.trainer import train
+
+    folder = tmp_path_factory.mktemp("planned")
+    rows = [{"Title": f"{title} {part}", "Plot": text} for part in range(8) for title, text in PLANNED_FILMS.items()]
+    values = {
+        "corpus": {"kind": "table", "text": "Plot"},
+        "format": {"header": "The plot of '{Title}' is:", "hints": ["Plan"]},
+        "split": {"kind": "tail", "validation": 0.2, "test": 0.1},
+        "tokenizer": {"kind": "bpe", "vocab_size": 500},
+        "model": {"size": "tiny", "context_length": 128},
+        "windows": {"plan_alone": 1, "plan": 0.6},
+        "training": {"steps": 150, "tokens_per_step": 1024, "evaluations": 1, "compile": "off"},
+    }
+    config = build_settings(RunConfig, values)
+    prepare(config, write_csv(folder / "films.csv", rows, ["Title", "Plot"]), folder / "data")
+    corpus, run = PreparedCorpus.load(folder / "data"), RunFolder(folder / "run")
+    list(train(config, corpus, run, evaluate=validation_scorer(corpus)))
+    return run.last
 
 
 @pytest.fixture

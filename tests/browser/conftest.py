@@ -77,6 +77,13 @@ def reciter(overfitted: tuple[Path, Path], key: str) -> Iterator[str]:
         yield address
 
 
+@pytest.fixture(scope="session")
+def planning(planned: Path) -> Iterator[str]:
+    """The address of a server whose model writes plans."""
+    with served("--model", str(planned)) as address:
+        yield address
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium; it is closed with the module, since its event loop would be in the way of others."""

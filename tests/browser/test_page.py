@@ -187,6 +187,24 @@ def test_it_goes_on_another_way_from_a_sentence(page: Page) -> None:
     expect(cards.nth(1).locator(".begun").first).to_have_text(first)
 
 
+def test_a_plan_is_shown_and_changed(open_page: Open, planning: str, page: Page) -> None:
+    expect(page.get_by_label("Plan")).to_be_hidden()  # of models without plans
+    page = open_page(planning)
+    card = write(page, "Red Dust 3")
+    plan = card.locator(".plan")
+    expect(plan).to_contain_text("names: Boris")
+    plan.get_by_role("button", name="Change").click()
+    field = page.get_by_label("Plan")
+    expect(field).to_be_focused()
+    assert field.input_value().startswith("names: Boris")
+    field.fill("Clara, window")
+    page.get_by_role("button", name="Write", exact=True).click()
+    expect(whole(page).locator(".plan")).to_contain_text("Plan: names: Clara; words: window")
+    field.fill("none")
+    page.get_by_role("button", name="Write", exact=True).click()
+    expect(whole(page).locator(".plan")).to_be_hidden()
+
+
 def test_a_link_writes_the_same_text_elsewhere(page: Page, open_page: Open) -> None:
     page.get_by_role("radio", name="1970s").check()
     page.get_by_label("Origin, in your words").fill("Atlantean")

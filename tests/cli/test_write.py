@@ -232,3 +232,32 @@ def test_a_line_outlives_the_terminal(generator: PlotGenerator, tmp_path: Path) 
         child.wait(30)
         os.close(ours)
     assert "Mars, Texas" in (tmp_path / "lines").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def planning(
+    generator: PlotGenerator, tiny_checkpoint: Callable[..., Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model in ``model`` is one with plans, and finds the same for every title."""
+    save_checkpoint(Path("model"), tiny_checkpoint(context_length=256, hints=("Plan",)))
+    monkeypatch.setattr("movieplotgpt.generation.generator.best_plan", lambda plans: "names: Ada; words: sea")
+
+
+def test_a_plan_is_shown_and_changed(talk: Talk, planning: None) -> None:
+    def text(plan: str) -> str:
+        return PlotGenerator.load("model").plot("Mars", plan=plan, seed=3, max_tokens=20).text
+
+    out = talk(
+        "Mars", "/plan", "/set seed 3", "/plan Bert, storm", "/plan", flags=("--max-tokens", "20", "--seed", "3")
+    )
+    assert f"(names: Ada; words: sea)\n{text('names: Ada; words: sea')}\n" in out
+    assert "\nnames: Ada; words: sea\n" in out
+    assert f"(names: Bert; words: storm)\n{text('names: Bert; words: storm')}\n" in out
+    assert "\nnames: Bert; words: storm\n" in out
+
+
+def test_what_goes_on_from_a_sentence_keeps_its_plan(talk: Talk, planning: None) -> None:
+    out = talk("Mars", "/from 0", "/set plan none", "Mars", "/plan")
+    assert out.count("(names: Ada; words: sea)\n") == 2
+    assert "plan is off" in out
+    assert "written without a plan" in out

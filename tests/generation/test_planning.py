@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from movieplotgpt.config import build_settings
 from movieplotgpt.engine.model_folder import load_folder
 from movieplotgpt.errors import PromptError
 from movieplotgpt.generation.generator import PlotGenerator
@@ -17,50 +15,20 @@ from movieplotgpt.generation.plots import Plot
 from movieplotgpt.text.formatting import PLAN
 from movieplotgpt.text.plans import plan_parts
 
-FILMS = {
-    "The Lighthouse": "Here comes Ada. Then Ada finds a lantern, and the keeper hides the lantern from Ada. The keeper sleeps.",
-    "Red Dust": "Here comes Boris. Then Boris buys a horse, and the sheriff steals the horse. So Boris shoots the sheriff.",
-    "Salt Works": "Here comes Clara. Then Clara breaks a window, and the foreman mends the window. So Clara kisses the foreman.",
-    "Two Weddings": "Here comes Dmitri. Then Dmitri loses a goat, and the priest eats the goat. So Dmitri leaves the priest.",
-}
-
 
 @pytest.fixture(scope="module")
-def planner(tmp_path_factory: pytest.TempPathFactory) -> PlotGenerator:
-    """A model that knows four films and their plans by heart."""
-    from movieplotgpt.evaluation.likelihood import validation_scorer
-    from movieplotgpt.text.prepare import prepare
-    from movieplotgpt.text.token_files import PreparedCorpus
-    from movieplotgpt.training.run import RunConfig, RunFolder
-    from movieplotgpt.training.trainer import train
-
-    folder = tmp_path_factory.mktemp("plans")
-    with (folder / "films.csv").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["Title", "Plot"])
-        rows.writerows([f"{title} {part}", text] for part in range(8) for title, text in FILMS.items())
-    values: dict[str, Any] = {
-        "corpus": {"kind": "table", "text": "Plot"},
-        "format": {"header": "The plot of '{Title}' is:", "hints": [PLAN]},
-        "split": {"kind": "tail", "validation": 0.2, "test": 0.1},
-        "tokenizer": {"kind": "bpe", "vocab_size": 500},
-        "model": {"size": "tiny", "context_length": 128},
-        "windows": {"plan_alone": 1, "plan": 0.6},
-        "training": {"steps": 150, "tokens_per_step": 1024, "evaluations": 1, "compile": "off"},
-    }
-    config = build_settings(RunConfig, values)
-    prepare(config, folder / "films.csv", folder / "data")
-    corpus, run = PreparedCorpus.load(folder / "data"), RunFolder(folder / "run")
-    list(train(config, corpus, run, evaluate=validation_scorer(corpus)))
-    return PlotGenerator(load_folder(run.last))
+def planner(planned: Path) -> PlotGenerator:
+    return PlotGenerator(load_folder(planned))
 
 
-def test_a_plot_follows_the_plan_that_the_model_wrote_for_its_title(planner: PlotGenerator) -> None:
-    for title, name in zip(FILMS, ("Ada", "Boris", "Clara", "Dmitri"), strict=True):
+def test_a_plot_follows_the_plan_that_the_model_wrote_for_its_title(
+    planner: PlotGenerator, planned_films: dict[str, str]
+) -> None:
+    for title, name in zip(planned_films, ("Ada", "Boris", "Clara", "Dmitri"), strict=True):
         plot = planner.plot(f"{title} 3", seed=1)
         names, words = plan_parts(plot.hints[PLAN])
         assert names == [name]
-        assert set(words) & set(FILMS[title].split())
+        assert set(words) & set(planned_films[title].split())
         assert plot.prompt == f"{PLAN}: {plot.hints[PLAN]}\nThe plot of '{title} 3' is:\n"
         assert name in plot.text
 
@@ -85,8 +53,10 @@ def test_a_free_prompt_is_planned_as_a_title_is(planner: PlotGenerator) -> None:
     assert (free.prompt, free.text) == (asked.prompt, asked.text)
 
 
-def test_many_at_once_are_what_each_is_alone_and_streamed(planner: PlotGenerator) -> None:
-    titles = [f"{title} 1" for title in FILMS]
+def test_many_at_once_are_what_each_is_alone_and_streamed(
+    planner: PlotGenerator, planned_films: dict[str, str]
+) -> None:
+    titles = [f"{title} 1" for title in planned_films]
     together = planner.plots(titles, n=2, seed=5)
     alone = [planner.plot(title, seed=5 + i) for title in titles for i in (0, 1)]
     assert [plot.seed for plot in together] == [5, 6, 7, 8, 9, 10, 11, 12] or together[0] == alone[0]
@@ -104,7 +74,7 @@ def test_a_stopped_stream_has_its_plan(planner: PlotGenerator) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "planned"),
+    ("asked", "written"),
     [
         ({"titles": "Red Dust"}, True),
         ({"titles": ""}, True),
@@ -117,8 +87,8 @@ def test_a_stopped_stream_has_its_plan(planner: PlotGenerator) -> None:
         ({"prompt": "Plan: names: Ann\nThe plot of 'Red Dust' is:"}, False),
     ],
 )
-def test_when_a_plan_is_written(planner: PlotGenerator, asked: dict[str, Any], planned: bool) -> None:
-    assert [wants_plan(request) for request in planner.requests(**asked)] == [planned]
+def test_when_a_plan_is_written(planner: PlotGenerator, asked: dict[str, Any], written: bool) -> None:
+    assert [wants_plan(request) for request in planner.requests(**asked)] == [written]
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,11 @@ def _rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     if lift:
         rows.append(("title lift: saved by the true title against another's", lift.bits_per_character, lift.interval))
         rows.append(("... against no title", lift.against_empty, lift.against_empty_interval))
+    if planned := measured.plan_lift:
+        rows.append(
+            ("plan lift: saved by the own plan against another's", planned.bits_per_character, planned.interval)
+        )
+        rows.append(("... against no plan", planned.against_none, planned.against_none_interval))
     if lift and lift.words_masked is not None:
         what = "... against another's, the title's own words left out"
         rows.append((what, lift.words_masked, lift.words_masked_interval))

@@ -104,6 +104,9 @@ def generate(
         with progress_bar("writing") as progress:
             plots = generator.plots(title or "", **request, progress=progress)
         _say_changes(plots[0].changes)
+        if not json:
+            for plot in plots:
+                _say_plan(plot.plan)
         if show_probs and not json:
             show_surprise(plots)
         else:
@@ -146,6 +149,7 @@ def _streamed(generator: PlotGenerator, title: str, config: SamplingConfig, requ
             _say_changes(stream.changes)
         else:
             print()
+        _say_plan(stream.plan)
         for piece in stream:
             print(piece, end="", flush=True)
         print(flush=True)
@@ -180,6 +184,11 @@ def _say_changes(changes: tuple[str, ...]) -> None:
     if changes:
         more = f" and {len(changes) - CHANGES_SHOWN:,} more" if len(changes) > CHANGES_SHOWN else ""
         print(f"prompt changed: {', '.join(changes[:CHANGES_SHOWN])}{more}", file=sys.stderr, flush=True)
+
+
+def _say_plan(plan: str) -> None:
+    if plan:
+        print(f"plan: {plan}", file=sys.stderr, flush=True)
 
 
 def _say_cuts(plots: list[Plot], *, literal: bool) -> None:

@@ -17,7 +17,7 @@ from movieplotgpt.config import override
 from movieplotgpt.engine.model_config import Device, Precision
 from movieplotgpt.engine.places import DEFAULT_MODEL
 from movieplotgpt.errors import ConfigError, MoviePlotGPTError
-from movieplotgpt.generation.settings import LENGTHS, SamplingConfig
+from movieplotgpt.generation.settings import LENGTHS, NO_PLAN, SamplingConfig
 
 if TYPE_CHECKING:
     from movieplotgpt.generation.generator import PlotGenerator
@@ -30,13 +30,14 @@ empty line lets the model choose. Then:
   /from N                go on another way behind sentence N; /from alone numbers the sentences
   /set NAME VALUE        change a setting, as in /set temperature 0.7, length short or decade 1950s; /set NAME off;
                          /set NAME goes back to the usual; /set shows all
+  /plan [PLAN]           show the plan of the last plot, or write the title again by yours: names: Ann; words: sea
   /keep [FILE]           append the plot to a file (plots.md)
   /copies                what of it stands in the training text
   /help  /quit           or Ctrl-D"""
 
 
-OFF: dict[str, Any] = {"stop": (), "banned": (), "must_mention": (), "guidance": 1.0}  # where it is not None
-TEXTS = ("stop", "banned", "must_mention")
+OFF: dict[str, Any] = {"stop": (), "banned": (), "must_mention": (), "guidance": 1.0, "plan": NO_PLAN}  # not None
+TEXTS = ("stop", "banned", "must_mention", "plan")
 HIDDEN = ("seed", "n", "logit_bias", "logprobs")
 
 
@@ -89,6 +90,7 @@ class Session:
     def __init__(self, generator: PlotGenerator, config: SamplingConfig) -> None:
         self.generator, self.config = generator, config
         self.title, self.begin = "", ""
+        self.plan: str | None = None  # what is written next goes on by this one
         self.hints: dict[str, str] = {}
         self.plot: Plot | None = None
         self._seed = config.seed
@@ -96,6 +98,7 @@ class Session:
             "again": self._again,
             "from": self._from,
             "set": self._set,
+            "plan": self._replan,
             "keep": self._keep,
             "copies": self._copies,
             "help": lambda _: print(HELP),
@@ -110,6 +113,7 @@ class Session:
             if not word.startswith("/"):
                 titled = bool(self.generator.checkpoint.format.header)
                 self.title, self.begin = (line.strip(), "") if titled else ("", line.strip())
+                self.plan = None
                 self._write()
             elif command := self._commands.get(word[1:]):
                 command(rest.strip())
@@ -127,11 +131,15 @@ class Session:
         seed = fresh_seed() if self._seed is None else self._seed
         self._seed = None  # one asked for is that of the first plot
         asked: dict[str, Any] = {"begin": self.begin, "hints": self.hints, "sampling": self.config}
+        if self.plan is not None:
+            asked["plan"] = self.plan
         stream = self.generator.stream(self.title, **asked, seed=seed, n=1)
         if stream.changes:
             print(f"(prompt changed: {', '.join(stream.changes)})")
         shown = False
         try:
+            if stream.plan:
+                print(f"({stream.plan})", flush=True)
             for piece in stream:
                 print(piece, end="", flush=True)
                 shown = True
@@ -161,15 +169,25 @@ class Session:
             for i, (start, stop) in enumerate(zip([0, *ends], ends, strict=False), start=1):
                 print(f"{i:>3}  {text[start:stop].strip()}")
         elif asked.isdecimal() and int(asked) <= len(ends):
-            self.begin = text[: [0, *ends][int(asked)]]
+            self.begin, self.plan = text[: [0, *ends][int(asked)]], self._last().plan or None
             self._write()
         else:
             print(f"there is no sentence {asked}; the plot has {len(ends)}, and /from 0 begins anew")
 
+    def _replan(self, asked: str) -> None:
+        plan = self._last().plan
+        if asked:
+            self.plan, self.begin = asked, ""
+            self._write()
+        else:
+            print(plan or "the last plot was written without a plan")
+
     def _set(self, asked: str) -> None:
+        from movieplotgpt.text.formatting import PLAN
+
         name, _, value = asked.partition(" ")
         name, value = name.strip("-").replace("-", "_").casefold(), value.strip()
-        hints = {hint.casefold(): hint for hint in self.generator.checkpoint.format.hints}
+        hints = {hint.casefold(): hint for hint in self.generator.checkpoint.format.hints if hint != PLAN}
         if not name:
             for key in (*hints, *(key for key in SamplingConfig.model_fields if key not in HIDDEN)):
                 print(f"  {key:<20} {self._shown(key)}")

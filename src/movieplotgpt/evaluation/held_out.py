@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -12,6 +12,7 @@ from movieplotgpt.errors import DataError
 from movieplotgpt.evaluation.intervals import I64
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.scoring import Scores, score_documents
+from movieplotgpt.text.formatting import PLAN
 from movieplotgpt.text.splits import Split
 from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
 from movieplotgpt.text.tokenizers import Ids, Tokenizer
@@ -25,17 +26,34 @@ def silent(stage: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Documents of a split: bodies in the model's tokens, no end tokens."""
+    """Documents of a split: bodies in the model's tokens, no end tokens; a plan is empty where a document has none."""
 
     titles: list[str]
     groups: list[str]
     bodies: list[Ids]
     n_characters: I64
+    plans: list[str] = field(default_factory=list)
 
-    def score(self, checkpoint: Checkpoint, titles: list[str], progress: Callable[[int, int], None] | None) -> Scores:
-        """Nats of each document under the plain prompt with the title given for it."""
-        tokenizer = checkpoint.tokenizer
-        headers = tokenizer.encode_batch([checkpoint.format.sentence(title) for title in titles])
+    def rows(self, numbers: Sequence[int]) -> HeldOut:
+        """Return the documents of these numbers."""
+        lists = (self.titles, self.groups, self.bodies, self.plans)
+        titles, groups, bodies, plans = ([each[i] for i in numbers] for each in lists)
+        return HeldOut(titles, groups, bodies, self.n_characters[[*numbers]], plans)
+
+    def score(
+        self,
+        checkpoint: Checkpoint,
+        titles: list[str],
+        progress: Callable[[int, int], None] | None,
+        *,
+        with_plans: bool = False,
+    ) -> Scores:
+        """Nats of each document under the plain prompt with the title given for it, behind its plan where asked."""
+        tokenizer, layout = checkpoint.tokenizer, checkpoint.format
+        texts = [layout.sentence(title) for title in titles]
+        if with_plans:
+            texts = [f"{PLAN}: {plan}\n{text}" for plan, text in zip(self.plans, texts, strict=True)]
+        headers = tokenizer.encode_batch(texts)
         documents = list(zip(headers, self.bodies, strict=True))
         return score_documents(checkpoint.model, documents, tokenizer.end_id, progress=progress)
 
@@ -54,7 +72,8 @@ def read_held_out(
     if corpus.tokenizer.to_json() != checkpoint.tokenizer.to_json():
         bodies = checkpoint.tokenizer.encode_batch([corpus.tokenizer.decode(body) for body in bodies])
     titles, groups = ([names[i] for i in rows] for names in (part.titles, part.groups))
-    return HeldOut(titles, groups, bodies, part.n_characters[rows])
+    plans = [part.hints[i].get(PLAN, "") for i in rows] if corpus.format.has_plan else [""] * len(rows)
+    return HeldOut(titles, groups, bodies, part.n_characters[rows], plans)
 
 
 def draw_documents(part: PreparedSplit, documents: int | None, seed: int) -> I64:

@@ -12,6 +12,7 @@ import torch
 from movieplotgpt.errors import DataError
 from movieplotgpt.evaluation.held_out import Progress, read_held_out, silent
 from movieplotgpt.evaluation.intervals import RESAMPLES, Interval, bits_per_character, bootstrap_interval
+from movieplotgpt.evaluation.plans import PlanLift, plan_lift
 from movieplotgpt.evaluation.titles import TitleLift, title_lift
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.gpt import GPT
@@ -57,6 +58,7 @@ class LikelihoodReport(Record):
     threads: int
     torch: str
     notes: tuple[str, ...]
+    plan_lift: PlanLift | None = None
     document_bits: tuple[float, ...] = ()
     document_characters: tuple[int, ...] = ()
 
@@ -75,6 +77,7 @@ def evaluate(
     """Score a split, or ``documents`` of it drawn by ``seed``; the corpus may be prepared with another tokenizer.
 
     The title lift sets each document against ``others`` other titles; 0 leaves it out, as does a model without titles.
+    The plan lift is measured where the model was trained with plans and the corpus was prepared with them.
 
     Raises:
         DataError: the corpus has no such split.
@@ -90,6 +93,12 @@ def evaluate(
             lift = ask(checkpoint, held_out, scores)
         except DataError as error:
             notes = (*notes, f"no title lift: {error}")
+    planned = None
+    if checkpoint.format.has_plan and any(held_out.plans):
+        try:
+            planned = plan_lift(checkpoint, held_out, resamples=resamples, seed=seed, progress=progress)
+        except DataError as error:
+            notes = (*notes, f"no plan lift: {error}")
     manifest, model = corpus.manifest, checkpoint.model
     characters, n = held_out.n_characters, len(held_out.bodies)
     bits = scores.body / math.log(2)
@@ -118,6 +127,7 @@ def evaluate(
         threads=torch.get_num_threads(),
         torch=torch.__version__.partition("+")[0],
         notes=notes,
+        plan_lift=planned,
         document_bits=tuple(bits.round(2).tolist()),
         document_characters=tuple(characters.tolist()),
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from movieplotgpt.generation.prompts import Prompt
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.generation.writing import FinishReason, Seed
+from movieplotgpt.text.formatting import PLAN
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class Plot:
 
     def __str__(self) -> str:
         return self.text
+
+    @property
+    def plan(self) -> str:
+        """The plan that the text was written by; nothing where there was none."""
+        return self.hints.get(PLAN, "")
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ def _scored(evaluation: Evaluation) -> tuple[str, str, str, int, int]:
 def _section(evaluations: list[Evaluation]) -> Section:
     first = evaluations[0].likelihood
     compressors = {score.name: score for evaluation in evaluations for score in evaluation.compressors}.values()
-    others = [make(evaluations) for make in (_in_pairs, _titles, _told_apart, _by_heart)]
+    others = [make(evaluations) for make in (_in_pairs, _titles, _plans, _told_apart, _by_heart)]
     return Section(
         heading=f"{first.source}: {first.split} split, {first.documents:,} documents, {first.characters:,} characters",
         prompt=f"Prompt form: {first.prompt}. Corpus `{first.corpus_hash[:16]}`, split `{first.split_hash[:16]}`, cleaning "
@@ -143,6 +143,25 @@ def _in_pairs(evaluations: list[Evaluation]) -> Table | None:
         interval = bootstrap_interval(more, characters, seed=best.likelihood.seed)
         rows.append((other.model, f"{bits_per_character(more, characters):.3f}", show_interval(interval)))
     return Table((f"more than {best.model}, documents in pairs", "bits per character", "interval"), tuple(rows))
+
+
+def _plans(evaluations: list[Evaluation]) -> Table | None:
+    """What the own plan saves, for models that were trained with plans."""
+    lifts = [(one.model, lift) for one in evaluations if (lift := one.likelihood.plan_lift)]
+    rows = [
+        (
+            model,
+            *(f"{lift.bits_per_character:.4f}", show_interval(lift.interval, 4)),
+            *(f"{lift.against_none:.4f}", show_interval(lift.against_none_interval, 4)),
+        )
+        for model, lift in lifts
+    ]
+    note = "Plan lift: bits per character that a document's own plan saves, under its title."
+    return (
+        Table(("plan lift", "against another's", "interval", "against none", "interval"), tuple(rows), note)
+        if rows
+        else None
+    )
 
 
 def _titles(evaluations: list[Evaluation]) -> Table | None:

@@ -153,6 +153,9 @@ def _scorecard(measured: Evaluation | None, rounded: bool) -> str:
     if lift:
         interval = show_interval(lift.interval, 4)
         rows.append(("title lift, bits per character", f"{lift.bits_per_character:.4f} ({interval})"))
+    if planned := likelihood.plan_lift:
+        interval = show_interval(planned.interval, 4)
+        rows.append(("plan lift, bits per character", f"{planned.bits_per_character:.4f} ({interval})"))
     said = (
         f"On the {likelihood.split} split ({likelihood.documents:,} documents, {likelihood.characters:,} characters; "
         f"split `{likelihood.split_hash[:16]}`); prompt form: {likelihood.prompt}. In parentheses the 95 % interval "

@@ -23,7 +23,7 @@ from movieplotgpt.text.cleaning import NON_ASCII, CleaningSettings, clean_docume
 from movieplotgpt.text.copies import COPIES, CopyIndex
 from movieplotgpt.text.corpora import CorpusSettings, read_documents
 from movieplotgpt.text.duplicates import drop_repeats, group_documents
-from movieplotgpt.text.formatting import Document, DocumentFormat
+from movieplotgpt.text.formatting import PLAN, Document, DocumentFormat
 from movieplotgpt.text.plans import Planner, with_plans
 from movieplotgpt.text.sources import source_sha256
 from movieplotgpt.text.splits import SPLITS, GroupSplit, Split, SplitSettings, split_documents
@@ -228,7 +228,9 @@ def _manifest(
     settings: PrepareSettings, source: SourceFile, counts: dict[Split, SplitCounts], tokenizer: Tokenizer
 ) -> Manifest:
     cleaner_hash, split_hash = settings.cleaning.hash(), settings.split.hash()
-    layout, corpus = settings.format.model_dump_json(), settings.corpus.model_dump_json()
+    given = tuple(name for name in settings.format.hints if name != PLAN)  # with plans or without it is the same text
+    layout = settings.format.model_copy(update={"hints": given}).model_dump_json()
+    corpus = settings.corpus.model_dump_json()
     named = "\n".join([source.sha256, cleaner_hash, split_hash, layout, corpus])
     return Manifest(
         format_version=FORMAT_VERSION,

@@ -51,7 +51,7 @@ function own(name, value) {
 /** The settings for one text of one model: without what it does not know. */
 function alone(asked, model, seed) {
   const { titles, hints } = models.get(model), known = hints.map((name) => name.toLowerCase());
-  const unknown = Object.keys(USUAL).filter((name) => !known.includes(name)).map((name) => [name, ""]);
+  const unknown = [...Object.keys(USUAL), "plan"].filter((name) => !known.includes(name)).map((name) => [name, ""]);
   return { ...asked, ...Object.fromEntries(unknown), title: titles ? asked.title : "", model, compare: "", n: "1", seed: String(seed) };
 }
 
@@ -60,7 +60,7 @@ function request(asked) {
   const known = models.get(asked.model), said = (names) => names.filter((name) => asked[name]).map((name) => [name, asked[name]]);
   const numbers = said([...NUMBERS, known.guided && "guidance", known.copies && "avoid_copies"]);
   return {
-    ...Object.fromEntries(said(["model", "title", "begin", "length", "must_mention", ...Object.keys(USUAL)])),
+    ...Object.fromEntries(said(["model", "title", "begin", "plan", "length", "must_mention", ...Object.keys(USUAL)])),
     ...Object.fromEntries(numbers.map(([name, value]) => [name, Number(value)])),
     cast: asked.cast !== "off", copies: known.copies, logprobs: 5,
   };
@@ -94,8 +94,9 @@ async function write(asked, after) {
 async function stream(group, run, read) {
   const asked = { ...group[0].settings, n: String(group.length) };
   try {
-    for await (const { index, text, plot } of events(request(asked), run.signal)) {
-      if (plot) finish(group[plot.index], plot);
+    for await (const { index, text, plan, plot } of events(request(asked), run.signal)) {
+      if (plan) group[index].tellPlan(plan);
+      else if (plot) finish(group[plot.index], plot);
       else if (text) group[index].add(text);
       if (text ? index === 0 : plot?.index === 0) read(group[0].text, Boolean(plot));
     }
@@ -156,7 +157,11 @@ function remove(card) {
 /** What a card can ask for. */
 const desk = {
   link,
-  goOn: (card, begin, seed = anySeed()) => write({ ...card.settings, begin, seed }, card),
+  goOn: (card, begin, seed = anySeed()) => write({ ...card.settings, plan: card.plan, begin, seed }, card),
+  changePlan: (plan) => {
+    field("plan").value = plan;
+    field("plan").focus();
+  },
   copy: async (text, what) => {
     try {
       await navigator.clipboard.writeText(text);
@@ -258,6 +263,7 @@ function adapt() {
   const known = models.get(field("model").value), step = WILDNESS.map(([temperature]) => Math.abs(temperature - field("temperature").value));
   find("#title-field").hidden = find("#ideas").hidden = !known?.titles;
   find("#hints").hidden = !known?.hints.length;
+  find("#plan-field").hidden = !known?.hints.includes("Plan");
   find("[data-card=compare]").hidden = !field("compare").value;
   for (const name of Object.keys(USUAL)) {
     find(`#hint-${name}`).hidden = !known?.hints.some((hint) => hint.toLowerCase() === name);

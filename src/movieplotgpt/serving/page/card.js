@@ -13,14 +13,16 @@ export function sentenceEnds(text) {
 }
 
 export class Card {
-  /** `settings` are those of this text alone; `desk` can goOn(card, begin, seed), copy(text, what) and link(settings). */
+  /** `settings` are those of this text alone; `desk` can goOn(card, begin, seed), changePlan(plan), copy(text, what) and link(settings). */
   constructor(settings, desk) {
     this.settings = settings;
     this.desk = desk;
+    this.plan = "";
     this.title = settings.title || settings.begin.split(/\s+/, 4).join(" ") || "Untitled";
     this.written = document.createTextNode(settings.begin);
     this.synopsis = make("div", { class: "synopsis writing" }, this.written);
     this.notes = make("ul", { class: "notes" });
+    this.planned = make("p", { class: "plan", hidden: true });
     const id = `title-${crypto.getRandomValues(new Uint32Array(1))[0]}`;
     const { model, seed, decade, origin, genre } = settings;
     const about = [model, `seed ${seed}`, decade, origin, genre].filter(Boolean).join(" · ");
@@ -28,7 +30,7 @@ export class Card {
       poster(this.title, seed),
       make("div", { class: "sheet" },
         make("header", {}, make("h2", { id }, this.title), make("p", { class: "by" }, about)),
-        this.synopsis, this.notes,
+        this.planned, this.synopsis, this.notes,
         make("div", { class: "keep", role: "group", "aria-label": "Keep this plot" },
           make("button", { type: "button", onclick: () => desk.copy(this.text, "Text") }, "Copy text"),
           make("button", { type: "button", onclick: () => desk.copy(desk.link(settings), "Link") }, "Copy link"),
@@ -41,6 +43,14 @@ export class Card {
     return this.plot?.text ?? this.written.data;
   }
 
+  /** The plan that the text is written by, and the way to change it. */
+  tellPlan(plan) {
+    this.plan = plan;
+    const change = make("button", { type: "button", class: "link", onclick: () => this.desk.changePlan(plan) }, "Change");
+    this.planned.replaceChildren(`Plan: ${plan} `, change);
+    this.planned.hidden = false;
+  }
+
   /** More of the text. */
   add(piece) {
     this.written.appendData(piece);
@@ -51,6 +61,7 @@ export class Card {
     this.plot = plot ?? { text: this.written.data, begun: this.settings.begin, finish_reason: "stopped", unmet: [], changes: [] };
     this.element.setAttribute("aria-busy", "false");
     this.synopsis.classList.remove("writing");
+    if (this.plot.hints?.Plan) this.tellPlan(this.plot.hints.Plan);
     this.tellNotes();
     this.show(surprise);
   }
