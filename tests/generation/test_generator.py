@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -594,3 +595,19 @@ def test_what_is_asked_for_is_spelled_as_the_model_spells_and_said(tiny_checkpoi
     assert {"\u2019→'", "\u00e9→e", "\u00eb→e"} <= set(request.prompt.changes)
     with pytest.raises(PromptError, match="'Paris' must be mentioned, but 'ari' is banned"):
         generator.requests("Mars", must_mention="Paris", banned="ari")
+
+
+def test_a_models_own_usual_settings_are_those_of_its_toml(tiny_checkpoint: Make) -> None:
+    """Such as film plots without parentheses; who asks for something has it."""
+    plain = tiny_checkpoint()
+    own = replace(plain, info={**plain.info, "settings": {"sampling": {"cast": False, "end_bias": 0.5}}})
+    generator = PlotGenerator(own)
+    assert (generator.settled().cast, generator.settled().end_bias) == (False, 0.5)
+    assert generator.settled(settings={"cast": True, "end_bias": 0}).cast
+    assert PlotGenerator(plain).settled().cast
+    [parenthesis] = plain.tokenizer.encode("(")
+    asked: dict[str, Any] = {"n": 4, "seed": 1, "max_tokens": 60, "logit_bias": {int(parenthesis): 5.0}}
+    with_cast, without = ([plot.text for plot in generator.plots("Mars", **asked, cast=cast)] for cast in (True, None))
+    assert all("(" in text for text in with_cast)
+    assert not any("(" in text for text in without)
+    assert without == [plot.text for plot in generator.plots("Mars", **asked, cast=True, banned="(")]

@@ -71,7 +71,7 @@ def test_one_of_our_own(serve: Callable[..., str], generators: dict[str, PlotGen
         ({"guidance": 2}, "guidance: "),
         ({"end_bias": -1}, "end_bias: "),
         ({"best_of": 4}, "best_of: "),
-        ({"must_mention": "Paris", "cast": False}, "banned, must_mention: "),
+        ({"must_mention": "Paris", "cast": False}, "must_mention, cast: "),
     ],
 )
 def test_what_others_do_not_know_is_said(generators: dict[str, PlotGenerator], asked: dict, said: str) -> None:

@@ -17,7 +17,7 @@ from movieplotgpt.cli.surprise import show_surprise
 from movieplotgpt.engine.model_config import Device, Precision
 from movieplotgpt.engine.places import DEFAULT_MODEL
 from movieplotgpt.errors import PromptError, StorageError
-from movieplotgpt.generation.settings import Length, with_wishes
+from movieplotgpt.generation.settings import Length, with_length
 
 if TYPE_CHECKING:
     from movieplotgpt.generation.generator import PlotGenerator
@@ -37,7 +37,6 @@ def generate(
     sampling: Annotated[SamplingFlags | None, Parameter(name="*", group="Sampling")] = None,
     begin: Annotated[str | None, TEXT] = None,
     length: Length | None = None,
-    cast: Annotated[bool, Parameter(negative="--no-cast")] = True,
     data: Path | None = None,
     check_copies: bool = False,
     show_probs: bool = False,
@@ -61,7 +60,6 @@ def generate(
         sampling: How the next token is chosen, and when the text ends.
         begin: How the plot under this title begins.
         length: About how long: short 400 characters, medium 1,000, long 2,000; it ends with a sentence.
-        cast: Whether names of actors may follow a name in parentheses; --no-cast writes none.
         data: The prepared corpus the model was trained on: what was copied is then known exactly, with both passages.
         check_copies: Tell which runs of the text stand in the training text, and in which film.
         show_probs: Colour each token by its surprise, in a terminal: the redder, the less likely it was.
@@ -80,7 +78,7 @@ def generate(
         raise PromptError("--show-probs colours a terminal; for a file take --json --logprobs 5 --out FILE")
     if out:
         check_place(out)
-    settings = with_wishes(given(sampling), length, cast=cast)
+    settings = with_length(given(sampling), length)
     if show_probs:
         settings.setdefault("logprobs", 0)
     hints = {"Decade": decade, "Origin": origin, "Genre": genre}

@@ -64,6 +64,8 @@ class PlotGenerator:
             "end_bias": float(checkpoint.info.get("end_bias", 0.0)),
             "distinct_names": bool(checkpoint.format.header),
             "plan": AUTO if checkpoint.format.has_plan else NO_PLAN,
+            "cast": True,
+            **checkpoint.info.get("settings", {}).get("sampling", {}),
         }
         self._engine: tuple[object, Engine] | None = None
 

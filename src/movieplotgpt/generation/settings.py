@@ -77,6 +77,10 @@ class SamplingConfig(Settings):
         description="What a text is about: 'names: Ann, Bert; words: island, storm'; auto lets the model write 16 plans for "
         "the title and follow the best, none writes without. Default: auto for models trained with plans.",
     )
+    cast: bool | None = Field(
+        None,
+        description="Allow parentheses, in which plots name actors. Default: the model's own; film plots are written without.",
+    )
     logprobs: int | None = Field(None, ge=0, le=20, description="Keep each token's probability and so many others.")
     guidance: float | None = Field(
         None,
@@ -115,11 +119,6 @@ class SamplingConfig(Settings):
         return tuple(wish.strip() for text in each for wish in text.split(",") if wish.strip())
 
 
-def with_wishes(settings: Mapping[str, Any], length: Length | None, *, cast: bool) -> dict[str, Any]:
-    """The settings for a length said in a word, and without the names of actors where ``cast`` is false."""
-    wished = dict(settings)
-    if length is not None:
-        wished.setdefault("target_characters", LENGTHS[length])
-    if not cast:
-        wished["banned"] = (*wished.get("banned", ()), "(")
-    return wished
+def with_length(settings: Mapping[str, Any], length: Length | None) -> dict[str, Any]:
+    """Return the settings for a length said in a word."""
+    return {**({} if length is None else {"target_characters": LENGTHS[length]}), **settings}

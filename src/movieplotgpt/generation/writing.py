@@ -30,6 +30,7 @@ TOKENS_A_CHARACTER = {"bpe": 0.5, "char": 1.3, "byte": 1.3}  # at most, and some
 FREE_REPETITIONS = {"bpe": 5, "char": 20, "byte": 20}  # tokens: a name, and what stands around it
 BREAKERS = '\n.,"'  # DRY sees no repetition across them
 SECOND_THOUGHTS = 500  # of one text; then it may be as it is
+CAST = "("  # what an actor's name stands behind
 PATIENCE = 50  # characters after which a wish is worth one nat more, up to URGENT
 CALM = 0.4  # of the greatest length: until then nothing pulls a text to its end
 _TAIL = 40  # characters by whose end a sentence's end is known
@@ -81,8 +82,8 @@ class Writing:
         self._told = 0  # characters of it
         self._lengths: list[int] = []  # of the text written, before each token
         self._forbidden: dict[int, set[int]] = {}  # at which token of those written
-        banned = [text.encode() for text in config.banned]
-        self._never = _ids_holding(tokenizer, tuple(banned))
+        self._banned = config.banned if config.cast in (None, True) else (*config.banned, CAST)
+        self._never = _ids_holding(tokenizer, tuple(text.encode() for text in self._banned))
         self._completing: dict[bytes, frozenset[int]] = {}  # the tokens that begin with the rest of a banned text
         self._faded = False  # what is read once is not read twice again, even when the text goes back
         self._spoilt_by: dict[str, None] = {}  # what second thoughts did not mend
@@ -158,7 +159,7 @@ class Writing:
     def _banned_next(self) -> frozenset[int]:
         """The tokens that would complete a banned text which has begun."""
         ids: frozenset[int] = frozenset()
-        for text in self.config.banned:
+        for text in self._banned:
             written = (self._begun + self._written)[-len(text) :]
             for begun in range(1, len(text)):
                 if written.endswith(text[:begun]):
@@ -255,7 +256,7 @@ class Writing:
     def _uncertain(self) -> int:
         """How many characters at the end of the text may still be taken back, or be the begin of a stop string."""
         untold = self._written[self._told :]
-        begun = max(held_back(untold, text) for text in (*self._stop, *self.config.banned))
+        begun = max(held_back(untold, text) for text in (*self._stop, *self._banned))
         return max(begun, self.config.avoid_copies or 0, open_name(untold) if self.config.distinct_names else 0)
 
     def _tokens_to_take_back(self) -> int:
@@ -279,7 +280,7 @@ class Writing:
     def _spoilt(self) -> tuple[int, str]:
         """How many tokens to take back, and what is wrong with them."""
         new = self._lengths[-1]
-        for text in self.config.banned:  # it may have begun in what the prompt gave
+        for text in self._banned:  # it may have begun in what the prompt gave
             start = len(self._begun) + new - len(text) + 1
             if text in (self._begun + self._written)[max(0, start) :]:
                 return 1, f"holds {text!r}, which is banned"

@@ -13,7 +13,7 @@ from pydantic import Field, GetJsonSchemaHandler, ValidationInfo, field_validato
 from pydantic.json_schema import JsonSchemaValue
 
 from movieplotgpt.config import Settings
-from movieplotgpt.generation.settings import LENGTHS, Length, SamplingConfig, with_wishes
+from movieplotgpt.generation.settings import LENGTHS, Length, SamplingConfig, with_length
 
 TokenId: TypeAlias = Annotated[int, Field(ge=0)]
 Text: TypeAlias = Annotated[str, Field(max_length=100_000)]
@@ -180,7 +180,6 @@ class PlotsRequest(Sampled):
     genre: str | None = Field(None, max_length=200, description="Such as comedy, for a model that knows genres.")
     hints: Mapping[str, Annotated[str, Field(max_length=200)]] = Field({}, description="Other hints by their names.")
     length: Length | None = Field(None, description=f"About {', '.join(map(str, LENGTHS.values()))} characters.")
-    cast: bool = Field(True, description="Whether names of actors may follow a name in parentheses.")
     copies: bool = Field(False, description="Tell what was copied from the training text, where its index is here.")
 
     def all_hints(self) -> dict[str, str]:
@@ -189,8 +188,8 @@ class PlotsRequest(Sampled):
         return {**self.hints, **{name: value for name, value in named.items() if value}}
 
     def sampling(self) -> dict[str, Any]:
-        """As of all, and what the length and the cast ask for."""
-        return with_wishes(super().sampling(), self.length, cast=self.cast)
+        """As of all, and what the length asks for."""
+        return with_length(super().sampling(), self.length)
 
 
 class TokenizeRequest(Settings):

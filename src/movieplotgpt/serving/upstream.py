@@ -29,6 +29,7 @@ OURS = {
     "end_bias": 0.0,
     "distinct_names": False,
     "plan": NO_PLAN,
+    "cast": True,
 }  # what only our own servers know, and its neutral value
 SECONDS = httpx.Timeout(10.0, read=300.0, pool=None)
 
@@ -96,7 +97,7 @@ class Upstream:
             if name not in (*SENT, *OURS, "seed", "n", "target_characters")
             and getattr(config, name) != getattr(plain, name)
         ]
-        unknown += [name for name, value in OURS.items() if (getattr(config, name) or value) != value]
+        unknown += [name for name, value in OURS.items() if getattr(config, name) not in (None, value)]
         if unknown:
             raise PromptError(f"{', '.join(unknown)}: the server that writes here does not know it; leave it out")
         kind = self.generator.checkpoint.tokenizer.kind

@@ -14,14 +14,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from movieplotgpt.text.formatting import PLAN, Document, one_line
-from movieplotgpt.text.sentences import HONORIFICS, lower_case_words
+from movieplotgpt.text.sentences import HONORIFICS
 
 MOST_NAMES = MOST_WORDS = 6
 _LONGEST_NAME = 3  # words
-_IN_DOCUMENTS = 5  # a word that fewer have tells nothing to a model
+_KNOWN = (5, 0.001)  # a word that fewer documents have, or a smaller share of them, tells nothing to a small model
 _SHORTEST_WORD = 4  # letters
 _THE = 0.3  # share of a name's uses behind an article: "the American", "the King"; people have under 0.05
 _ASIDE = re.compile(r"\([^()]*\)")  # who plays whom
+_SMALL = re.compile(r"(?<![\w'-])[a-z]{2,}(?![\w'-])")  # no part of a word with a hyphen
 _CAPITAL = re.compile(r"(?<=[a-z,;] )[A-Z][a-z][\w'-]*")
 _BEHIND_ARTICLE = re.compile(r"\b(?:the|an?) ([A-Z][a-z][\w'-]*)")
 _WORD = re.compile(r"(?<![\w'-])[^\W\d_a-z][\w'-]*")  # with a capital, or in a script without
@@ -50,7 +51,7 @@ class Planner:
         for text in texts:
             capital.update(map(_bare, _CAPITAL.findall(text)))
             behind_article.update(map(_bare, _BEHIND_ARTICLE.findall(text)))
-            counts = Counter(lower_case_words(text))
+            counts = Counter(_SMALL.findall(text))
             small.update(counts)
             documents.update(counts.keys())
             n_documents += 1
@@ -75,11 +76,11 @@ class Planner:
 
     def words(self, text: str) -> list[str]:
         """Return the words in small letters that tell the text from others (tf-idf), in the order they come."""
-        counts = Counter(lower_case_words(text))
+        counts, known = Counter(_SMALL.findall(text)), max(_KNOWN[0], _KNOWN[1] * self.n_documents)
         weights = {
             word: count * math.log(self.n_documents / self.documents[word])
             for word, count in counts.items()
-            if len(word) >= _SHORTEST_WORD and self.documents[word] >= _IN_DOCUMENTS
+            if len(word) >= _SHORTEST_WORD and self.documents[word] >= known
         }
         best = set(sorted(weights, key=lambda word: -weights[word])[:MOST_WORDS])
         return [word for word in counts if word in best]

@@ -60,6 +60,7 @@ class TrainingSettings(Settings):
 _NOT_LEARNING: dict[str, Any] = {
     **dict.fromkeys(PrepareSettings.model_fields, True),
     "model": {"size"},
+    "sampling": True,
     "training": {
         *("minutes", "steps", "epochs", "seed", "evaluations", "patience", "checkpoint_every"),
         *("device", "precision", "compile"),
@@ -74,6 +75,9 @@ class RunConfig(PrepareSettings):
     windows: WindowSettings = Field(WindowSettings(), description="How documents are shown.")
     optimizer: OptimizerSettings = Field(MuonSettings(), description="Muon or AdamW.")
     schedule: ScheduleSettings = Field(ScheduleSettings(), description="The learning rate's course.")
+    sampling: dict[str, bool | int | float | str] = Field(
+        {}, description="What its texts are sampled by if nobody says."
+    )
     distillation: DistillationSettings = Field(DistillationSettings(), description="Teachers beside the text.")
     training: TrainingSettings = Field(TrainingSettings(), description="How long and on what.")
 
