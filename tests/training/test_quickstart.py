@@ -105,3 +105,22 @@ def test_what_cannot_be_read_is_an_error_that_names_it(tmp_path: Path, table: Pa
     (tmp_path / "empty.txt").write_text("", encoding="utf-8")
     with pytest.raises(DataError, match=r"empty\.txt"):
         suggest(tmp_path / "empty.txt", minutes=5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "characters", "planned", "said"),
+    [
+        (2_000, 2_600, True, "plans: a typical text has 2,6"),
+        (20_000, 260, False, "no plans: a typical text has 26"),
+        (120, 10_000, False, "no plans: fewer than 5,000,000 characters"),
+    ],
+)
+def test_plans_are_for_much_text_in_long_documents(
+    tmp_path: Path, text_of: TextOf, rows: int, characters: int, planned: bool, said: str
+) -> None:
+    path, text = tmp_path / "table.csv", text_of(characters)
+    path.write_text("Name,Story\n" + "\n".join(f'Film {i},"{i} {text}"' for i in range(rows)), encoding="utf-8")
+    suggestion = suggest(path, minutes=5, title_column="Name", text_column="Story")
+    assert suggestion.config.format.has_plan == planned
+    assert suggestion.reasons[-1].startswith(said)
+    assert not suggest(path, minutes=5, text_column="Story").config.format.has_plan

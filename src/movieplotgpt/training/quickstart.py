@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from movieplotgpt.config import build_settings
 from movieplotgpt.errors import ConfigError
 from movieplotgpt.text.corpora import CorpusSettings, PlainCorpus, TableCorpus, read_documents
-from movieplotgpt.text.formatting import DocumentFormat
+from movieplotgpt.text.formatting import PLAN, DocumentFormat
 from movieplotgpt.text.sources import TABLE_SUFFIXES, kind_suffix
 from movieplotgpt.training.run import RunConfig
+
+
+ENOUGH_FOR_PLANS = 5_000_000  # characters
+LONG_ENOUGH_FOR_A_PLAN = 600  # characters: a plan has about 100
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,9 @@ def suggest(
     corpus: CorpusSettings = TableCorpus(text=text_column) if text_column else PlainCorpus()
     documents = read_documents(corpus, layout, source).documents
     characters = sum(len(document.body) for document in documents)
+    with_plans, about_plans = _plans(layout, [len(document.body) for document in documents])
+    if with_plans:
+        layout = layout.model_copy(update={"hints": (PLAN,)})
     tokenizer, per_token = _tokenizer(characters)
     tokens = max(1.0, 0.9 * characters / per_token)
     context_length = _context_length(tokens, characters / len(documents) / per_token)
@@ -57,7 +65,23 @@ def suggest(
         build_settings(RunConfig, values),
         characters,
         len(documents),
-        (f"{characters:,} characters of text: {pieces}, read {context_length} at once",),
+        (f"{characters:,} characters of text: {pieces}, read {context_length} at once", *about_plans),
+    )
+
+
+def _plans(layout: DocumentFormat, lengths: list[int]) -> tuple[bool, tuple[str, ...]]:
+    """Whether texts are shown with their plans, and why; nothing to say of texts without titles."""
+    if not layout.header:
+        return False, ()
+    characters, typical = sum(lengths), int(median(lengths))
+    if characters < ENOUGH_FOR_PLANS:
+        return False, (f"no plans: fewer than {ENOUGH_FOR_PLANS:,} characters do not teach a model to write them",)
+    if typical < LONG_ENOUGH_FOR_A_PLAN:
+        return False, (
+            f"no plans: a typical text has {typical:,} characters, and a plan is for {LONG_ENOUGH_FOR_A_PLAN:,} on",
+        )
+    return True, (
+        f"plans: a typical text has {typical:,} characters, so most are shown behind their names and telling words",
     )
 
 
