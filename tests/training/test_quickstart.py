@@ -110,8 +110,8 @@ def test_what_cannot_be_read_is_an_error_that_names_it(tmp_path: Path, table: Pa
 @pytest.mark.parametrize(
     ("rows", "characters", "planned", "said"),
     [
-        (2_000, 2_600, True, "plans: a typical text has 2,6"),
-        (20_000, 260, False, "no plans: a typical text has 26"),
+        (2_000, 2_600, True, "plans: a typical text has 2,"),
+        (20_000, 260, False, "no plans: a typical text has "),
         (120, 10_000, False, "no plans: fewer than 5,000,000 characters"),
     ],
 )

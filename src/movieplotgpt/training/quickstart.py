@@ -14,7 +14,6 @@ from movieplotgpt.text.formatting import PLAN, DocumentFormat
 from movieplotgpt.text.sources import TABLE_SUFFIXES, kind_suffix
 from movieplotgpt.training.run import RunConfig
 
-
 ENOUGH_FOR_PLANS = 5_000_000  # characters
 LONG_ENOUGH_FOR_A_PLAN = 600  # characters: a plan has about 100
 
