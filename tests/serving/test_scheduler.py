@@ -5,10 +5,12 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from movieplotgpt.engine.model_folder import load_folder
 from movieplotgpt.errors import CheckpointError, QueueFullError
 from movieplotgpt.generation.decoding import Batch
 from movieplotgpt.generation.generator import PlotGenerator
@@ -209,3 +211,34 @@ def test_closing_finishes_what_is_here_and_takes_no_more(generator: PlotGenerato
     assert [client.plots() for client in clients] == [[generator.plot("Ada", seed=s, max_tokens=30)] for s in range(3)]
     with pytest.raises(QueueFullError):
         Client(scheduler, seed=0)
+
+
+def test_plans_are_written_first_and_told(planned: Path) -> None:
+    generator = PlotGenerator(load_folder(planned))
+    scheduler = Scheduler(generator, readings=8, waiting=200)  # the sixteen plans of a text come in turns
+    try:
+        clients = [Client(scheduler, title, seed=3, n=2) for title in ("Red Dust 3", "Salt Works 2")]
+        own = Client(scheduler, "Red Dust 3", seed=3, plan="names: Clara; words: window")
+        for client, title in zip(clients, ("Red Dust 3", "Salt Works 2"), strict=True):
+            plots = client.plots()
+            assert plots == [generator.plot(title, seed=seed) for seed in (3, 4)]
+            for index, plot in enumerate(plots):
+                told = [told for told in client.all if told.index == index]
+                assert told[0] == Told(index, plan=plot.plan)
+                assert "".join(each.piece for each in told) == plot.text
+        assert own.plots()[0].plan == "names: Clara; words: window"
+        assert not any(told.plan for told in own.all), "a client knows the plan it gave"
+        assert scheduler.texts == 5, "plans are no texts"
+    finally:
+        scheduler.close()
+
+
+def test_a_job_that_is_cancelled_while_its_plans_are_written_leaves(planned: Path) -> None:
+    scheduler = Scheduler(PlotGenerator(load_folder(planned)), readings=4, waiting=200)
+    try:
+        gone, other = Client(scheduler, "Red Dust 3", seed=3), Client(scheduler, "Salt Works 2", seed=3)
+        gone.job.cancel()
+        assert other.plots()[0].text
+        assert scheduler.running == scheduler.waiting == 0
+    finally:
+        scheduler.close()
