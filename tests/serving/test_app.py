@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from movieplotgpt.engine.model_folder import load_folder
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.plots import Plot
 from movieplotgpt.serving.app import HEADERS, MOST_BYTES, create_app
@@ -50,6 +51,23 @@ def test_streamed_plots(web: TestClient, generators: dict[str, PlotGenerator]) -
         pieces = "".join(told["text"] for told in others if told.get("index") == index)
         assert "Tex" + pieces == plot.text
     assert [told["plot"]["text"] for told in others if "plot" in told and told["plot"]["index"] == 1] == [plots[1].text]
+
+
+def test_a_stream_tells_the_plan_before_the_plot_and_completions_have_none(planned: Path) -> None:
+    generator = PlotGenerator(load_folder(planned))
+    served = ServedModels.scheduled({"planned": generator}, readings=16, waiting=40)
+    with TestClient(create_app(served)) as web:
+        asked: dict[str, Any] = {"seed": 4}
+        plot = generator.plot("Red Dust 3", **asked)
+        told = events(web.post("/v1/plots", json={"title": "Red Dust 3", "stream": True, **asked}).text)
+        assert told[1] == {"index": 0, "plan": plot.plan}
+        assert "".join(each.get("text", "") for each in told) == plot.text
+        assert told[-1]["plot"]["hints"] == {"Plan": plot.plan}
+        chat = {"messages": [{"role": "user", "content": "Red Dust 3"}], "stream": True, **asked}
+        assert plot.plan not in web.post("/v1/chat/completions", json=chat).text
+        completed = web.post("/v1/completions", json={"prompt": "The plot of 'Red Dust 3' is:", **asked}).json()
+        assert completed["choices"][0]["text"] == generator.plot("Red Dust 3", plan="none", **asked).text
+    served.close()
 
 
 def test_length_and_cast(web: TestClient, generators: dict[str, PlotGenerator]) -> None:
