@@ -10,7 +10,7 @@ import pytest
 from movieplotgpt.engine.model_folder import load_folder
 from movieplotgpt.errors import PromptError
 from movieplotgpt.generation.generator import PlotGenerator
-from movieplotgpt.generation.planning import PLANS, asking_for_plan, best_plan, wants_plan
+from movieplotgpt.generation.planning import PLANS, best_plan, plan_request, wants_plan
 from movieplotgpt.generation.plots import Plot
 from movieplotgpt.text.formatting import PLAN
 from movieplotgpt.text.plans import plan_parts
@@ -136,7 +136,7 @@ def test_the_best_plan_is_sound_first_and_then_gains_most() -> None:
 
 def test_plans_are_chosen_from_sixteen(planner: PlotGenerator) -> None:
     [request] = planner.requests("Red Dust", seed=3)
-    asking = asking_for_plan(request, planner.checkpoint)
+    asking = plan_request(request, planner.checkpoint)
     assert asking.candidates == PLANS
     assert {planner.writing(each).headers[1] == [] for each in asking.all_candidates()} == {False}
     assert planner.checkpoint.tokenizer.decode(planner.writing(asking).headers[1]) == "Plan: ?\nThe plot of '' is:\n"

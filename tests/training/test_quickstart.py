@@ -110,9 +110,9 @@ def test_what_cannot_be_read_is_an_error_that_names_it(tmp_path: Path, table: Pa
 @pytest.mark.parametrize(
     ("rows", "characters", "planned", "said"),
     [
-        (2_000, 2_600, True, "plans: a typical text has 2,"),
-        (20_000, 260, False, "no plans: a typical text has "),
-        (120, 10_000, False, "no plans: fewer than 5,000,000 characters"),
+        (2_000, 2_600, True, "plans: half of the texts have 2,"),
+        (20_000, 260, False, "no plans: half of the texts are shorter"),
+        (120, 10_000, False, "no plans: a model needs 5,000,000 characters"),
     ],
 )
 def test_plans_are_for_much_text_in_long_documents(

@@ -35,10 +35,14 @@ class HeldOut:
     plans: list[str] = field(default_factory=list)
 
     def rows(self, numbers: Sequence[int]) -> HeldOut:
-        """Return the documents of these numbers."""
-        lists = (self.titles, self.groups, self.bodies, self.plans)
-        titles, groups, bodies, plans = ([each[i] for i in numbers] for each in lists)
-        return HeldOut(titles, groups, bodies, self.n_characters[[*numbers]], plans)
+        """Return the documents at these positions."""
+        return HeldOut(
+            titles=[self.titles[i] for i in numbers],
+            groups=[self.groups[i] for i in numbers],
+            bodies=[self.bodies[i] for i in numbers],
+            n_characters=self.n_characters[[*numbers]],
+            plans=[self.plans[i] for i in numbers],
+        )
 
     def score(
         self,

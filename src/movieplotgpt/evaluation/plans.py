@@ -1,4 +1,4 @@
-"""Does the plan steer the plot? What a document's own plan saves, against another's and against none."""
+"""Does the plan steer the text? What a document's own plan saves, compared with another's and with none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from movieplotgpt.records import Record
 
 
 class PlanLift(Record):
-    """Bits per character that a document's own plan saves, under its title: against another work's plan, and none.
+    """Bits per character that a document's own plan saves, given its title: against another work's plan and against none.
 
     Intervals (95 %) resample documents, both scores of each together.
     """

@@ -19,7 +19,7 @@ from movieplotgpt.errors import DataError, PromptError
 from movieplotgpt.generation.decoding import write
 from movieplotgpt.generation.guidance import USUAL, bare_header, best, knows_no_title
 from movieplotgpt.generation.names import self_meetings
-from movieplotgpt.generation.planning import asking_for_plan, best_plan, wants_plan
+from movieplotgpt.generation.planning import best_plan, plan_request, wants_plan
 from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
 from movieplotgpt.generation.prompts import Prompt, PromptForm
 from movieplotgpt.generation.sampling import Chosen, fresh_seed
@@ -155,9 +155,9 @@ class PlotGenerator:
         return [self.best(request, plots) for request, plots in zip(requests, candidates, strict=True)]
 
     def planned(self, requests: Sequence[PlotRequest]) -> list[PlotRequest]:
-        """Write a plan for each request that wants one; returns the requests to go on with."""
+        """Draft a plan for each request that wants one; return the requests with their plans."""
         asking = {
-            number: asking_for_plan(request, self.checkpoint)
+            number: plan_request(request, self.checkpoint)
             for number, request in enumerate(requests)
             if wants_plan(request)
         }
@@ -168,7 +168,7 @@ class PlotGenerator:
         ]
 
     def with_plan(self, request: PlotRequest, plans: Sequence[Plot]) -> PlotRequest:
-        """Return what a request asks for when its plans are written: a text by the best of them."""
+        """Return the request for a text that follows the best of ``plans``."""
         plan, config = best_plan(plans), request.config.model_copy(update={"plan": NO_PLAN})
         prompt = self.form.with_plan(request.prompt, plan) if plan else request.prompt
         return replace(request, prompt=prompt, config=config)
@@ -339,7 +339,7 @@ class PlotStream(Iterator[str]):
 
     @property
     def plan(self) -> str:
-        """The plan that the text follows; nothing where there is none. One that the model writes is written now."""
+        """The plan that the text follows, or an empty string; if the model is to draft one, it does so now."""
         self._find_plan()
         return self._request.prompt.hints.get(PLAN, "")
 

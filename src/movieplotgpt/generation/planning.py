@@ -1,7 +1,7 @@
-"""A plan before the plot: the model writes several for a title, and the plot follows the best of them.
+"""Plan first, then write: the model drafts several plans for a title, and the plot follows the best one.
 
-A plan costs a tenth of a plot, so that choosing among sixteen is cheap where choosing among sixteen plots is not. The best
-is the sound plan that the title makes likelier than no title does, the title's own words left out.
+A plan has a tenth of a plot's tokens, so choosing the best of 16 is cheap. The best is the valid plan whose likelihood gains
+most from the title, compared with an empty title; the title's own words do not count.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from movieplotgpt.text.formatting import PLAN
 from movieplotgpt.text.plans import plan_parts
 
 PLANS = 16
-_CHARACTERS = 300  # of a plan at most: real ones have 45 to 170
+_MAX_TOKENS = 300  # real plans have 45 to 170 characters
 _SAMPLING = SamplingConfig(
-    guidance=1.0, end_bias=0.0, distinct_names=False, plan=NO_PLAN, stop=("\n",), max_tokens=_CHARACTERS
+    guidance=1.0, end_bias=0.0, distinct_names=False, plan=NO_PLAN, stop=("\n",), max_tokens=_MAX_TOKENS
 )
 
 
 def wants_plan(request: PlotRequest) -> bool:
-    """Whether a plan is written before the text: not where the prompt has one, or has begun the text."""
+    """Return whether a plan is to be drafted: not if the prompt already has one or has begun the text."""
     prompt = request.prompt
     lines = prompt.header.splitlines()
     return (
@@ -36,22 +36,23 @@ def wants_plan(request: PlotRequest) -> bool:
     )
 
 
-def asking_for_plan(request: PlotRequest, model: TextModel) -> PlotRequest:
-    """Return the request for the plan of a request's text; its candidates are the plans to choose from."""
+def plan_request(request: PlotRequest, model: TextModel) -> PlotRequest:
+    """Return the request for a plan; its candidates are the drafts to choose from."""
     title, several = request.prompt.title, knows_no_title(model)
     sampling = _SAMPLING.model_copy(update={"best_of": PLANS if several else None})
     return PlotRequest(Prompt(model.format.plan_request(title), title=title), sampling, request.seed, of_plan=True)
 
 
 def best_plan(plans: Sequence[Plot]) -> str:
-    """Return the best of a request's plans; nothing where none is sound."""
-    sound = [plan.finish_reason == "stop" and _is_sound(plan.text) for plan in plans]
-    chosen = best([plan.title_gain or 0.0 for plan in plans], sound)
-    return plans[chosen].text.strip() if sound[chosen] else ""
+    """Return the best draft, or an empty string if none is valid."""
+    valid = [plan.finish_reason == "stop" and _is_valid(plan.text) for plan in plans]
+    gains = [(plan.title_gain or 0.0) * plan.tokens for plan in plans]  # summed: how well the plan identifies the title
+    chosen = best(gains, valid)
+    return plans[chosen].text.strip() if valid[chosen] else ""
 
 
-def _is_sound(plan: str) -> bool:
-    """Whether a plan has names and words, each once."""
+def _is_valid(plan: str) -> bool:
+    """Return whether a plan has names and words and repeats none of them."""
     names, words = plan_parts(plan)
     said = [word for item in (*names, *words) for word in re.findall(r"\w+", item.casefold())]
     return bool(names and words) and len(said) == len(set(said))

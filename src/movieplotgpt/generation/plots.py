@@ -52,7 +52,7 @@ class Plot:
 
     @property
     def plan(self) -> str:
-        """The plan that the text was written by; nothing where there was none."""
+        """The plan that the text follows, or an empty string."""
         return self.hints.get(PLAN, "")
 
 
@@ -64,7 +64,7 @@ class PlotRequest:
     config: SamplingConfig
     seed: int
     rank: int = 0
-    of_plan: bool = False  # what is written is a plan, see planning.py
+    of_plan: bool = False  # for a plan rather than a text, see planning.py
 
     @property
     def drawn_by(self) -> Seed:

@@ -67,7 +67,7 @@ class PromptForm:
         return self._fitted(Prompt(header, self._without_last_blank(begun), folded, values, tuple(changes)))
 
     def with_plan(self, prompt: Prompt, plan: str) -> Prompt:
-        """Return the prompt with a plan, as models know plans, in place of one it may have had.
+        """Return the prompt with ``plan`` in its trained form, replacing any plan it had.
 
         Raises:
             PromptError: the model was trained without plans.

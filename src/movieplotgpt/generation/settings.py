@@ -74,12 +74,12 @@ class SamplingConfig(Settings):
     plan: str | None = Field(
         None,
         max_length=1_000,
-        description="What a text is about: 'names: Ann, Bert; words: island, storm'; auto lets the model write 16 plans for "
-        "the title and follow the best, none writes without. Default: auto for models trained with plans.",
+        description="What the text is about, such as 'names: Ann, Bert; words: island, storm'; auto: the model drafts 16 plans "
+        "and follows the best; none: no plan. Default: auto for models trained with plans.",
     )
     cast: bool | None = Field(
         None,
-        description="Allow parentheses, in which plots name actors. Default: the model's own; film plots are written without.",
+        description="Allow parentheses, in which film plots name actors. Default: set by the model, off for film plots.",
     )
     logprobs: int | None = Field(None, ge=0, le=20, description="Keep each token's probability and so many others.")
     guidance: float | None = Field(

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from movieplotgpt.errors import QueueFullError
 from movieplotgpt.generation.decoding import Batch
 from movieplotgpt.generation.generator import PlotGenerator
-from movieplotgpt.generation.planning import asking_for_plan, wants_plan
+from movieplotgpt.generation.planning import plan_request, wants_plan
 from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
 from movieplotgpt.generation.writing import Writing
 from movieplotgpt.text.formatting import PLAN
@@ -116,9 +116,7 @@ class Scheduler:
                     f"{ahead} texts wait already, and at most {self.most_waiting} may; try again in a while"
                 )
         for index, request in enumerate(requests):
-            self._add(
-                job, index, asking_for_plan(request, self.generator.checkpoint) if wants_plan(request) else request
-            )
+            self._add(job, index, plan_request(request, self.generator.checkpoint) if wants_plan(request) else request)
         with self._changed:
             self._jobs.append(job)
             self._changed.notify()

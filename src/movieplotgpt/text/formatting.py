@@ -27,8 +27,8 @@ from movieplotgpt.config import Settings
 from movieplotgpt.errors import ConfigError
 
 END_OF_PLOT = "END_OF_PLOT"
-UNKNOWN_PLAN = "?"  # what stands in its place where the model is to write it
-PLAN = "Plan"  # the hint that prepare makes of a text itself, see text/plans.py
+UNKNOWN_PLAN = "?"  # stands in its place when the model is to write it
+PLAN = "Plan"  # the hint that prepare computes from the text, see text/plans.py
 
 IdsT = TypeVar("IdsT", list[int], np.ndarray[Any, Any])
 
@@ -73,7 +73,7 @@ class DocumentFormat(Settings):
     @classmethod
     def _plan_stands_last(cls, hints: tuple[str, ...]) -> tuple[str, ...]:
         if PLAN in hints[:-1]:
-            raise ValueError(f"the hint {PLAN}, which is made of the text itself, is the last of them")
+            raise ValueError(f"{PLAN}, which is computed from the text, must be the last hint")
         return hints
 
     @property
@@ -99,11 +99,11 @@ class DocumentFormat(Settings):
 
     @property
     def has_plan(self) -> bool:
-        """Whether texts are shown with a plan of theirs."""
+        """Whether documents have plan lines."""
         return PLAN in self.hints
 
     def plan_request(self, title: str = "") -> str:
-        """The header of a plan, in place of a text, for ``title``."""
+        """Return the header that asks for a plan for ``title`` instead of a text."""
         return f"{PLAN}: {UNKNOWN_PLAN}\n{self.sentence(title)}"
 
     @cached_property

@@ -1,8 +1,8 @@
-"""The plan of a text: the names that return in it, and the words that tell what it is about.
+"""The plan of a text: its recurring names and its most characteristic words.
 
-``names: Edward Lyle, Brill; words: lawyer, tape, agency`` stands as a hint line before the sentence (``Plan: ...``), so
-that a model sees in every window who and what its text is about, and can be told so. It is counted, not written by a
-model, with what the training split says about words: which are names, and which are rare.
+``names: Edward Lyle, Brill; words: lawyer, tape, agency`` becomes the hint line ``Plan: ...`` before the header sentence, so
+that every window shows the model who and what the text is about, and a person can set it when generating. Plans are
+computed from word counts of the training split; no model is involved.
 """
 
 from __future__ import annotations
@@ -18,51 +18,51 @@ from movieplotgpt.text.sentences import HONORIFICS
 
 MOST_NAMES = MOST_WORDS = 6
 _LONGEST_NAME = 3  # words
-_KNOWN = (5, 0.001)  # a word that fewer documents have, or a smaller share of them, tells nothing to a small model
+_KNOWN = (5, 0.001)  # words in fewer documents, or in a smaller share of them, mean little to a small model
 _SHORTEST_WORD = 4  # letters
-_THE = 0.3  # share of a name's uses behind an article: "the American", "the King"; people have under 0.05
-_ASIDE = re.compile(r"\([^()]*\)")  # who plays whom
-_SMALL = re.compile(r"(?<![\w'-])[a-z]{2,}(?![\w'-])")  # no part of a word with a hyphen
+_THE = 0.3  # maximum share of uses that follow an article ("the American", "the King"); names of people have under 0.05
+_ASIDE = re.compile(r"\([^()]*\)")  # in film plots: the cast
+_SMALL = re.compile(r"(?<![\w'-])[a-z]{2,}(?![\w'-])")  # not a part of a hyphenated word
 _CAPITAL = re.compile(r"(?<=[a-z,;] )[A-Z][a-z][\w'-]*")
-_BEHIND_ARTICLE = re.compile(r"\b(?:the|an?) ([A-Z][a-z][\w'-]*)")
-_WORD = re.compile(r"(?<![\w'-])[^\W\d_a-z][\w'-]*")  # with a capital, or in a script without
+_AFTER_ARTICLE = re.compile(r"\b(?:the|an?) ([A-Z][a-z][\w'-]*)")
+_WORD = re.compile(r"(?<![\w'-])[^\W\d_a-z][\w'-]*")  # capitalised, or in a script without case
 _PART = re.compile(r"\b(names|words):((?:(?!\b(?:names|words):).)*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Planner:
-    """Makes plans by what one collection of texts says of words.
+    """Makes plans from the word counts of one collection of texts.
 
-    ``capital`` counts a word's uses with a capital within a sentence, ``small`` those in small letters, ``behind_article``
-    those of the first that follow an article; ``documents`` is how many texts have a word in small letters.
+    ``capital`` counts capitalised uses within a sentence, ``small`` lower-case uses, ``after_article`` capitalised uses
+    after an article; ``documents`` counts the texts that contain a lower-case word.
     """
 
     capital: Counter[str]
     small: Counter[str]
-    behind_article: Counter[str]
+    after_article: Counter[str]
     documents: Counter[str]
     n_documents: int
 
     @classmethod
     def learn(cls, texts: Iterable[str]) -> Planner:
         """Count the words of the training split."""
-        capital, small, behind_article, documents = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+        capital, small, after_article, documents = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
         n_documents = 0
         for text in texts:
             capital.update(map(_bare, _CAPITAL.findall(text)))
-            behind_article.update(map(_bare, _BEHIND_ARTICLE.findall(text)))
+            after_article.update(map(_bare, _AFTER_ARTICLE.findall(text)))
             counts = Counter(_SMALL.findall(text))
             small.update(counts)
             documents.update(counts.keys())
             n_documents += 1
-        return cls(capital, small, behind_article, documents, n_documents)
+        return cls(capital, small, after_article, documents, n_documents)
 
     def plan(self, text: str) -> str:
-        """Return the plan of ``text``; nothing where no name returns in it and no word tells of it."""
+        """Return the plan of ``text``, or an empty string if it has neither recurring names nor characteristic words."""
         return lay_out_plan(self.names(text), self.words(text))
 
     def names(self, text: str) -> list[str]:
-        """Return the names mentioned most, twice at least, in the order of their first mentions and as written there."""
+        """Return the most mentioned names (at least twice), as first written and in order of first mention."""
         runs = list(self._runs(_ASIDE.sub(" ", text)))
         mentions = Counter(word for run in runs for word in dict.fromkeys(run))
         names: dict[str, int] = {}
@@ -75,7 +75,7 @@ class Planner:
         return [name for name in names if name in kept]
 
     def words(self, text: str) -> list[str]:
-        """Return the words in small letters that tell the text from others (tf-idf), in the order they come."""
+        """Return the lower-case words with the highest tf-idf, in order of first occurrence."""
         counts, known = Counter(_SMALL.findall(text)), max(_KNOWN[0], _KNOWN[1] * self.n_documents)
         weights = {
             word: count * math.log(self.n_documents / self.documents[word])
@@ -86,10 +86,10 @@ class Planner:
         return [word for word in counts if word in best]
 
     def _runs(self, text: str) -> Iterator[tuple[str, ...]]:
-        """Names as they stand: words with capitals one behind the other."""
+        """Yield each name as a run of adjacent capitalised words."""
         own = Counter(map(_bare, _CAPITAL.findall(text)))
         run: list[str] = []
-        goes_on = -1  # where the next word of a name would stand
+        goes_on = -1  # where the next word of the run would start
         for found in _WORD.finditer(text):
             word = _bare(found[0])
             if not self._is_name(word, own):
@@ -106,11 +106,11 @@ class Planner:
         if len(word) < 2 or not word[0].isupper() or word in HONORIFICS:
             return False
         capital = self.capital[word] + own[word]
-        return capital > self.small[word.lower()] and self.behind_article[word] < _THE * capital
+        return capital > self.small[word.lower()] and self.after_article[word] < _THE * capital
 
 
 def plan_parts(plan: str) -> tuple[list[str], list[str]]:
-    """Return the names and the words of a plan; one without labels is read by its capitals: ``Ann, island``."""
+    """Return the names and the words of a plan; without labels, capitals tell names from words (``Ann, island``)."""
     text = one_line(plan)
     labelled = {found[1].lower(): _items(found[2]) for found in _PART.finditer(text)}
     if labelled:
@@ -120,12 +120,12 @@ def plan_parts(plan: str) -> tuple[list[str], list[str]]:
 
 
 def lay_out_plan(names: Sequence[str], words: Sequence[str]) -> str:
-    """Return a plan as models know it: ``names: Ann, Bert; words: island, storm``."""
+    """Return a plan in the form that models are trained on: ``names: Ann, Bert; words: island, storm``."""
     return "; ".join(f"{label}: {', '.join(found)}" for label, found in (("names", names), ("words", words)) if found)
 
 
 def with_plans(documents: Sequence[Document], planner: Planner) -> list[Document]:
-    """The documents, each with its plan among its hints."""
+    """Return the documents with their plans added to their hints."""
     planned = ((document, planner.plan(document.body)) for document in documents)
     return [replace(own, hints={**own.hints, PLAN: plan}) if plan else own for own, plan in planned]
 
@@ -135,5 +135,5 @@ def _items(text: str) -> list[str]:
 
 
 def _bare(word: str) -> str:
-    """Without the ending of a possessive."""
+    """Strip a possessive ending."""
     return word.removesuffix("'s").removesuffix("'")

@@ -69,18 +69,18 @@ def suggest(
 
 
 def _plans(layout: DocumentFormat, lengths: list[int]) -> tuple[bool, tuple[str, ...]]:
-    """Whether texts are shown with their plans, and why; nothing to say of texts without titles."""
+    """Return whether to train with plans, and the reason; no reason for texts without titles."""
     if not layout.header:
         return False, ()
     characters, typical = sum(lengths), int(median(lengths))
     if characters < ENOUGH_FOR_PLANS:
-        return False, (f"no plans: fewer than {ENOUGH_FOR_PLANS:,} characters do not teach a model to write them",)
+        return False, (f"no plans: a model needs {ENOUGH_FOR_PLANS:,} characters of text to learn to plan",)
     if typical < LONG_ENOUGH_FOR_A_PLAN:
         return False, (
-            f"no plans: a typical text has {typical:,} characters, and a plan is for {LONG_ENOUGH_FOR_A_PLAN:,} on",
+            f"no plans: half of the texts are shorter than {typical + 1:,} characters, too short to need one",
         )
     return True, (
-        f"plans: a typical text has {typical:,} characters, so most are shown behind their names and telling words",
+        f"plans: half of the texts have {typical:,} characters or more, so most are shown with their names and key words",
     )
 
 

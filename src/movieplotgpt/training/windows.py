@@ -3,7 +3,7 @@
 A window is one row of a batch: the begin token, then one or more pieces of documents, each behind its own header. Long
 documents go on in continuation windows (header again, overlap, new tokens), where all but the header and the first
 tokens behind it is learnt; short ones share a window. Which header a document wears (hints, plan, title or empty title)
-is drawn anew each epoch. Where documents have plans, some plans come as documents, too: from a title to its plan.
+is drawn anew each epoch. Some plans are documents of their own as well, which teach the model to plan from a title.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ class WindowSettings(Settings):
 
     no_title: float = Field(0.1, ge=0, le=1, description="Share of documents under the sentence with an empty title.")
     no_hints: float = Field(0.5, ge=0, le=1, description="Share of documents without any hint line.")
-    plan: float = Field(0.75, ge=0, le=1, description="Share of documents shown with their plan, where they have one.")
-    plan_alone: float = Field(0.5, ge=0, le=1, description="Share of plans that are learnt from the title as well.")
+    plan: float = Field(0.75, ge=0, le=1, description="Share of documents shown with their plan, if they have one.")
+    plan_alone: float = Field(
+        0.5, ge=0, le=1, description="Share of documents whose plan is also trained on: from title to plan."
+    )
     separate: bool = Field(True, description="Documents that share a window do not see each other.")
     keep_hint: float = Field(0.7, ge=0, le=1, description="How often each hint of the other documents is kept.")
 
@@ -65,19 +67,19 @@ Row = list[Part]
 
 @dataclass(frozen=True)
 class PlanTokens:
-    """Where plans stand among the segments, and the tokens around one: ``Plan:`` before it, a line break behind.
+    """Which segment holds the plan line, and how many of its tokens are ``Plan:`` and the line break.
 
-    ``request`` is the line that asks for a plan.
+    ``request`` is the line that asks the model for a plan.
     """
 
     segment: int
-    before: int
-    behind: int
+    prefix: int
+    suffix: int
     request: Ids
 
     @classmethod
     def of(cls, corpus: PreparedCorpus) -> PlanTokens | None:
-        """Return those of a corpus, None of one without plans."""
+        """Return those of a corpus, or None if it has no plans."""
         layout, encode = corpus.format, corpus.tokenizer.encode
         if not layout.has_plan:
             return None
@@ -182,7 +184,7 @@ class TrainingWindows:
                 yield Part(document, piece, hints, with_title), header + piece.stop - piece.start
             if plans and segments[plans.segment] and drawn[document, -1] < settings.plan_alone:
                 header = min(longest, sentence + len(plans.request))
-                plan = segments[plans.segment] - plans.before - plans.behind + 1
+                plan = segments[plans.segment] - plans.prefix - plans.suffix + 1
                 piece = Piece(0, 0, min(plan, self.context_length - header))
                 yield Part(document, piece, (), with_title, of_plan=True), header + piece.stop
 
@@ -200,7 +202,7 @@ class TrainingWindows:
         if not part.of_plan:
             return self.split.body(part.document)
         assert self.plans is not None
-        return self.split.segment(part.document, self.plans.segment)[self.plans.before : -self.plans.behind]
+        return self.split.segment(part.document, self.plans.segment)[self.plans.prefix : -self.plans.suffix]
 
     def _fill(self, ids: Ids, targets: Ids, row: Row, plain: bool) -> None:
         """Lay the parts of a row one behind the other; position 0 is the begin token, which the row came with."""
