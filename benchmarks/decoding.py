@@ -31,6 +31,9 @@ from movieplotgpt.text.token_files import PreparedCorpus
 
 SETTINGS = {
     "default": SamplingConfig(),
+    "no plan": SamplingConfig(plan="none"),
+    "no plan, with cast": SamplingConfig(plan="none", cast=True),  # the default before plans
+    "no plan, best of 4": SamplingConfig(plan="none", best_of=4),
     "the default before: guidance 1.5, 512 tokens": SamplingConfig(
         guidance=1.5, guidance_characters=None, max_tokens=512
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -354,3 +355,60 @@ def test_plans_are_shown_as_often_as_asked_whether_hints_are_or_not(tmp_path: Pa
     bodies = [part for part in parts if not part.of_plan and part.piece.start == 0]
     assert np.mean([bool(part.hints) for part in bodies]) == pytest.approx(0.75, abs=0.05)
     assert (len(parts) - len(bodies)) / len(bodies) == pytest.approx(0.25, abs=0.05)
+
+
+@pytest.fixture
+def people_corpus(tmp_path: Path) -> PreparedCorpus:
+    """Films of 24 women, three of each; her name is in the title, her daughter's is not."""
+    women = "Ada Bea Cleo Dora Edna Fay Gwen Hope Iris Joan Kate Lena Maud Nell Olga Prue Ruth Sue Tess Una Vera Wilma Xenia Yda"
+    names = women.split()
+    rows = ["Title,Plot"]
+    for part in range(3):
+        for name, other in zip(names, [*names[1:], names[0]], strict=True):
+            text = (
+                f"And here comes {name}, and she looks for {other}, and she finds {other}, and she hugs {other} again. "
+            )
+            rows.append(f'Film {part} of {name},"{text * 3}"')
+    (tmp_path / "films.csv").write_text("\n".join(rows), encoding="utf-8")
+    values = {
+        "corpus": {"kind": "table", "text": "Plot"},
+        "format": {"header": "The plot of '{Title}' is:", "hints": [PLAN]},
+        "split": {"kind": "group", "validation": 0.1, "test": 0.1},
+        "tokenizer": {"kind": "bpe", "vocab_size": 400},
+    }
+    prepare(build_settings(PrepareSettings, values), tmp_path / "films.csv", tmp_path / "data")
+    return PreparedCorpus.load(tmp_path / "data")
+
+
+def test_people_have_other_names_each_epoch_in_text_and_plan_alike(people_corpus: PreparedCorpus) -> None:
+    corpus, split = people_corpus, people_corpus.split("train")
+    settings = WindowSettings(no_title=0, no_hints=1, plan=1, plan_alone=0, rename=1)
+    seen = []
+    for epoch in (0, 1):
+        windows = TrainingWindows.of(corpus, 512, settings, seed=0)
+        first = sum(windows.rows_in_epoch(each) for each in range(epoch))
+        batch = windows.batch(0, first + windows.rows_in_epoch(epoch))
+        text = "".join(corpus.tokenizer.decode(row) for row in batch.ids_BT[first:])
+        documents = [each for each in text.split(corpus.format.end) if each.startswith(PLAN)]
+        assert len(documents) == split.n_documents
+        people = {}
+        for document in documents:
+            plan, sentence, body = document.split("\n", 2)
+            woman, other = re.findall(r"comes (\w+), and she looks for (\w+),", body)[0]
+            assert f"of {woman}'" in sentence, "the name in the title stays"
+            assert plan.startswith(f"{PLAN}: names: {woman}, {other}")
+            assert body.count(other) == 9
+            people[sentence] = other
+        seen.append(people)
+    own = {corpus.format.sentence(split.titles[i])[:-1]: split.hints[i][PLAN] for i in range(split.n_documents)}
+    changed = [people[sentence] not in own[sentence] for people in seen for sentence in people]
+    assert np.mean(changed) > 0.9
+    assert seen[0] != seen[1]
+
+
+def test_renamed_batches_are_a_function_of_their_step(people_corpus: PreparedCorpus) -> None:
+    settings = WindowSettings(rename=0.5)
+    one, other = (TrainingWindows.of(people_corpus, 256, settings, seed=3) for _ in range(2))
+    late = other.batch(7, 4).ids_BT  # as after a resumption
+    assert [one.batch(step, 4).ids_BT for step in range(8)][7].tolist() == late.tolist()
+    assert one.batch(7, 4, rank=1, world_size=2).ids_BT.tolist() == late[1::2].tolist()

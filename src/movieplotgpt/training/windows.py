@@ -2,8 +2,9 @@
 
 A window is one row of a batch: the begin token, then one or more pieces of documents, each behind its own header. Long
 documents go on in continuation windows (header again, overlap, new tokens), where all but the header and the first
-tokens behind it is learnt; short ones share a window. Which header a document wears (hints, plan, title or empty title)
-is drawn anew each epoch. Some plans are documents of their own as well, which teach the model to plan from a title.
+tokens behind it is learnt; short ones share a window. Which header a document wears
+(hints, plan, title or empty title) is drawn anew each epoch, and so are the names of its people where asked. Some plans are
+documents of their own as well, which teach the model to plan from a title.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pydantic import Field
 from movieplotgpt.config import Settings
 from movieplotgpt.text.formatting import PLAN, Piece, cut_pieces, fit_header, longest_header, overlap_for
 from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
+from movieplotgpt.training.renaming import Renamed, Renaming
 
 Ids = np.ndarray[Any, Any]
 NO_TARGET = -100
@@ -34,6 +36,9 @@ class WindowSettings(Settings):
     plan: float = Field(0.75, ge=0, le=1, description="Share of documents shown with their plan, if they have one.")
     plan_alone: float = Field(
         0.5, ge=0, le=1, description="Share of documents whose plan is also trained on: from title to plan."
+    )
+    rename: float = Field(
+        0.0, ge=0, le=1, description="Share of documents whose people get other names, drawn each epoch."
     )
     separate: bool = Field(True, description="Documents that share a window do not see each other.")
     keep_hint: float = Field(0.7, ge=0, le=1, description="How often each hint of the other documents is kept.")
@@ -60,6 +65,7 @@ class Part:
     hints: tuple[int, ...]
     with_title: bool
     of_plan: bool = False
+    renamed: Renamed | None = None
 
 
 Row = list[Part]
@@ -103,6 +109,7 @@ class TrainingWindows:
     settings: WindowSettings
     seed: int
     plans: PlanTokens | None = None
+    renaming: Renaming | None = None
 
     def __post_init__(self) -> None:
         self._first_row_of_epoch = [0]
@@ -119,6 +126,7 @@ class TrainingWindows:
             settings=settings,
             seed=seed,
             plans=PlanTokens.of(corpus),
+            renaming=Renaming(corpus) if settings.rename else None,
         )
 
     def batch(self, step: int, batch_size: int, *, plain: bool = False, rank: int = 0, world_size: int = 1) -> Batch:
@@ -158,12 +166,12 @@ class TrainingWindows:
 
     def _make_rows(self, epoch: int) -> list[Row]:
         random = np.random.default_rng([self.seed, epoch])
-        parts = list(self._parts(random))
+        parts = list(self._parts(random, epoch))
         packed = pack([length for _, length in parts], self.context_length)
         rows = [[parts[i][0] for i in row] for row in packed]
         return [rows[i] for i in random.permutation(len(rows))]
 
-    def _parts(self, random: np.random.Generator) -> Iterator[tuple[Part, int]]:
+    def _parts(self, random: np.random.Generator, epoch: int) -> Iterator[tuple[Part, int]]:
         """The pieces of every document, each with the tokens it takes behind the begin token."""
         settings, plans, n_hints = self.settings, self.plans, len(self.split.hint_names)
         segments_NS = np.diff(self.split.offsets, axis=1)  # tokens of each hint line, of the sentence, of the body
@@ -174,6 +182,14 @@ class TrainingWindows:
         if plans:
             kept_NH[:, plans.segment] = hints_NH[:, plans.segment] < settings.plan
         kept_NH &= segments_NS[:, :n_hints] > 0
+        renamed: dict[int, Renamed] = {}
+        if self.renaming:
+            chosen = np.flatnonzero(random.random(self.split.n_documents) < settings.rename)
+            renamed = self.renaming.draw(chosen.tolist(), [self.seed, epoch])
+            for document, other in renamed.items():
+                segments_NS[document, -1] = len(other.body)
+                if plans:
+                    segments_NS[document, plans.segment] = len(other.plan)
         overlap, longest = overlap_for(self.context_length), longest_header(self.context_length)
         columns = (titled.tolist(), kept_NH.tolist(), segments_NS.tolist())
         for document, (with_title, kept, segments) in enumerate(zip(*columns, strict=True)):
@@ -181,28 +197,40 @@ class TrainingWindows:
             sentence = segments[n_hints] if with_title else len(self.empty_sentence)
             header = min(longest, sentence + sum(segments[k] for k in hints))
             for piece in cut_pieces(header, segments[-1] + 1, self.context_length, overlap):
-                yield Part(document, piece, hints, with_title), header + piece.stop - piece.start
+                yield (
+                    Part(document, piece, hints, with_title, renamed=renamed.get(document)),
+                    header + piece.stop - piece.start,
+                )
             if plans and segments[plans.segment] and drawn[document, -1] < settings.plan_alone:
                 header = min(longest, sentence + len(plans.request))
                 plan = segments[plans.segment] - plans.prefix - plans.suffix + 1
                 piece = Piece(0, 0, min(plan, self.context_length - header))
-                yield Part(document, piece, (), with_title, of_plan=True), header + piece.stop
+                part = Part(document, piece, (), with_title, of_plan=True, renamed=renamed.get(document))
+                yield part, header + piece.stop
 
     def _header(self, part: Part, plain: bool) -> Ids:
         if part.of_plan:
             assert self.plans is not None
             lines = [self.plans.request]
         else:
-            shown = (k for k in part.hints if not plain or (self.plans and k == self.plans.segment))
-            lines = [self.split.segment(part.document, k) for k in shown]
+            shown = (k for k in part.hints if not plain or self._is_plan(k))
+            lines = [self._plan(part) if self._is_plan(k) else self.split.segment(part.document, k) for k in shown]
         sentence = self.split.sentence(part.document) if part.with_title else self.empty_sentence
         return fit_header(np.concatenate([*lines, sentence]), self.context_length)
 
     def _body(self, part: Part) -> Ids:
         if not part.of_plan:
-            return self.split.body(part.document)
+            return part.renamed.body if part.renamed else self.split.body(part.document)
         assert self.plans is not None
-        return self.split.segment(part.document, self.plans.segment)[self.plans.prefix : -self.plans.suffix]
+        return self._plan(part)[self.plans.prefix : -self.plans.suffix]
+
+    def _is_plan(self, segment: int) -> bool:
+        return self.plans is not None and segment == self.plans.segment
+
+    def _plan(self, part: Part) -> Ids:
+        """The tokens of the plan line."""
+        assert self.plans is not None
+        return part.renamed.plan if part.renamed else self.split.segment(part.document, self.plans.segment)
 
     def _fill(self, ids: Ids, targets: Ids, row: Row, plain: bool) -> None:
         """Lay the parts of a row one behind the other; position 0 is the begin token, which the row came with."""
