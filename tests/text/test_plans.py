@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from movieplotgpt.text.formatting import PLAN, Document
-from movieplotgpt.text.plans import MOST_NAMES, Planner, lay_out_plan, plan_parts, with_plans
+from movieplotgpt.text.plans import MOST_ITEMS, Planner, lay_out_plan, plan_parts, with_plans
 
 TEXT = (
     "Edward Lyle (Gene Hackman) is a lawyer in Paris. One day a stranger gives Lyle a tape, and the lawyer hides the tape. "
@@ -44,7 +44,7 @@ def test_the_most_mentioned_names_are_kept(planner: Planner) -> None:
     people = ["Ann", "Bob", "Cid", "Dan", "Eve", "Fay", "Gus", "Hal"]
     text = " ".join(f"Here comes {name}, and {name} leaves." for name in people) + " They miss Hal, and Gus, and Ann."
     names = planner.names(text)
-    assert len(names) == MOST_NAMES
+    assert len(names) == MOST_ITEMS
     assert {"Hal", "Gus", "Ann"} <= set(names)
     assert names == sorted(names), "they stand in the order they come"
 

@@ -274,6 +274,7 @@ class PlotGenerator:
             seed=request.drawn_by,
             without_title=bare_header(self.checkpoint, request.of_plan) if request.compared else None,
             copies=self.copies if request.config.avoid_copies is not None else None,
+            is_plan=request.of_plan,
         )
 
     def write(self, writings: Sequence[Writing]) -> Iterator[tuple[int, str]]:

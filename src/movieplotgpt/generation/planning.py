@@ -15,12 +15,20 @@ from movieplotgpt.generation.plots import Plot, PlotRequest
 from movieplotgpt.generation.prompts import Prompt
 from movieplotgpt.generation.settings import AUTO, NO_PLAN, SamplingConfig
 from movieplotgpt.text.formatting import PLAN
-from movieplotgpt.text.plans import plan_parts
+from movieplotgpt.text.plans import MOST_ITEMS, plan_parts
 
 PLANS = 16
-_MAX_TOKENS = 300  # real plans have 45 to 170 characters
+_MAX_TOKENS = 120  # real plans have 45 to 170 characters
+_GUIDANCE = 1.5
 _SAMPLING = SamplingConfig(
-    guidance=1.0, end_bias=0.0, distinct_names=False, plan=NO_PLAN, stop=("\n",), max_tokens=_MAX_TOKENS
+    temperature=0.9,
+    min_p=0.05,
+    guidance=1.0,
+    end_bias=0.0,
+    distinct_names=False,
+    plan=NO_PLAN,
+    stop=("\n",),
+    max_tokens=_MAX_TOKENS,
 )
 
 
@@ -39,7 +47,8 @@ def wants_plan(request: PlotRequest) -> bool:
 def plan_request(request: PlotRequest, model: TextModel) -> PlotRequest:
     """Return the request for a plan; its candidates are the drafts to choose from."""
     title, several = request.prompt.title, knows_no_title(model)
-    sampling = _SAMPLING.model_copy(update={"best_of": PLANS if several else None})
+    by_title = {"best_of": PLANS, "guidance": _GUIDANCE, "guidance_characters": None} if several else {}
+    sampling = _SAMPLING.model_copy(update=by_title)
     return PlotRequest(Prompt(model.format.plan_request(title), title=title), sampling, request.seed, of_plan=True)
 
 
@@ -52,7 +61,9 @@ def best_plan(plans: Sequence[Plot]) -> str:
 
 
 def _is_valid(plan: str) -> bool:
-    """Return whether a plan has names and words and repeats none of them."""
+    """Return whether a plan has a few names and words and repeats none of them."""
     names, words = plan_parts(plan)
-    said = [word for item in (*names, *words) for word in re.findall(r"\w+", item.casefold())]
-    return bool(names and words) and len(said) == len(set(said))
+    if not (0 < len(names) <= MOST_ITEMS and 0 < len(words) <= MOST_ITEMS and all(map(str.isalpha, words))):
+        return False
+    each = [word for item in (*names, *words) for word in re.findall(r"\w+", item.casefold())]
+    return len(each) == len(set(each))

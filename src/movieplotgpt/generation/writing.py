@@ -17,6 +17,7 @@ from movieplotgpt.generation.prompts import Prompt
 from movieplotgpt.generation.sampling import Chosen, History
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.text.formatting import cut_pieces, fit_header, overlap_for
+from movieplotgpt.text.plans import MOST_ITEMS
 from movieplotgpt.text.sentences import ends_sentence, word_spans
 from movieplotgpt.text.tokenizers import Tokenizer
 
@@ -40,9 +41,10 @@ URGENT = 10.0  # nats: a wish that is begun is finished
 class Writing:
     """One text while it is written: the tokens so far, the window that goes on, and what ends it.
 
-    ``copies`` is asked where the config avoids copies. A text that would hold what it may not goes back: to its last
-    token for a banned text; for a copy to where in the copied run another token was likeliest. That token is then
-    forbidden there, and what is drawn instead goes on. What might be taken back is not yet certain, and not yet told.
+    With ``is_plan`` no word is repeated, and no list gets too long. ``copies`` is asked where the config avoids copies. A text
+    that would hold what it may not goes back: to its last token for a banned text; for a copy to where in the copied run
+    another token was likeliest. That token is then forbidden there, and what is drawn instead goes on. What might be taken
+    back is not yet certain, and not yet told.
 
     ``unmet`` says, when the text has ended, which wishes it does not meet. ``headers`` are the readings: the prompt's
     header, and where the two are compared, that of no title.
@@ -58,6 +60,7 @@ class Writing:
         seed: Seed,
         without_title: str | None = None,
         copies: CopyIndex | None = None,
+        is_plan: bool = False,
     ) -> None:
         self.config, self.context_length, self.end_id = config, context_length, tokenizer.end_id
         headers = [prompt.header] if without_title is None else [prompt.header, without_title]
@@ -71,6 +74,7 @@ class Writing:
         self.second_thoughts = 0
         self.finish_reason: FinishReason | None = None
         self.unmet: tuple[str, ...] = ()
+        self._is_plan = is_plan
         self._tokenizer, self._title, self._begun, self._copies = tokenizer, prompt.title, prompt.begun, copies
         self._title_words = frozenset(re.findall(r"\w+", prompt.title.casefold()))
         self._breakers = (
@@ -145,12 +149,26 @@ class Writing:
 
     def history(self) -> History:
         """What the rules of sampling know of this text."""
-        forbidden = self._never | self._forbidden.get(self.tokens, set()) | self._banned_next() | self._another_word()
+        forbidden = (
+            self._beyond_plan()
+            | self._never
+            | self._forbidden.get(self.tokens, set())
+            | self._banned_next()
+            | self._another_word()
+        )
         if not self._may_end():
             forbidden = forbidden | {self.end_id}
         free = FREE_REPETITIONS[self._tokenizer.kind]
         unusual = frozenset() if self.body else _small_first_letters(self._tokenizer)
         return History(self.body, forbidden, self._breakers, free, self._urged(), unusual)
+
+    def _beyond_plan(self) -> frozenset[int]:
+        """Return the tokens that would repeat a word of a plan, or make one of its lists too long."""
+        if not self._is_plan:
+            return frozenset()
+        repeating = _word_beginnings(self._tokenizer).intersection(self.body)
+        full = self._written.rpartition(";")[2].count(",") >= MOST_ITEMS - 1
+        return repeating | _ids_holding(self._tokenizer, (b",",)) if full else repeating
 
     def unmentioned(self, stop: int | None = None) -> list[str]:
         """What must be mentioned and was not, in the text up to ``stop``."""
@@ -325,6 +343,11 @@ def held_back(text: str, stop: str) -> int:
 @lru_cache(maxsize=256)  # a look at a whole vocabulary takes milliseconds, and many texts are written by the same rules
 def _ids_holding(tokenizer: Tokenizer, texts: tuple[bytes, ...]) -> frozenset[int]:
     return tokenizer.ids_where(lambda spelled: any(text in spelled for text in texts)) if texts else frozenset()
+
+
+@lru_cache(maxsize=16)
+def _word_beginnings(tokenizer: Tokenizer) -> frozenset[int]:
+    return tokenizer.ids_where(lambda spelled: re.match(r" \w", spelled.decode(errors="ignore")))
 
 
 @lru_cache(maxsize=16)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from movieplotgpt.text.formatting import PLAN, Document, one_line
 from movieplotgpt.text.sentences import HONORIFICS
 
-MOST_NAMES = MOST_WORDS = 6
+MOST_ITEMS = 6  # names, and words
 _LONGEST_NAME = 3  # words
 _KNOWN = (5, 0.001)  # words in fewer documents, or in a smaller share of them, mean little to a small model
 _SHORTEST_WORD = 4  # letters
@@ -71,7 +71,7 @@ class Planner:
             if known.isdisjoint(run) and (most := max(mentions[word] for word in run)) > 1:
                 names[" ".join(run)] = most
                 known.update(run)
-        kept = set(sorted(names, key=lambda name: -names[name])[:MOST_NAMES])
+        kept = set(sorted(names, key=lambda name: -names[name])[:MOST_ITEMS])
         return [name for name in names if name in kept]
 
     def words(self, text: str) -> list[str]:
@@ -82,7 +82,7 @@ class Planner:
             for word, count in counts.items()
             if len(word) >= _SHORTEST_WORD and self.documents[word] >= known
         }
-        best = set(sorted(weights, key=lambda word: -weights[word])[:MOST_WORDS])
+        best = set(sorted(weights, key=lambda word: -weights[word])[:MOST_ITEMS])
         return [word for word in counts if word in best]
 
     def _runs(self, text: str) -> Iterator[tuple[str, ...]]:
