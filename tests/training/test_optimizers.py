@@ -158,6 +158,39 @@ def test_muon_steps_are_those_worked_by_hand() -> None:
         np.testing.assert_allclose(value, expected.get(name, before[name]), atol=1e-5, err_msg=name)
 
 
+def test_normuon_steps_are_those_worked_by_hand() -> None:
+    model = small_model()
+    rate, momentum, beta = 0.02, 0.9, 0.8
+    muon, _ = MuonSettings(learning_rate=rate, momentum=momentum, row_beta=beta).build(model)
+    before = values(model)
+    expected = {name: value for name, value in before.items() if is_matrix_of_a_block(name)}
+    buffers = {name: np.zeros_like(value) for name, value in expected.items()}
+    squares: dict[str, np.ndarray] = {}
+    for t in (1, 2, 3):
+        gradients = fill_gradients(model, seed=t)
+        muon.step()
+        for name in expected:
+            buffers[name] = momentum * buffers[name] + (1 - momentum) * gradients[name]
+            step = newton_schulz((1 - momentum) * gradients[name] + momentum * buffers[name])
+            row_squares = (step**2).mean(1)
+            squares[name] = beta * squares.get(name, row_squares) + (1 - beta) * row_squares
+            scaled = step / np.sqrt(squares[name])[:, None]
+            rows, columns = step.shape
+            scale = rate * max(1.0, rows / columns) ** 0.5 * np.linalg.norm(step) / np.linalg.norm(scaled)
+            expected[name] = expected[name] - scale * scaled
+    for name, value in values(model).items():
+        np.testing.assert_allclose(value, expected.get(name, before[name]), atol=1e-5, err_msg=name)
+
+
+def test_embeddings_decay_where_asked_and_norms_never() -> None:
+    model = small_model()
+    _, rest = MuonSettings(adamw_weight_decay=0.05).build(model)
+    decays = {id(weight): group["weight_decay"] for group in rest.param_groups for weight in group["params"]}
+    for name, weight in model.named_parameters():
+        if not is_matrix_of_a_block(name):
+            assert decays[id(weight)] == (0.05 if "embed" in name or "lm_head" in name else 0.0), name
+
+
 def test_muon_with_weight_decay_shrinks_what_has_no_gradient_left() -> None:
     model = small_model()
     muon, _ = MuonSettings(learning_rate=0.1, weight_decay=0.5).build(model)

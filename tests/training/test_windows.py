@@ -412,3 +412,17 @@ def test_renamed_batches_are_a_function_of_their_step(people_corpus: PreparedCor
     late = other.batch(7, 4).ids_BT  # as after a resumption
     assert [one.batch(step, 4).ids_BT for step in range(8)][7].tolist() == late.tolist()
     assert one.batch(7, 4, rank=1, world_size=2).ids_BT.tolist() == late[1::2].tolist()
+
+
+def test_noise_disturbs_inputs_and_never_targets() -> None:
+    split = telling_split([([], 5, 40 + i) for i in range(30)])
+    clear, noisy = (windows_of(split, WindowSettings(no_title=0, noise=noise)) for noise in (0.0, 0.2))
+    one, other = clear.batch(0, 12), noisy.batch(0, 12)
+    assert (one.targets_BT == other.targets_BT).all()
+    assert (one.starts_BT == other.starts_BT).all()
+    changed = one.ids_BT != other.ids_BT
+    assert 0.1 < changed.mean() < 0.25
+    assert (other.ids_BT[one.ids_BT == END] == END).all()
+    assert (other.ids_BT[one.ids_BT != END] != END).all()
+    assert (noisy.batch(0, 12, rank=1, world_size=2).ids_BT == other.ids_BT[1::2]).all()
+    assert (noisy.batch(0, 12, plain=True).ids_BT == clear.batch(0, 12, plain=True).ids_BT).all()

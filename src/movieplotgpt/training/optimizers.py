@@ -37,15 +37,24 @@ class MuonSettings(Settings):
     learning_rate: float = Field(0.02, gt=0, description="Of the matrices.")
     momentum: float = Field(0.95, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0, description="Of the matrices, times their learning rate.")
+    row_beta: float | None = Field(None, ge=0, lt=1, description="Decay of a second moment for each row (NorMuon).")
     adamw_learning_rate: float = Field(0.01, gt=0, description="Of embeddings, head and norms.")
+    adamw_weight_decay: float = Field(0.0, ge=0, description="Of embeddings and head.")
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.95, ge=0, lt=1)
 
     def build(self, model: GPT) -> list[torch.optim.Optimizer]:
         """Two optimizers, Muon first."""
         matrices, rest = _divided(model)
-        muon = Muon(matrices, self.learning_rate, self.momentum, self.weight_decay, model.compute_dtype)
+        muon = Muon(matrices, self.learning_rate, self.momentum, self.weight_decay, model.compute_dtype, self.row_beta)
         groups = [{"params": rest, "weight_decay": 0.0}]
+        if self.adamw_weight_decay:
+            embeddings = [weight for weight in rest if weight.ndim > 1]
+            norms = [weight for weight in rest if weight.ndim == 1]
+            groups = [
+                {"params": embeddings, "weight_decay": self.adamw_weight_decay},
+                {"params": norms, "weight_decay": 0.0},
+            ]
         return [muon, _adamw(groups, self.adamw_learning_rate, (self.beta1, self.beta2))]
 
 
@@ -59,14 +68,23 @@ class Muon(torch.optim.Optimizer):
     ``torch.optim.Muon`` goes one by one and always in bfloat16, which a CPU without bfloat16 units emulates (numbers
     in results/LOG.md).
 
-    Source: Keller Jordan, https://kellerjordan.github.io/posts/muon/
+    With ``row_beta`` each row of an update is divided by the root of a running mean of its squares, the norm of the whole
+    kept: rows that always move much move less.
+
+    Source: Keller Jordan, https://kellerjordan.github.io/posts/muon/; NorMuon (arXiv 2510.05491).
     """
 
     def __init__(
-        self, params: Iterable[Tensor], lr: float, momentum: float, weight_decay: float, dtype: torch.dtype
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        dtype: torch.dtype,
+        row_beta: float | None = None,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self.dtype = dtype
+        self.dtype, self.row_beta = dtype, row_beta
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -100,10 +118,25 @@ class Muon(torch.optim.Optimizer):
         updates = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov's look ahead
         rows, columns = weights[0].shape
         steps_NRC = orthogonalize(torch.stack(updates), self.dtype).to(weights[0].dtype)
+        if self.row_beta is not None:
+            steps_NRC = self._row_normalized(steps_NRC, weights, kept)
         steps_NRC.mul_(-group["lr"] * max(1.0, rows / columns) ** 0.5 * kept)
         if group["weight_decay"]:
             torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"] * kept)
         torch._foreach_add_(weights, steps_NRC.unbind())
+
+    def _row_normalized(self, steps_NRC: Tensor, weights: list[Tensor], kept: Tensor | float) -> Tensor:
+        """Divide each row by the root of the running mean of its squares; the norm of each matrix stays."""
+        assert self.row_beta is not None
+        for weight, squares in zip(weights, steps_NRC.square().mean(-1), strict=True):
+            state = self.state[weight]
+            if "row_squares" not in state:
+                state["row_squares"] = squares.clone()
+            state["row_squares"].lerp_(squares, (1 - self.row_beta) * kept)
+        means_NR1 = torch.stack([self.state[weight]["row_squares"] for weight in weights])[..., None]
+        scaled_NRC = steps_NRC / means_NR1.sqrt().clamp(min=1e-8)
+        norms_N11, scaled_norms_N11 = (each.norm(dim=(-2, -1), keepdim=True) for each in (steps_NRC, scaled_NRC))
+        return scaled_NRC.mul_(norms_N11 / scaled_norms_N11.clamp(min=1e-8))
 
 
 def orthogonalize(matrices_NRC: Tensor, dtype: torch.dtype, iterations: int = 5) -> Tensor:

@@ -40,6 +40,9 @@ class WindowSettings(Settings):
     rename: float = Field(
         0.0, ge=0, le=1, description="Share of documents whose people get other names, drawn each epoch."
     )
+    noise: float = Field(
+        0.0, ge=0, lt=1, description="Share of input tokens replaced by others of their row, except in the plain tail."
+    )
     separate: bool = Field(True, description="Documents that share a window do not see each other.")
     keep_hint: float = Field(0.7, ge=0, le=1, description="How often each hint of the other documents is kept.")
 
@@ -139,8 +142,17 @@ class TrainingWindows:
         targets = np.full_like(ids, NO_TARGET)
         for i, row in enumerate(wanted):
             self._fill(ids[i], targets[i], self._row(row), plain)
+            if self.settings.noise and not plain:
+                self._disturb(ids[i, :-1], row)
         ids_BT = ids[:, :-1]
         return Batch(ids_BT, targets[:, 1:], self._starts(ids_BT))
+
+    def _disturb(self, ids_T: Ids, row: int) -> None:
+        """Replace some tokens, but no begin tokens, by tokens drawn from the same row; targets stay."""
+        random = np.random.default_rng([self.seed, row])
+        others = random.choice(ids_T[ids_T != self.end_id], size=len(ids_T))
+        chosen = (random.random(len(ids_T)) < self.settings.noise) & (ids_T != self.end_id)
+        ids_T[chosen] = others[chosen]
 
     def _starts(self, ids_BT: Ids) -> Ids:
         """Where each token's document starts: at its begin token, which is the end token of the one before."""
