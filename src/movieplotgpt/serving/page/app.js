@@ -62,7 +62,7 @@ function request(asked) {
   return {
     ...Object.fromEntries(said(["model", "title", "begin", "plan", "length", "must_mention", ...Object.keys(USUAL)])),
     ...Object.fromEntries(numbers.map(([name, value]) => [name, Number(value)])),
-    cast: asked.cast === "on" || undefined, copies: known.copies, logprobs: 5,
+    cast: known.guided ? asked.cast === "on" : undefined, copies: known.copies, logprobs: 5,
   };
 }
 
