@@ -24,3 +24,9 @@ def test_every_settings_file_describes_a_run(path: Path) -> None:
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_every_study_is_a_grid_of_runs(path: Path, tmp_path: Path) -> None:
     assert len(Study.read(path, tmp_path).cells) > 3
+
+
+def test_only_settings_a_model_may_have_a_default_for_are_taken() -> None:
+    values = read_settings(RunConfig, CONFIGS[0]).model_dump(mode="json")
+    with pytest.raises(ValueError, match="temperature"):
+        RunConfig.model_validate({**values, "sampling": {"temperature": 0.8}})

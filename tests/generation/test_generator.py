@@ -611,3 +611,11 @@ def test_a_models_own_usual_settings_are_those_of_its_toml(tiny_checkpoint: Make
     assert all("(" in text for text in with_cast)
     assert not any("(" in text for text in without)
     assert without == [plot.text for plot in generator.plots("Mars", **asked, cast=True, banned="(")]
+
+
+def test_a_models_usual_settings_are_checked(tiny_checkpoint: Make) -> None:
+    wrong = replace(tiny_checkpoint(), info={"settings": {"sampling": {"guidance": "much"}}})
+    with pytest.raises(ConfigError, match="guidance"):
+        PlotGenerator(wrong)
+    unset = replace(tiny_checkpoint(), info={"settings": {"sampling": {"cast": None, "end_bias": 0.5}}})
+    assert (PlotGenerator(unset).settled().cast, PlotGenerator(unset).settled().end_bias) == (True, 0.5)

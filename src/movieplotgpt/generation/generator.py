@@ -65,8 +65,11 @@ class PlotGenerator:
             "distinct_names": bool(checkpoint.format.header),
             "plan": AUTO if checkpoint.format.has_plan else NO_PLAN,
             "cast": True,
-            **checkpoint.info.get("settings", {}).get("sampling", {}),
         }
+        own = checkpoint.info.get("settings", {}).get("sampling", {})
+        given = {name: own[name] for name in self.usual if own.get(name) is not None}
+        build_settings(SamplingConfig, given, where="sampling")  # of a stranger's model they may be anything
+        self.usual = {**self.usual, **given}
         self._engine: tuple[object, Engine] | None = None
 
     @cached_property

@@ -57,6 +57,16 @@ class TrainingSettings(Settings):
         return self
 
 
+class UsualSampling(Settings):
+    """The sampling settings that a model may set a default for; None leaves the general default."""
+
+    guidance: float | None = Field(None, ge=1, le=10)
+    end_bias: float | None = Field(None, ge=-20, le=20)
+    distinct_names: bool | None = None
+    plan: Literal["auto", "none"] | None = None
+    cast: bool | None = None
+
+
 _NOT_LEARNING: dict[str, Any] = {
     **dict.fromkeys(PrepareSettings.model_fields, True),
     "model": {"size"},
@@ -75,9 +85,7 @@ class RunConfig(PrepareSettings):
     windows: WindowSettings = Field(WindowSettings(), description="How documents are shown.")
     optimizer: OptimizerSettings = Field(MuonSettings(), description="Muon or AdamW.")
     schedule: ScheduleSettings = Field(ScheduleSettings(), description="The learning rate's course.")
-    sampling: dict[str, bool | int | float | str] = Field(
-        {}, description="What its texts are sampled by if nobody says."
-    )
+    sampling: UsualSampling = Field(UsualSampling(), description="Sampling settings its model is used with by default.")
     distillation: DistillationSettings = Field(DistillationSettings(), description="Teachers beside the text.")
     training: TrainingSettings = Field(TrainingSettings(), description="How long and on what.")
 
