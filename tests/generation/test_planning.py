@@ -1,4 +1,4 @@
-"""Plans before plots: a model that has learnt plans writes one, and the plot stands behind it from every door."""
+"""Planning: a model trained with plans drafts one for a title, and the plot follows it through every interface."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def test_many_at_once_are_what_each_is_alone_and_streamed(
 ) -> None:
     titles = [f"{title} 1" for title in planned_films]
     together = planner.plots(titles, n=2, seed=5)
-    alone = [planner.plot(title, seed=5 + i) for title in titles for i in (0, 1)]
-    assert [plot.seed for plot in together] == [5, 6, 7, 8, 9, 10, 11, 12] or together[0] == alone[0]
+    alone = [planner.plot(titles[i // 2], seed=5 + i) for i in range(8)]
+    assert together == alone
     stream = planner.stream(titles[0], seed=5)
     assert stream.plan == alone[0].hints[PLAN]
     assert "".join(stream) == alone[0].text

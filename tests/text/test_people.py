@@ -18,15 +18,15 @@ MEN = "Abe Ben Carl Dan Egon Fred Gus Hans Ivan Jim Karl Leo Max Ned Otto Paul R
 
 @pytest.fixture(scope="module")
 def people() -> People:
-    def told(name: str, she: str, her: str) -> str:
+    def film(name: str, she: str, her: str) -> str:
         sentence = f"And here comes {name}, and {she} sings of {her} uncle in Paris. "
         return sentence * 4 + f"Then the captain and an American see {name} with {her} dog."
 
-    texts = [told(name, "she", "her") for name in WOMEN] + [told(name, "he", "his") for name in MEN]
+    texts = [film(name, "she", "her") for name in WOMEN] + [film(name, "he", "his") for name in MEN]
     return People.learn([Document(text, "", {"Origin": "American"}) for text in texts * 3])
 
 
-def test_names_are_told_by_the_pronouns_that_follow(people: People) -> None:
+def test_gender_comes_from_the_pronouns_after_a_name(people: People) -> None:
     assert people.pools == {"female American": sorted(WOMEN), "male American": sorted(MEN)}
 
 

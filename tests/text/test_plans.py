@@ -31,7 +31,7 @@ def test_names_are_those_that_return_in_the_order_they_come(planner: Planner) ->
         ("Ann meets Bob. Bob leaves.", ["Bob"]),  # once is not enough
         ("Here comes Ann's dog. Then Ann leaves, and so does Ann's dog.", ["Ann"]),  # no possessives
         ("He plays Ann (Ann Lee) and Bob (Bob Lee).", []),  # the cast does not count
-        ("An American calls. The American waits for the American.", []),  # what stands behind an article is no name
+        ("An American calls. The American waits for the American.", []),  # words after an article are not names
         ("Then he left. Then he came. Then he slept.", []),  # first words in small letters elsewhere
         ("", []),
     ],
@@ -50,7 +50,8 @@ def test_the_most_mentioned_names_are_kept(planner: Planner) -> None:
 
 
 def test_words_are_rare_elsewhere_and_known_to_the_training_split(planner: Planner) -> None:
-    assert planner.words(TEXT)[:2] == ["lawyer", "tape"] or {"lawyer", "tape", "harbour"} <= set(planner.words(TEXT))
+    assert {"lawyer", "tape", "harbour"} <= set(planner.words(TEXT))
+    assert planner.words(TEXT) == sorted(planner.words(TEXT), key=TEXT.index)
     assert "zyx" not in planner.words("zyx zyxy zyxy and lawyer")
     assert planner.words("The lawyer waits") == ["lawyer", "waits"]
 

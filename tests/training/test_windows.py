@@ -320,7 +320,7 @@ def test_an_epoch_of_a_prepared_corpus_is_its_text(tmp_path: Path, plots_csv: Pa
 
 
 @pytest.mark.parametrize("kind", ["bpe", "char"])
-def test_plans_stand_before_the_sentence_or_alone_behind_it(tmp_path: Path, plots_csv: Path, kind: str) -> None:
+def test_plans_precede_the_sentence_or_follow_it_as_a_document(tmp_path: Path, plots_csv: Path, kind: str) -> None:
     values = {
         "corpus": {"kind": "table", "text": "Plot", "hints": {"Decade": {"kind": "decade", "column": "Release Year"}}},
         "format": {"header": "The plot of '{Title}' is:", "hints": ["Decade", PLAN]},

@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from movieplotgpt.errors import optional
 from movieplotgpt.evaluation.intervals import Tally, tally
 from movieplotgpt.generation import names
-from movieplotgpt.text.sentences import repeated_share, split_sentences, word_spans
+from movieplotgpt.text.sentences import ASIDE, repeated_share, split_sentences, word_spans
 
-_ASIDE = re.compile(r"\([^()]*\)")  # who plays whom
 _WORD = re.compile(r"[^\W\d_](?:[\w'-]*\w)?")
 _LABEL = re.compile(r"([^:\n]{1,40}): ")
 _RARE = 3.5  # Zipf: under it a capitalised first word is taken for a name
@@ -32,7 +31,7 @@ def name_mentions(text: str) -> list[str]:
     """
     zipf = word_frequencies()
     found = []
-    for sentence in split_sentences(_ASIDE.sub(" ", text)):
+    for sentence in split_sentences(ASIDE.sub(" ", text)):
         words = [word.removesuffix("'s") for word in _WORD.findall(sentence)]
         found += [
             word

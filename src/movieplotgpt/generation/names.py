@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from movieplotgpt.text.sentences import HONORIFICS, sentence_ends
+from movieplotgpt.text.sentences import ASIDE, HONORIFICS, sentence_ends
 
 NEAR, MOST = 5, 2  # words within which a name does not return; uses of it in one sentence
 OFTEN = ((300, 5), (1_000, 8))  # uses of a name in so many characters: 95 % and 85 % of real plots have no more
@@ -17,7 +17,6 @@ OFTEN_IN_TITLE = ((1_000, 5),)  # of a word of the title: 95 % of real plots hav
 _MEETING = re.compile(r"\b([A-Z]\w+) [a-z]+ (?=\1\b)")
 _LONGEST = 600  # characters of a sentence that are looked at
 _WORD = re.compile(r"[^\W\d_]+")
-_ASIDE = re.compile(r"\([^()]*\)")
 _LAST_WORD = re.compile(r"\s?([^\W\d_]+)\Z")
 
 
@@ -48,7 +47,7 @@ def _returns(before: str, name: str, title: Collection[str]) -> bool:
     """Whether ``name``, after ``before``, stands too near to itself, too often in its sentence, or in too many of them."""
     window = before[-_LONGEST:]
     *_, start = [0, *(end for end in sentence_ends(f"{window}{name}") if end <= len(window))]
-    sentence = _ASIDE.sub(" ", window[start:])
+    sentence = ASIDE.sub(" ", window[start:])
     words = _WORD.findall(sentence)
     if "(" in sentence or name in HONORIFICS:
         return False
@@ -57,4 +56,4 @@ def _returns(before: str, name: str, title: Collection[str]) -> bool:
     if not words and not re.search(rf"[^\W\d_],? {name}\b", before[-OFTEN[-1][0] :]):  # "The", "Later"
         return False
     often = OFTEN_IN_TITLE if name.casefold() in title else OFTEN
-    return any(_WORD.findall(_ASIDE.sub(" ", before[-width:])).count(name) >= most for width, most in often)
+    return any(_WORD.findall(ASIDE.sub(" ", before[-width:])).count(name) >= most for width, most in often)

@@ -82,7 +82,7 @@ def completion_requests(model: ServedModel, body: CompletionRequest) -> list[Plo
     Raises:
         PromptError: a prompt is longer than the context, or an id is none of the tokenizer's.
     """
-    settings = {"plan": NO_PLAN, **body.sampling()}  # the prompt is gone on with as it stands
+    settings = {"plan": NO_PLAN, **body.sampling()}  # continue the prompt unchanged
     seed, tokenizer = settings.pop("seed", None), model.generator.checkpoint.tokenizer
     seed = fresh_seed() if seed is None else seed
     requests: list[PlotRequest] = []

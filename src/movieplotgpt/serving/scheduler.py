@@ -206,7 +206,7 @@ class Scheduler:
             self.texts += not text.request.of_plan
 
     def _tell_end(self, text: _Text, job: Job) -> None:
-        """Tell the plot when all its candidates are written, or go on from the plan when all plans are."""
+        """Report the plot once all its candidates are written, or start the text once all plans are."""
         candidates = [
             other for other in job.texts if (other.index, other.request.of_plan) == (text.index, text.request.of_plan)
         ]

@@ -14,14 +14,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from movieplotgpt.text.formatting import PLAN, Document, one_line
-from movieplotgpt.text.sentences import HONORIFICS
+from movieplotgpt.text.sentences import ASIDE, HONORIFICS
 
 MOST_ITEMS = 6  # names, and words
 _LONGEST_NAME = 3  # words
 _KNOWN = (5, 0.001)  # words in fewer documents, or in a smaller share of them, mean little to a small model
 _SHORTEST_WORD = 4  # letters
 _THE = 0.3  # maximum share of uses that follow an article ("the American", "the King"); names of people have under 0.05
-_ASIDE = re.compile(r"\([^()]*\)")  # in film plots: the cast
 _SMALL = re.compile(r"(?<![\w'-])[a-z]{2,}(?![\w'-])")  # not a part of a hyphenated word
 _CAPITAL = re.compile(r"(?<=[a-z,;] )[A-Z][a-z][\w'-]*")
 _AFTER_ARTICLE = re.compile(r"\b(?:the|an?) ([A-Z][a-z][\w'-]*)")
@@ -63,7 +62,7 @@ class Planner:
 
     def names(self, text: str) -> list[str]:
         """Return the most mentioned names (at least twice), as first written and in order of first mention."""
-        runs = list(self._runs(_ASIDE.sub(" ", text)))
+        runs = list(self._runs(ASIDE.sub(" ", text)))
         mentions = Counter(word for run in runs for word in dict.fromkeys(run))
         names: dict[str, int] = {}
         known: set[str] = set()

@@ -7,6 +7,7 @@ import re
 HONORIFICS = frozenset("Mr Mrs Ms Dr St Jr Sr Lt Col Gen Capt Sgt Prof Rev Hon vs".split())
 _END = re.compile(r"""[.!?]+["')\]]*(?=\s+["'(\[]*([^\s"'(\[]))|\n+""")
 _NO_END = re.compile(rf"(?:\b(?:{'|'.join(sorted(HONORIFICS))}|[A-Z]))\.\Z")
+ASIDE = re.compile(r"\([^()]*\)")  # in film plots: the cast
 _SPAN = 5  # words that make a loop when they come again
 _LOWER = re.compile(r"\b[a-z]{2,}\b")
 _LAST = re.compile(r"""[.!?]+["')\]]*\s*\Z""")

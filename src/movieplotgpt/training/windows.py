@@ -61,7 +61,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of a document, or of its plan, in a window, and the header it stands behind."""
+    """A piece of a document, or of its plan, and the header before it."""
 
     document: int
     piece: Piece
