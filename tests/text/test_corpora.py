@@ -147,9 +147,58 @@ def test_no_document_left_says_why(tmp_path: Path) -> None:
         read_documents(TABLE, PLOTS, source)
     with pytest.raises(DataError, match=r"no document is left of .*empty.txt: 1 without text"):
         read_documents(PLAIN, DocumentFormat(), _write(tmp_path / "empty.txt", " \n"))
-    with pytest.raises(DataError, match=r"there is no .txt, .text or .md file"):
+    with pytest.raises(DataError, match=r"there is no text, table or document in .*none"):
         (tmp_path / "none").mkdir()
         read_documents(PLAIN, DocumentFormat(), tmp_path / "none")
     with pytest.raises(DataError, match="is not UTF-8"):
         (tmp_path / "latin.txt").write_bytes(b"caf\xe9 ")
         read_documents(PLAIN, DocumentFormat(), tmp_path / "latin.txt")
+
+
+def test_missing_texts_are_counted_and_doubtful_titles_reported(tmp_path: Path) -> None:
+    table = TableCorpus(text="Plot")
+    layout = DocumentFormat(header="'{Title}':")
+    source = _write(tmp_path / "films.csv", "Title,Plot\na,nan\nb,NaN\nc,\nnan,text\nd,null and void\n")
+    corpus = read_documents(table, layout, source)
+    assert [document.title for document in corpus.documents] == ["nan", "d"]
+    assert corpus.dropped == {"whose text is the word 'nan'": 1, "whose text is the word 'NaN'": 1, "without text": 1}
+    assert corpus.notes == ("1 titles are the word 'nan'",)
+    source = _write(tmp_path / "films.jsonl", '{"Title": "a", "Plot": NaN}\n{"Title": "b", "Plot": "text"}\n')
+    assert read_documents(table, layout, source).dropped == {"without text": 1}
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_separators_are_found_whatever_the_line_ends(tmp_path: Path, line_end: str) -> None:
+    source = _write(tmp_path / "a.txt", "one\n\ntwo\ntwo\n\nthree".replace("\n", line_end))
+    for separator in ("\n\n", line_end * 2):
+        corpus = read_documents(PlainCorpus(separator=separator), DocumentFormat(), source)
+        assert [document.body for document in corpus.documents] == ["one", "two\ntwo", "three"]
+
+
+def test_dividers_of_other_programs_are_noticed(tmp_path: Path) -> None:
+    source = _write(tmp_path / "a.txt", "one<|endoftext|>two<|endoftext|>")
+    corpus = read_documents(PLAIN, DocumentFormat(), source)
+    assert corpus.notes == (
+        "a.txt contains <|endoftext|> 2 times, which is learnt as text; if it divides documents, set "
+        "corpus.separator=<|endoftext|>",
+    )
+    assert not read_documents(PlainCorpus(separator="<|endoftext|>"), DocumentFormat(), source).notes
+
+
+def test_what_a_folder_holds_besides_is_reported(tmp_path: Path) -> None:
+    _write(tmp_path / "a.txt", "text")
+    _write(tmp_path / "b.png", "")
+    _write(tmp_path / "c.csv", "Title,Plot\na,b\n")
+    assert read_documents(PLAIN, DocumentFormat(), tmp_path).notes == (
+        "1 tables are left out; name their text column to read them instead",
+        "1 files of other kinds are left out (1 .png)",
+    )
+    table = read_documents(TableCorpus(text="Plot"), DocumentFormat(), tmp_path)
+    assert [document.body for document in table.documents] == ["b"]
+
+
+def test_settings_left_at_their_defaults_are_not_written_down() -> None:
+    """Corpus hashes of models published before these settings existed have to stay as they were."""
+    assert TableCorpus(text="Plot").model_dump().keys() == {"kind", "text", "hints", "page", "unknown"}
+    assert PlainCorpus().model_dump_json() == '{"kind":"plain","separator":null}'
+    assert PlainCorpus(encoding="cp1252").model_dump() == {"encoding": "cp1252", "kind": "plain", "separator": None}

@@ -1,75 +1,54 @@
-"""Files of every kind and suffix give one table; a damaged one gives one sentence."""
+"""A path of any kind gives its parts; what cannot be read gives one sentence."""
 
 from __future__ import annotations
 
+import bz2
 import gzip
-import json
-import re
+import io
+import lzma
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import polars as pl
 import pytest
 import zstandard
 
 from movieplotgpt.errors import DataError
-from movieplotgpt.text.sources import column, kind_suffix, read_source, read_table, source_sha256
+from movieplotgpt.text import archives
+from movieplotgpt.text.sources import Part, decode, read_source, source_sha256
 
-ROWS = {"Title": ["Café", "The 'Mill'", "Third"], "Plot": ['one,\ntwo "three"', "a\ttab", None]}
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
     ".gz": gzip.compress,
     ".zst": zstandard.ZstdCompressor().compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
 }
+TABLE = b"Title,Plot\na,b\n"
 
 
-def _bytes(suffix: str, folder: Path) -> bytes:
-    path = folder / f"rows{suffix}"
-    frame = pl.DataFrame(ROWS)
-    if suffix == ".parquet":
-        frame.write_parquet(path)
-    elif suffix == ".jsonl":
-        frame.write_ndjson(path)
-    else:
-        frame.write_csv(path, separator="\t" if suffix == ".tsv" else ",")
-    return path.read_bytes()
+def data_of(path: Path) -> bytes:
+    (part,) = read_source(path).parts
+    return part.data
 
 
 @pytest.mark.parametrize("compression", COMPRESS)
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
-def test_every_format_and_compression_gives_the_same_table_and_hash(
-    tmp_path: Path, suffix: str, compression: str
-) -> None:
-    data = _bytes(suffix, tmp_path)
-    path = tmp_path / f"table{suffix}{compression}"
-    path.write_bytes(COMPRESS[compression](data))
-    plain = tmp_path / f"plain{suffix}"
-    plain.write_bytes(data)
-    table, sha256 = read_table(path)
-    assert {name: column(table, name, path) for name in table.columns} == ROWS
-    assert sha256 == source_sha256(path) == source_sha256(plain)
+def test_every_compression_gives_the_same_bytes_and_hash(tmp_path: Path, compression: str) -> None:
+    path, plain = tmp_path / f"films.csv{compression}", tmp_path / "plain.csv"
+    path.write_bytes(COMPRESS[compression](TABLE))
+    plain.write_bytes(TABLE)
+    assert data_of(path) == TABLE
+    assert read_source(path).sha256 == source_sha256(plain)
+    unnamed = tmp_path / "films"
+    unnamed.write_bytes(COMPRESS[compression](TABLE))
+    assert data_of(unnamed) == TABLE
 
 
-@pytest.mark.parametrize(
-    ("data", "sentence"),
-    [
-        (b"", r"rows.csv is empty; a table needs"),
-        (b"\xef\xbb\xbf\r\n", r"is empty"),
-        (b"Title,Plot\n", r"rows.csv has columns \(Title, Plot\) but no rows"),
-        (b"Title,Plot\na,b,c\n", r"a row has more fields than the header"),
-        (b'Title,Plot\na,"b\n', r"a quoted field is never closed"),
-        (b"Title,Plot\na,b\nc,caf\xe9\n", r"is not UTF-8: byte 20 in line 3 is 0xe9; save it as UTF-8"),
-        ("Title,Plot\n".encode("utf-16"), r"looks like UTF-16"),
-    ],
-)
-def test_a_csv_that_cannot_be_read_says_why(tmp_path: Path, data: bytes, sentence: str) -> None:
-    path = tmp_path / "rows.csv"
-    path.write_bytes(data)
-    with pytest.raises(DataError, match=sentence):
-        read_table(path)
-
-
-@pytest.mark.parametrize("compression", [".gz", ".zst"])
+@pytest.mark.parametrize("compression", [".gz", ".zst", ".bz2", ".xz"])
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.99])
 def test_a_truncated_file_is_an_error_at_any_place(tmp_path: Path, compression: str, keep: float) -> None:
     data = COMPRESS[compression]("".join(f"{i * 7919 % 10007}," for i in range(5000)).encode())
@@ -79,7 +58,7 @@ def test_a_truncated_file_is_an_error_at_any_place(tmp_path: Path, compression: 
         read_source(path)
 
 
-@pytest.mark.parametrize("compression", [".gz", ".zst"])
+@pytest.mark.parametrize("compression", [".gz", ".zst", ".bz2", ".xz"])
 def test_what_is_not_compressed_at_all_is_damaged(tmp_path: Path, compression: str) -> None:
     path = tmp_path / f"rows.csv{compression}"
     path.write_bytes(b"Title,Plot\na,b\n")
@@ -87,74 +66,167 @@ def test_what_is_not_compressed_at_all_is_damaged(tmp_path: Path, compression: s
         read_source(path)
 
 
-@pytest.mark.parametrize("compression", [".gz", ".zst"])
+@pytest.mark.parametrize("compression", [".gz", ".zst", ".bz2", ".xz"])
 def test_several_compressed_streams_in_a_row_are_one_file(tmp_path: Path, compression: str) -> None:
     path = tmp_path / f"rows.csv{compression}"
     path.write_bytes(COMPRESS[compression](b"first ") + COMPRESS[compression](b"second"))
-    assert read_source(path)[0] == b"first second"
+    assert data_of(path) == b"first second"
 
 
 @pytest.mark.parametrize(
-    ("name", "sentence"),
-    [("nothing.csv", r"there is no file .*nothing.csv"), ("rows.xlsx", r"has the suffix .xlsx; a table is .csv, .tsv")],
+    ("data", "sentence"),
+    [
+        (b"\x89PNG\r\n\x1a\n", r"is a PNG image; name a file of text"),
+        (b"7z\xbc\xaf\x27\x1c", r"is a 7z archive; unpack it and name the folder"),
+        (b"Rar!\x1a\x07", r"is a RAR archive"),
+        (b"SQLite format 3\0", r"is an SQLite database; export its table as CSV"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", r"is a Word, Excel or PowerPoint file in the old format; save it as"),
+        (b"{\\rtf1\\ansi", r"is an RTF document; save it as plain text in UTF-8"),
+        (b"\x7fELF", r"is a program"),
+        (bytes(60) + b"BOOKMOBI", r"is a Kindle book; convert it to EPUB"),
+        (b"PK\x03\x04 cut", r"is a damaged ZIP archive"),
+    ],
 )
-def test_a_wrong_path_is_an_error(tmp_path: Path, name: str, sentence: str) -> None:
-    (tmp_path / "rows.xlsx").write_bytes(b"PK")
+def test_what_holds_no_text_is_named_by_its_first_bytes(tmp_path: Path, data: bytes, sentence: str) -> None:
+    path = tmp_path / "films.csv"
+    path.write_bytes(data)
     with pytest.raises(DataError, match=sentence):
-        read_table(tmp_path / name)
-    with pytest.raises(DataError, match="is a folder; name the table in it"):
-        read_table(tmp_path)
+        read_source(path)
 
 
-def test_a_wrong_column_names_those_there_are(tmp_path: Path) -> None:
-    path = tmp_path / "rows.csv"
-    path.write_text("Title,Plot\na,b\n", encoding="utf-8")
-    table, _ = read_table(path)
-    with pytest.raises(DataError, match=r"no column 'Plots'; did you mean 'Plot'\? its columns are Title, Plot"):
-        column(table, "Plots", path)
-    with pytest.raises(DataError, match=r"no column 'Summary'; its columns are Title, Plot"):
-        column(table, "Summary", path)
+def zipped(files: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return out.getvalue()
 
 
-def test_a_byte_order_mark_and_blank_rows_survive(tmp_path: Path) -> None:
-    path = tmp_path / "rows.csv"
-    path.write_bytes(b'\xef\xbb\xbfTitle,Plot\r\na,"x\r\ny"\r\n\r\n,\r\n\r\n')
-    table, _ = read_table(path)
-    assert column(table, "Title", path) == ["a", None, None, None]
-    assert column(table, "Plot", path)[0] == "x\r\ny"
+def tarred(files: dict[str, bytes], mode: str) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode=mode) as archive:  # type: ignore[call-overload]
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return out.getvalue()
+
+
+FILES = {
+    "b.txt": b"second",
+    "sub/a.txt": b"third",
+    ".hidden.txt": b"no",
+    "__MACOSX/b.txt": b"no",
+    "x.png": b"no",
+    "a.md": b"1",
+}
 
 
 @pytest.mark.parametrize(
-    ("line", "sentence"),
-    [("{not json}", "line 2: "), ("[1, 2]", "line 2 is no object in braces")],
+    ("name", "data"),
+    [
+        ("texts.zip", zipped(FILES)),
+        ("texts.tar", tarred(FILES, "w")),
+        ("texts.tar.gz", tarred(FILES, "w:gz")),
+        ("texts.tgz", tarred(FILES, "w:gz")),
+        ("texts.tar.xz", tarred(FILES, "w:xz")),
+        ("texts", zipped(FILES)),
+    ],
 )
-def test_a_bad_line_of_json_is_named(tmp_path: Path, line: str, sentence: str) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text(f'{{"a": 1}}\n{line}\n', encoding="utf-8")
-    with pytest.raises(DataError, match=re.escape(sentence)):
-        read_table(path)
-
-
-def test_json_cells_of_any_type_become_text(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    rows = [{"n": 1974, "l": ["a", "b"], "s": "\u2028\ud800", "o": {"x": 1}}, {"n": None, "late": True}]
-    path.write_text("\n\n".join(json.dumps(row) for row in rows) + "\n", encoding="utf-8")
-    table, _ = read_table(path)
-    assert table.rows(named=True) == [
-        {"n": "1974", "l": "a, b", "s": "\u2028\ufffd", "o": None, "late": None},
-        {"n": None, "l": None, "s": None, "o": None, "late": "True"},
+def test_an_archive_is_the_folder_it_holds(tmp_path: Path, name: str, data: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    source = read_source(path)
+    assert [(part.name, part.data) for part in source.parts] == [
+        ("a.md", b"1"),
+        ("b.txt", b"second"),
+        ("sub/a.txt", b"third"),
     ]
+    folder = tmp_path / "folder"
+    for member, contents in FILES.items():
+        (folder / member).parent.mkdir(parents=True, exist_ok=True)
+        (folder / member).write_bytes(contents)
+    assert source.sha256 == source_sha256(folder)
+    assert dict(source.ignored) == dict(read_source(folder).ignored) == {".png": 1, ".txt": 2}
+
+
+def test_an_archive_of_one_table_is_that_table(tmp_path: Path) -> None:
+    path, plain = tmp_path / "films.zip", tmp_path / "films.csv"
+    path.write_bytes(zipped({"films.csv": TABLE}))
+    plain.write_bytes(TABLE)
+    assert source_sha256(path) == source_sha256(plain)
+
+
+@pytest.mark.parametrize("pack", [zipped, lambda files: tarred(files, "w")])
+def test_an_archive_is_not_expanded_beyond_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: Callable[[dict[str, bytes]], bytes]
+) -> None:
+    path = tmp_path / "texts.zip"
+    monkeypatch.setattr(archives, "LARGEST_EXPANSION", 1000)
+    path.write_bytes(pack({"a.txt": bytes(900), "b.png": bytes(5000)}))
+    assert len(read_source(path).parts) == 1
+    for files in ({"a.txt": bytes(5000)}, {"a.txt": bytes(600), "b.txt": bytes(600)}):
+        path.write_bytes(pack(files))
+        with pytest.raises(DataError, match=r"texts.zip holds more than .*; unpack it yourself"):
+            read_source(path)
+
+
+def test_a_folder_without_text_says_what_it_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "picture.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"there is no text, table or document in .*\.csv, .*\.txt, .*\.epub"):
+        read_source(tmp_path)
+    with pytest.raises(DataError, match=r"there is no file .*nothing.csv"):
+        read_source(tmp_path / "nothing.csv")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pipes with names")
+def test_a_pipe_is_read_once_and_kept(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = subprocess.Popen([sys.executable, "-c", f"open({str(pipe)!r}, 'w').write('some text')"])
+    assert data_of(pipe) == b"some text"
+    assert source_sha256(pipe) == read_source(pipe).sha256
+    assert writer.wait() == 0
 
 
 @pytest.mark.parametrize(
-    ("name", "suffix"), [("a.csv", ".csv"), ("a.b.CSV.GZ", ".csv"), ("a.txt.zst", ".txt"), ("a.gz", ""), ("a", "")]
+    ("encoding", "declared"),
+    [
+        ("utf-8", None),
+        ("utf-8-sig", None),
+        ("utf-16", None),
+        ("utf-32", None),
+        ("utf-16-le", "utf-16-le"),
+        ("cp1252", "cp1252"),
+    ],
 )
-def test_the_suffix_below_the_compression_counts(name: str, suffix: str) -> None:
-    assert kind_suffix(Path(name)) == suffix
+def test_text_in_its_encoding(encoding: str, declared: str | None) -> None:
+    assert decode(Part("a.txt", ".txt", "Café – “Été”".encode(encoding)), declared) == "Café – “Été”"
 
 
-def test_a_damaged_parquet_file_is_an_error(tmp_path: Path) -> None:
-    path = tmp_path / "rows.parquet"
-    path.write_bytes(b"PAR1 no PAR1")
-    with pytest.raises(DataError, match="cannot be read as Parquet"):
-        read_table(path)
+@pytest.mark.parametrize(
+    ("data", "encoding", "sentence"),
+    [
+        (
+            b"a\nc,caf\xe9\n",
+            None,
+            r"is not UTF-8: byte 7 in line 2 is 0xe9; save it as UTF-8, or name its encoding: corpus.enc",
+        ),
+        (b"a\rc,caf\xe9\r", None, r"in line 2 is 0xe9"),
+        (b"caf\xe9", None, r"corpus.encoding=cp1252"),
+        (b"caf\xe9 \x81", None, r"corpus.encoding=latin-1"),
+        (b"caf\xe9", "ascii", r"a.txt is not ascii: byte 3 in line 1 is 0xe9; name another encoding"),
+        (b"a", "klingon", r"there is no encoding 'klingon'; cp1252"),
+        ("text".encode("utf-16-le"), None, r"a.txt is binary, not text; if it is UTF-16, set corpus.encoding"),
+    ],
+)
+def test_text_in_another_encoding_says_what_to_do(data: bytes, encoding: str | None, sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence):
+        decode(Part("a.txt", ".txt", data), encoding)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
+def test_a_file_name_that_is_not_utf8(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt"))
+    path.write_text("text", encoding="utf-8")
+    assert read_source(path).name == read_source(tmp_path).parts[0].name == "caf\ufffd.txt"

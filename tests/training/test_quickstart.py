@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from movieplotgpt.config import build_settings
-from movieplotgpt.errors import DataError
+from movieplotgpt.errors import ConfigError, DataError
 from movieplotgpt.text.corpora import PlainCorpus, TableCorpus
 from movieplotgpt.text.prepare import prepare
 from movieplotgpt.text.token_files import PreparedCorpus
@@ -124,3 +126,39 @@ def test_plans_are_for_much_text_in_long_documents(
     assert suggestion.config.format.has_plan == planned
     assert suggestion.reasons[-1].startswith(said)
     assert not suggest(path, minutes=5, text_column="Story").config.format.has_plan
+
+
+def test_texts_divided_as_other_programs_do_are_documents(tmp_path: Path, text_of: TextOf) -> None:
+    path = tmp_path / "stories.txt"
+    path.write_text("<|endoftext|>\n".join(f"{number} {text_of(500)}" for number in range(20)), encoding="utf-8")
+    suggestion = suggest(path, minutes=5)
+    assert suggestion.documents == 20
+    assert suggestion.config.corpus == PlainCorpus(separator="<|endoftext|>")
+    assert suggestion.reasons[0] == "documents are divided at <|endoftext|>"
+    assert suggest(path, minutes=5, overrides=['corpus.separator="\\n"']).config.corpus == PlainCorpus(separator="\n")
+
+
+@pytest.mark.parametrize("name", ["Plot", " Plot ", "Plot {US}", 'It\'s a "plot"', "Plot\n(English)"])
+def test_the_column_that_an_error_proposes_can_be_used(tmp_path: Path, text_of: TextOf, name: str) -> None:
+    path = tmp_path / "films.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["Title", name], *([f"Film {number}", text_of(900)] for number in range(20))])
+    with pytest.raises(ConfigError, match=r"films.csv is a table with the columns Title, ") as error:
+        suggest(path, minutes=5)
+    _, proposed = shlex.split(str(error.value).partition("the text: ")[2].partition(" (and")[0])
+    for title in ("Title", proposed):
+        suggestion = suggest(path, minutes=5, text_column=proposed, title_column=title)
+        assert suggestion.documents == 20
+        prepare(suggestion.config, path, tmp_path / title.replace("/", ""))
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv", ".parquet"])
+def test_a_table_is_never_learnt_as_plain_text(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"films{suffix}"
+    frame = pl.DataFrame({"Title": ["a"], "Plot": ["text of some length"]})
+    writers = {".json": frame.write_json, ".jsonl": frame.write_ndjson, ".csv": frame.write_csv}
+    writers.get(suffix, frame.write_parquet)(path)
+    with pytest.raises(
+        ConfigError, match=r"is a table with the columns Title, Plot; name the one with the text: --text-column Plot"
+    ):
+        suggest(path, minutes=5)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from movieplotgpt.cli.reading import TextFlags
 from movieplotgpt.errors import ConfigError, MissingExtraError, TrainingError
 
 if TYPE_CHECKING:
@@ -20,8 +21,7 @@ def compare(
     *,
     source: Path | None = None,
     minutes: float | None = None,
-    title_column: str | None = None,
-    text_column: str | None = None,
+    reading: TextFlags | None = None,
     out: Path | None = None,
     jobs: int = 1,
 ) -> None:
@@ -34,8 +34,7 @@ def compare(
             epochs or minutes), or a text or table, which is studied by three sizes with characters and with byte pairs.
         source: The corpus; it is prepared once for each tokenizer.
         minutes: For a text: how long all runs together may take, about (default: 20).
-        title_column: For a table: the column with titles.
-        text_column: For a table: the column with texts.
+        reading: How the files are read, and which columns of a table.
         out: The study's folder (default: results/studies/ and the name of the TOML or text, where `report` finds it).
         jobs: Runs at once; the processor's threads are shared among them.
     """
@@ -48,14 +47,17 @@ def compare(
     if jobs < 1:
         raise ConfigError(f"--jobs is {jobs}; it has to be at least 1")
     out = out or Path("results") / "studies" / study.stem
+    reading = reading or TextFlags()
     if study.suffix == ".toml":
-        if minutes is not None or title_column or text_column:
-            raise ConfigError(f"--minutes and the columns are for a text or table; {study} says them itself")
+        if minutes is not None or reading != TextFlags():
+            raise ConfigError(
+                f"--minutes, the columns and how files are read are for a text or table; {study} sets them itself"
+            )
     else:
         if source:
             raise ConfigError(f"{study} is the text to study; leave --source out, or name a TOML before it")
         source = study
-        study = _suggested(study, out, minutes, title_column=title_column, text_column=text_column)
+        study = _suggested(study, out, minutes, reading)
     planned = Study.read(study, out)
     with stage_bars() as progress:
         planned.prepare(source, progress)
@@ -97,13 +99,20 @@ def _end_as_interrupted() -> None:
             signal.signal(getattr(signal, name), signal.default_int_handler)
 
 
-def _suggested(text: Path, out: Path, minutes: float | None, **columns: str | None) -> Path:
+def _suggested(text: Path, out: Path, minutes: float | None, reading: TextFlags) -> Path:
     """The study of a text, made once: what goes on later is the same study."""
     from movieplotgpt.study.suggesting import STUDY, refuse_other, suggest_study
 
     if (out / STUDY).exists():
         refuse_other(text, out, minutes)
         return out / STUDY
-    path, reasons = suggest_study(text, out, 20 if minutes is None else minutes, **columns)
+    path, reasons = suggest_study(
+        text,
+        out,
+        20 if minutes is None else minutes,
+        title_column=reading.title_column,
+        text_column=reading.text_column,
+        overrides=reading.overrides,
+    )
     print(*reasons, sep="\n", file=sys.stderr)
     return path

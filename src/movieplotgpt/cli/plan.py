@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from movieplotgpt.cli.reading import TextFlags
+
 if TYPE_CHECKING:
     from movieplotgpt.study.planning import Plan
 
@@ -16,8 +18,7 @@ def plan(
     data: Path | None = None,
     size: str | None = None,
     minutes: float | None = None,
-    title_column: str | None = None,
-    text_column: str | None = None,
+    reading: TextFlags | None = None,
     study: Path | None = None,
     json: bool = False,
 ) -> None:
@@ -30,8 +31,7 @@ def plan(
         data: A folder that `prepare` made, in place of --source.
         size: tiny, mini, small, base, medium or large, or auto.
         minutes: How long the training would be.
-        title_column: For a table: the column with titles.
-        text_column: For a table: the column with texts.
+        reading: How the files are read, and which columns of a table.
         study: A study.json that `compare` made of the same text, with the same settings: it tells what to expect.
         json: Print the plan as JSON.
     """
@@ -44,12 +44,12 @@ def plan(
     from movieplotgpt.text.token_files import PreparedCorpus
     from movieplotgpt.training.sizing import settle_by_timing
 
-    refuse_contradictions(config, source, data, title_column or text_column)
+    reading = reading or TextFlags()
+    refuse_contradictions(config, source, data, reading.title_column or reading.text_column)
     console = Console(stderr=True)
     overrides += (f"training.minutes={minutes}",) if minutes is not None else ()
     overrides += (f"model.size={size}",) if size else ()
-    columns = {"title_column": title_column, "text_column": text_column}
-    settings = choose_settings(config, overrides, {"minutes": minutes}, columns, console)
+    settings = choose_settings(config, overrides, {"minutes": minutes}, reading, console)
     source = source if config.suffix == ".toml" else config
     found = load_results(study) if study else None
     if source:

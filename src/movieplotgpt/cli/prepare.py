@@ -6,6 +6,8 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from movieplotgpt.cli.reading import FileFlags
+
 if TYPE_CHECKING:
     from movieplotgpt.text.duplicates import DuplicateSettings
     from movieplotgpt.text.prepare import PrepareReport
@@ -16,6 +18,7 @@ def prepare(
     *overrides: str,
     source: Path,
     out: Path,
+    reading: FileFlags | None = None,
     json: bool = False,
 ) -> None:
     """Read a corpus, clean it, group duplicates, split it, train its tokenizer and write token arrays.
@@ -23,8 +26,10 @@ def prepare(
     Args:
         config: A TOML file: columns, cleaning, format, split, tokenizer. configs/ has four.
         overrides: Settings to change, as section.key=value (tokenizer.vocab_size=8192).
-        source: CSV, TSV, JSONL or Parquet (also .gz, .zst), a text file, or a folder of them.
+        source: CSV, TSV, JSON, JSON Lines or Parquet (also .gz, .zst, .bz2, .xz), a text or document, or a folder or
+            archive of them.
         out: The folder to write; a prepared corpus that is there is replaced as a whole.
+        reading: How the files are read.
         json: Print the report as JSON.
     """
     from rich.console import Console
@@ -37,7 +42,7 @@ def prepare(
     from movieplotgpt.training.run import RunConfig
     from movieplotgpt.training.windows import share_with_title
 
-    settings = read_settings(RunConfig, config, overrides)
+    settings = read_settings(RunConfig, config, (*(reading or FileFlags()).overrides, *overrides))
     with stage_bars() as progress:
         report = run(settings, source, out, progress)
     split = PreparedCorpus.load(out).split("train")
@@ -57,6 +62,7 @@ def _lines(report: PrepareReport, duplicates: DuplicateSettings) -> list[tuple[s
     low, *_, high = report.lengths
     median = report.lengths[len(report.lengths) // 2]
     rows = [("rows read", f"{report.rows:,}"), ("documents kept", f"{report.documents:,}")]
+    rows += [(f"  note: {note}", "") for note in report.notes]
     rows += [(f"  dropped: {reason}", f"{count:,}") for reason, count in report.dropped.items()]
     rows += [(f"  cleaned: {what}", f"{count:,}") for what, count in report.cleaning.items()]
     rows += [

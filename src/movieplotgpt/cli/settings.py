@@ -10,6 +10,7 @@ from movieplotgpt.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from movieplotgpt.cli.reading import TextFlags
     from movieplotgpt.model.checkpoints import Checkpoint
     from movieplotgpt.training.run import RunConfig
 
@@ -31,7 +32,7 @@ def choose_settings(
     config: Path,
     overrides: tuple[str, ...],
     lengths: dict[str, float | None],
-    columns: dict[str, str | None],
+    flags: TextFlags,
     console: Console,
 ) -> RunConfig:
     """Settings of a TOML, or for a text or table, every choice said; a length that is given takes the place of another.
@@ -43,11 +44,18 @@ def choose_settings(
     from movieplotgpt.training.quickstart import suggest
     from movieplotgpt.training.run import RunConfig
 
+    overrides = (*flags.overrides, *overrides)
     if config.suffix == ".toml":
         known = tuple(f"training.{name}=" for name in ("minutes", "steps", "epochs"))
         cleared = [f"{name}none" for name in known] if any(text.startswith(known) for text in overrides) else []
         return read_settings(RunConfig, config, (*cleared, *overrides))
-    suggestion = suggest(config, minutes=lengths["minutes"] or 5, **columns)
+    suggestion = suggest(
+        config,
+        minutes=lengths["minutes"] or 5,
+        title_column=flags.title_column,
+        text_column=flags.text_column,
+        overrides=overrides,
+    )
     for reason in suggestion.reasons:
         console.print(reason, markup=False, highlight=False)
     values = suggestion.config.model_dump(mode="json", exclude_unset=True)

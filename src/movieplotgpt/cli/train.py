@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from movieplotgpt.cli.reading import TextFlags
 from movieplotgpt.cli.settings import choose_settings, prepare_once, refuse_contradictions
 from movieplotgpt.errors import ConfigError, MissingExtraError, TrainingError
 
@@ -40,8 +41,7 @@ def train(
     resume: bool = False,
     from_: Annotated[str | None, Parameter(name="--from")] = None,
     teacher: list[str] | None = None,
-    title_column: str | None = None,
-    text_column: str | None = None,
+    reading: TextFlags | None = None,
     tensorboard: bool = False,
 ) -> int:
     """Train a model. Ctrl-C saves; --resume goes on exactly where it stopped.
@@ -59,8 +59,7 @@ def train(
         resume: Go on with the run in the folder.
         from_: Start from another model's weights, its tokenizer and format kept: fine-tuning.
         teacher: Learn from this model beside the text (distillation); given again, from the mean of several.
-        title_column: For a table: the column with titles.
-        text_column: For a table: the column with texts.
+        reading: How the files are read, and which columns of a table.
         tensorboard: Also write TensorBoard logs (extra `track`).
     """
     from rich.console import Console
@@ -70,8 +69,8 @@ def train(
     from movieplotgpt.training.run import RunFolder
 
     lengths = {"minutes": minutes, "steps": steps, "epochs": epochs}
-    columns = {"title_column": title_column, "text_column": text_column}
-    refuse_contradictions(config, source, data, title_column or text_column)
+    reading = reading or TextFlags()
+    refuse_contradictions(config, source, data, reading.title_column or reading.text_column)
     _refuse_unheard(lengths, from_, size)
     folder = RunFolder(out or Path("runs") / config.name.partition(".")[0])
     if not resume and folder.last.exists():  # before anything is written: its data may lie in it
@@ -83,7 +82,7 @@ def train(
     source = source if config.suffix == ".toml" else config
     with join_workers() as workers:
         console = Console(stderr=True, quiet=not workers.first)
-        settings = _kept(folder, overrides) if resume else choose_settings(config, overrides, lengths, columns, console)
+        settings = _kept(folder, overrides) if resume else choose_settings(config, overrides, lengths, reading, console)
         if start_from:
             settings = _keep_form(settings, start_from)
         with folder.taken() if workers.first else nullcontext():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,15 @@ PER_TOKEN = 2.8  # characters of the whole text to a token that is trained on, a
 _SHARE = 0.55  # of the minutes that is spent in steps: the rest starts processes, compiles, evaluates
 
 
-def suggest_study(text: Path, out: Path, minutes: float, **columns: str | None) -> tuple[Path, tuple[str, ...]]:
+def suggest_study(
+    text: Path,
+    out: Path,
+    minutes: float,
+    *,
+    title_column: str | None = None,
+    text_column: str | None = None,
+    overrides: Iterable[str] = (),
+) -> tuple[Path, tuple[str, ...]]:
     """Write a study of ``text``, and the settings its runs share, into ``out``; returns its TOML, and what was chosen.
 
     Three sizes with characters and with byte pairs, at the same cost each, and the smaller ones for less, so that a law can
@@ -39,7 +47,7 @@ def suggest_study(text: Path, out: Path, minutes: float, **columns: str | None) 
     """
     if minutes <= 0:
         raise ConfigError(f"--minutes is {minutes:g}; it has to be above 0")
-    suggestion = suggest(text, minutes=minutes, **columns)
+    suggestion = suggest(text, minutes=minutes, title_column=title_column, text_column=text_column, overrides=overrides)
     values = suggestion.config.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     tokenizer, context_length = values.pop("tokenizer"), values["model"]["context_length"]
     values["model"] = {"context_length": context_length}

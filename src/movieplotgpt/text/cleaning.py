@@ -50,6 +50,11 @@ class CleaningSettings(Settings):
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
+def unify_line_breaks(text: str) -> str:
+    """Return ``text`` with CRLF and CR as LF."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def clean_documents(
     documents: Iterable[Document], settings: CleaningSettings, end: str = END_OF_PLOT
 ) -> tuple[list[Document], dict[str, int]]:
@@ -78,7 +83,7 @@ def clean_text(
             text = text.replace(old, new)
     if settings.line_breaks and "\r" in text:
         counts["line breaks"] += text.count("\r")
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
+        text = unify_line_breaks(text)
     if settings.broken_quotes and "\ufffd" in text:
         counts["broken quotes"] += len(_BROKEN.findall(text))
         text = repair_quotes(text)
@@ -96,7 +101,7 @@ def fold_ascii(text: str) -> str:
 
 def fold_prompt(text: str, settings: CleaningSettings) -> tuple[str, list[str]]:
     """Fold a prompt as the training text was folded; tells what was changed, each change once: ``é→e``."""
-    folded = text.replace("\r\n", "\n").replace("\r", "\n") if settings.line_breaks else text
+    folded = unify_line_breaks(text) if settings.line_breaks else text
     if not settings.ascii or folded.isascii():
         return folded, []
     changed = dict.fromkeys(character for run in NON_ASCII.findall(folded) for character in run)

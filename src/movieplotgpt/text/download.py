@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from movieplotgpt.errors import DataError, DownloadError, StorageError, WrongFileError
-from movieplotgpt.text.sources import CHUNK_BYTES, file_sha256, read_table
+from movieplotgpt.text.sources import CHUNK_BYTES, file_sha256, read_source
+from movieplotgpt.text.table_files import read_table
 
 ATTEMPTS = 5
 TIMEOUT_SECONDS = 30
@@ -191,12 +192,12 @@ def check_table(path: Path, corpus: PublicCorpus, origin: str) -> None:
     if head.startswith((b"<!doctype", b"<html", b"<?xml")):
         raise DownloadError(f"{origin} is a web page, not the table of {corpus.file}; download it by hand in a browser")
     try:
-        table, _ = read_table(path, suffix=".csv")
+        table = read_table(read_source(path, suffix=".csv"))
     except DataError as error:
         raise DownloadError(f"{origin} is not the table of {corpus.file}: {error}") from None
-    missing = [name for name in corpus.columns if name not in table.columns]
+    missing = [name for name in corpus.columns if name not in table.names]
     if missing:
-        raise DownloadError(f"{origin} lacks the column {missing[0]!r}; it has {', '.join(table.columns)}")
+        raise DownloadError(f"{origin} lacks the column {missing[0]!r}; it has {', '.join(table.names)}")
     if table.height < corpus.at_least:
         raise DownloadError(
             f"{origin} has {table.height:,} rows, fewer than the {corpus.at_least:,} expected; try again"

@@ -25,7 +25,7 @@ from movieplotgpt.text.corpora import CorpusSettings, read_documents
 from movieplotgpt.text.duplicates import drop_repeats, group_documents
 from movieplotgpt.text.formatting import PLAN, Document, DocumentFormat
 from movieplotgpt.text.plans import Planner, with_plans
-from movieplotgpt.text.sources import source_sha256
+from movieplotgpt.text.sources import printable, source_sha256
 from movieplotgpt.text.splits import SPLITS, GroupSplit, Split, SplitSettings, split_documents
 from movieplotgpt.text.token_files import (
     FORMAT_VERSION,
@@ -65,7 +65,8 @@ class PrepareReport(Record):
     """What preparing found and did: the table a person reads.
 
     ``lengths`` are characters of the cleaned bodies at the quantiles of ``LENGTH_QUANTILES``; ``links`` tell what
-    joined documents into groups; ``peak_memory`` is in bytes, 0 where the system does not tell.
+    joined documents into groups; ``peak_memory`` is in bytes, 0 where the system does not report it. ``notes`` are choices
+    made while reading that a person may want to know of.
     """
 
     source: str
@@ -89,6 +90,7 @@ class PrepareReport(Record):
     corpus_hash: str
     seconds: dict[str, float]
     peak_memory: int
+    notes: tuple[str, ...] = ()
 
 
 def prepare(
@@ -148,7 +150,7 @@ def prepare(
         lengths = np.array([len(document.body) for document in documents])
         unseen = [counts[split] for split in SPLITS if split != "train"]  # by the tokenizer
         report = PrepareReport(
-            source=source.name,
+            source=stamp["name"],
             rows=corpus.rows,
             documents=len(documents),
             dropped=_known({**dropped, "repeating a title and its text": repeated}),
@@ -173,6 +175,7 @@ def prepare(
             corpus_hash=manifest.corpus_hash,
             seconds=stages.seconds,
             peak_memory=peak_memory(),
+            notes=corpus.notes,
         )
         report.write(folder / REPORT)
         manifest.write(folder / MANIFEST)
@@ -259,7 +262,7 @@ def _stamp(source: Path) -> dict[str, Any]:
     except OSError:
         raise DataError(f"there is no file {source}") from None
     size, modified = sum(fact.st_size for fact in facts), max((fact.st_mtime_ns for fact in facts), default=0)
-    return {"name": source.name, "size": size, "modified_ns": modified}
+    return {"name": printable(source.name), "size": size, "modified_ns": modified}
 
 
 def _count_non_ascii(documents: Sequence[Document]) -> int:

@@ -1,59 +1,108 @@
-"""Files a corpus comes from: decompressed, hashed, checked to be UTF-8, and read as tables.
+"""What a path leads to: a file, a folder or an archive, as named parts that are decompressed, hashed and decoded.
 
-Whatever is wrong with a file is said here, in one sentence with its name in it.
+What is wrong with a file is reported here, in one sentence with its name in it.
 """
 
 from __future__ import annotations
 
-import difflib
+import bz2
+import codecs
 import hashlib
-import json
-import re
+import lzma
+import os
+import stat
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from movieplotgpt.errors import DataError
+from movieplotgpt.text.archives import members
+from movieplotgpt.text.file_kinds import COMPRESSION_SUFFIXES, SUFFIXES, Kind, kind_of, kind_suffix, true_suffix
 
-if TYPE_CHECKING:
-    import polars as pl
-
-TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-COMPRESSION_SUFFIXES = (".gz", ".zst")
 CHUNK_BYTES = 1 << 20
+BYTE_ORDER_MARKS = {  # UTF-32 first: its mark begins with that of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
-def kind_suffix(path: Path) -> str:
-    """The suffix that says what a file holds, compression taken off: ``.csv`` for ``plots.CSV.gz``."""
-    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
-    if suffixes and suffixes[-1] in COMPRESSION_SUFFIXES:
-        suffixes.pop()
-    return suffixes[-1] if suffixes else ""
+@dataclass(frozen=True)
+class Part:
+    """One file of a source: its name in messages and keys, the suffix of what it is, its decompressed bytes."""
+
+    name: str
+    suffix: str
+    data: bytes
+
+    @property
+    def kind(self) -> Kind:
+        """What it is read as."""
+        return kind_of(self.suffix)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of its decompressed bytes."""
+        return hashlib.sha256(self.data).hexdigest()
 
 
-def read_source(path: Path) -> tuple[bytes, str]:
-    """The decompressed bytes of ``path`` and their SHA-256, so that ``x.csv`` and ``x.csv.gz`` name one corpus.
+@dataclass(frozen=True)
+class Source:
+    """All that can be read of a path. ``ignored`` counts files of other kinds in a folder or archive, by suffix."""
+
+    path: Path
+    parts: tuple[Part, ...]
+    folder: bool = False
+    ignored: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of the file or folder, for people."""
+        return printable(self.path.name)
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of a file's decompressed bytes; of names and contents for several files."""
+        if len(self.parts) == 1 and not self.folder:
+            return self.parts[0].sha256
+        return combined_sha256((part.name, part.sha256) for part in self.parts)
+
+    def of_kind(self, *kinds: Kind) -> list[Part]:
+        """The parts of some kinds."""
+        return [part for part in self.parts if part.kind in kinds]
+
+
+def read_source(path: Path, suffix: str | None = None) -> Source:
+    """Read a file, every readable file of a folder, or every one of an archive, in the order of their names.
+
+    An archive with one readable file is that file, so that ``x.csv``, ``x.csv.gz`` and ``x.zip`` name one corpus.
+    ``suffix`` says what a file is whose name does not.
 
     Raises:
-        DataError: the file is missing, not readable, or its compression is damaged.
+        DataError: the path is missing or not readable, a file is damaged, or there is nothing to read in it.
     """
-    data = b"".join(_chunks(path))
-    return data, hashlib.sha256(data).hexdigest()
+    if path.is_dir():
+        return _collected(path, _folder_files(path), folder=True)
+    data = _read_once(str(path)) if _is_stream(path) else _read_file(path)
+    suffix = suffix or true_suffix(Path(printable(str(path))), data)
+    if kind_of(suffix) is Kind.ARCHIVE:
+        name = PurePosixPath(printable(str(path)))
+        return _collected(path, members(name, data, _readable), folder=False)
+    return Source(path, (Part(printable(str(path)), suffix, data),))
 
 
 def source_sha256(path: Path) -> str:
-    """SHA-256 of the decompressed bytes of a file, streamed; of names and contents for a folder.
+    """SHA-256 of what ``read_source`` reads.
 
     Raises:
         DataError: as ``read_source``.
     """
-    if path.is_dir():
-        return combined_sha256((name, source_sha256(file)) for name, file in text_files(path))
-    digest = hashlib.sha256()
-    for chunk in _chunks(path):
-        digest.update(chunk)
-    return digest.hexdigest()
+    return read_source(path).sha256
 
 
 def file_sha256(path: Path) -> str:
@@ -67,160 +116,125 @@ def combined_sha256(named: Iterable[tuple[str, str]]) -> str:
     return hashlib.sha256("".join(f"{sha}  {name}\n" for name, sha in named).encode()).hexdigest()
 
 
-def text_files(folder: Path) -> list[tuple[str, Path]]:
-    """(name, path) of every visible .txt, .text and .md file below ``folder``, in the order of their names.
+def printable(name: str) -> str:
+    """A file's name as text; bytes that are not UTF-8 are replaced."""
+    return os.fsencode(name).decode("utf-8", errors="replace")
+
+
+def decode(part: Part, encoding: str | None = None) -> str:
+    """The text of ``part``: in ``encoding``, by its byte order mark, or in UTF-8.
 
     Raises:
-        DataError: there is none.
+        DataError: it is binary, or not in that encoding; names the line.
     """
-    files = (file for file in folder.rglob("*") if kind_suffix(file) in (".txt", ".text", ".md") and file.is_file())
-    named = sorted((file.relative_to(folder).as_posix(), file) for file in files)
-    visible = [(name, file) for name, file in named if not any(part.startswith(".") for part in name.split("/"))]
-    if not visible:
-        raise DataError(f"there is no .txt, .text or .md file in {folder}; name a folder of texts, or one file")
-    return visible
-
-
-def decode(data: bytes, path: Path) -> str:
-    """``data`` as text, a byte order mark taken off.
-
-    Raises:
-        DataError: it is not UTF-8; says in which line.
-    """
+    data, name = part.data, part.name
+    marked = next((found for mark, found in BYTE_ORDER_MARKS.items() if data.startswith(mark)), None)
     try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise DataError(f"{path} looks like UTF-16; save it as UTF-8") from None
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path} is not UTF-8: byte {error.start:,} in line {line:,} is 0x{data[error.start]:02x}; save it as UTF-8"
-        ) from None
+        text = data.decode(encoding or marked or "utf-8-sig")
+    except LookupError:
+        raise DataError(f"there is no encoding {encoding!r}; cp1252, latin-1 and utf-16 are some there are") from None
+    except UnicodeError as error:
+        raise DataError(_not_decoded(data, name, encoding or marked, error)) from None
+    if not marked and not encoding and "\0" in text[:8192]:
+        raise DataError(f"{name} is binary, not text; if it is UTF-16, set corpus.encoding to utf-16-le or utf-16-be")
+    return text.removeprefix("\ufeff")
 
 
-def read_table(path: Path, suffix: str | None = None) -> tuple[pl.DataFrame, str]:
-    """Read a CSV, TSV, JSONL or Parquet file, every cell a string or None, and the SHA-256 of the file.
-
-    ``suffix`` says what the file is where its name does not.
-
-    Raises:
-        DataError: the file cannot be read as such a table, or has no rows.
-    """
-    suffix = suffix or kind_suffix(path)
-    if path.is_dir():
-        raise DataError(f"{path} is a folder; name the table in it ({', '.join(TABLE_SUFFIXES)})")
-    if path.exists() and suffix not in TABLE_SUFFIXES:
-        raise DataError(
-            f"{path} has the suffix {suffix or '(none)'}; a table is {', '.join(TABLE_SUFFIXES)}, each also .gz or .zst"
-        )
-    data, sha256 = read_source(path)
-    table = _parse(data, suffix, path)
-    if not table.height:
-        raise DataError(f"{path} has columns ({', '.join(table.columns)}) but no rows")
-    return table, sha256
-
-
-def column(table: pl.DataFrame, name: str, path: Path) -> list[str | None]:
-    """One column of ``table``, blank cells as None.
-
-    Raises:
-        DataError: there is no such column; names those there are.
-    """
-    if name not in table.columns:
-        close = difflib.get_close_matches(name, table.columns, n=1, cutoff=0.6) or [
-            other for other in table.columns if other.lower() == name.lower()
-        ]
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise DataError(f"{path} has no column {name!r}{hint or ';'} its columns are {', '.join(table.columns)}")
-    return [cell if cell and not cell.isspace() else None for cell in table[name].to_list()]
-
-
-def _parse(data: bytes, suffix: str, path: Path) -> pl.DataFrame:
-    if suffix == ".parquet":
-        return _parse_parquet(data, path)
-    if not data.strip(b"\xef\xbb\xbf \t\r\n"):
-        raise DataError(f"{path} is empty; a table needs a line of column names and rows")
-    if suffix in (".jsonl", ".ndjson"):
-        return _parse_jsonl(decode(data, path), path)
-    decode(data, path)  # polars would not say where broken UTF-8 is
-    return _parse_csv(data, "\t" if suffix == ".tsv" else ",", path)
-
-
-def _parse_csv(data: bytes, separator: str, path: Path) -> pl.DataFrame:
-    import polars as pl
-
+def _not_decoded(data: bytes, name: str, encoding: str | None, error: UnicodeError) -> str:
+    if not isinstance(error, UnicodeDecodeError):
+        return f"{name} is not {encoding}; name another encoding with corpus.encoding"
+    line = data.count(b"\n", 0, error.start) + 1 if b"\n" in data else data.count(b"\r", 0, error.start) + 1
+    place = f"byte {error.start:,} in line {line:,} is 0x{data[error.start]:02x}"
+    if encoding:
+        return f"{name} is not {encoding}: {place}; name another encoding with corpus.encoding"
     try:
-        return pl.read_csv(data, separator=separator, infer_schema=False)
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).strip().splitlines()[0]
-        if "more fields" in reason:
-            reason = "a row has more fields than the header; put quotes around a field with a comma in it"
-        elif "could not parse" in reason:
-            reason = "a quoted field is never closed"
-        raise DataError(f"{path} cannot be read as a table: {reason}") from None
+        data.decode("cp1252")
+        likely = "cp1252"
+    except UnicodeDecodeError:
+        likely = "latin-1"
+    return (
+        f"{name} is not UTF-8: {place}; save it as UTF-8, or name its encoding: corpus.encoding={likely} (Windows, "
+        "Western Europe) or another"
+    )
 
 
-def _parse_parquet(data: bytes, path: Path) -> pl.DataFrame:
-    import polars as pl
-
-    try:
-        table = pl.read_parquet(data)
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"{path} cannot be read as Parquet: {str(error).strip().splitlines()[0]}") from None
-    lists = [name for name, kind in table.schema.items() if kind == pl.List(pl.String)]
-    table = table.with_columns(pl.col(name).list.join(", ") for name in lists)
-    return table.select(pl.col(name) for name, kind in table.schema.items() if not kind.is_nested()).cast(pl.String)
+def _readable(name: str) -> bool:
+    """Whether a file of a folder or archive is visible, and of a kind that is read."""
+    hidden = any(piece.startswith(".") or piece == "__MACOSX" for piece in name.split("/"))
+    return not hidden and kind_of(kind_suffix(PurePosixPath(name))) not in (Kind.OTHER, Kind.ARCHIVE)
 
 
-def _parse_jsonl(text: str, path: Path) -> pl.DataFrame:
-    import polars as pl
-
-    rows = []
-    for number, line in enumerate(text.split("\n"), start=1):  # splitlines would cut at U+2028, which JSON allows
-        if not line.strip():
+def _collected(path: Path, files: Iterable[tuple[str, bytes]], *, folder: bool) -> Source:
+    parts, ignored = [], Counter[str]()
+    for name, data in sorted(files):
+        suffix = PurePosixPath(name).suffix.lower()
+        if not _readable(name):
+            ignored[suffix or PurePosixPath(name).name] += 1
             continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path} is not JSON Lines: line {number:,}: {error.msg}") from None
-        if not isinstance(row, dict):
-            raise DataError(f"{path} is not JSON Lines: line {number:,} is no object in braces")
-        rows.append({name: _cell(value) for name, value in row.items()})
-    names = {name: pl.String for row in rows for name in row}
-    return pl.DataFrame(rows, schema=names, orient="row")
+        unpacked = b"".join(_decompressed(iter([data]), suffix, name))
+        parts.append(Part(name, true_suffix(PurePosixPath(name), unpacked), unpacked))
+    if not parts:
+        kinds = ", ".join(suffix for suffix, kind in SUFFIXES.items() if kind is not Kind.ARCHIVE)
+        raise DataError(f"there is no text, table or document in {printable(str(path))} (they end in {kinds})")
+    return Source(path, tuple(parts), folder or len(parts) > 1, tuple(ignored.items()))
 
 
-def _cell(value: Any) -> str | None:
-    if value is None or isinstance(value, dict):
-        return None
-    if isinstance(value, list):
-        return ", ".join(str(item) for item in value)
-    return re.sub("[\ud800-\udfff]", "\ufffd", value) if isinstance(value, str) else str(value)
+def _folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
+    for file in folder.rglob("*"):
+        if file.is_file():
+            name = printable(file.relative_to(folder).as_posix())
+            yield name, file.read_bytes() if _readable(name) else b""
 
 
-def _chunks(path: Path) -> Iterator[bytes]:
+def _is_stream(path: Path) -> bool:
+    """Whether a path can be read only once: a pipe, a terminal."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+@lru_cache(maxsize=4)
+def _read_once(path: str) -> bytes:
+    return _read_file(Path(path))
+
+
+def _read_file(path: Path) -> bytes:
+    shown = printable(str(path))
     try:
         with path.open("rb") as file:
-            raw = iter(lambda: file.read(CHUNK_BYTES), b"")
-            if path.suffix.lower() == ".gz":
-                yield from _decompress(raw, lambda: zlib.decompressobj(wbits=31), path, zlib.error)
-            elif path.suffix.lower() == ".zst":
-                import zstandard
-
-                new = zstandard.ZstdDecompressor().decompressobj
-                yield from _decompress(raw, new, path, zstandard.ZstdError)
-            else:
-                yield from raw
+            first = file.read(CHUNK_BYTES)
+            suffix = _compression(path, first)
+            return b"".join(_decompressed(_chain(first, file), suffix, shown))
     except FileNotFoundError:
-        raise DataError(f"there is no file {path}") from None
-    except IsADirectoryError:
-        raise DataError(f"{path} is a folder; name a file in it") from None
+        raise DataError(f"there is no file {shown}") from None
     except PermissionError:
-        raise DataError(f"{path} may not be read; its permissions forbid it") from None
+        raise DataError(f"{shown} may not be read; its permissions forbid it") from None
+    except OSError as error:
+        raise DataError(f"{shown} cannot be read: {error.strerror or error}") from None
 
 
-def _decompress(raw: Iterator[bytes], new: Callable[[], Any], path: Path, failure: type[Exception]) -> Iterator[bytes]:
+def _chain(first: bytes, file: Any) -> Iterator[bytes]:
+    yield first
+    yield from iter(lambda: file.read(CHUNK_BYTES), b"")
+
+
+def _compression(path: Path, first: bytes) -> str:
+    """How a file is compressed, by its name or its first bytes."""
+    suffix = path.suffix.lower()
+    if suffix in (".tgz", ".tbz2", ".txz"):
+        return {".tgz": ".gz", ".tbz2": ".bz2", ".txz": ".xz"}[suffix]
+    magics = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst", b"BZh": ".bz2", b"\xfd7zXZ\0": ".xz"}
+    found = next((kind for magic, kind in magics.items() if first.startswith(magic)), "")
+    return suffix if suffix in COMPRESSION_SUFFIXES else found
+
+
+def _decompressed(raw: Iterator[bytes], suffix: str, name: str) -> Iterator[bytes]:
     """Several compressed streams in a row are one file, as gzip and zstd define it."""
+    if suffix not in COMPRESSION_SUFFIXES:
+        yield from raw
+        return
+    new, failure = _decompressor(suffix)
     stream = new()
     try:
         for chunk in raw:
@@ -228,7 +242,19 @@ def _decompress(raw: Iterator[bytes], new: Callable[[], Any], path: Path, failur
                 stream = new() if stream.eof else stream
                 yield stream.decompress(chunk)
                 chunk = stream.unused_data.lstrip(b"\0") if stream.eof else b""
-    except (failure, ValueError) as error:
-        raise DataError(f"{path} is damaged ({error}); get the file again") from None
+    except (failure, ValueError, OSError) as error:
+        raise DataError(f"{name} is damaged ({error}); get the file again") from None
     if not stream.eof:
-        raise DataError(f"{path} is cut short: the compressed data ends too early; get the file again")
+        raise DataError(f"{name} is cut short: the compressed data ends too early; get the file again")
+
+
+def _decompressor(suffix: str) -> tuple[Callable[[], Any], type[Exception]]:
+    if suffix == ".gz":
+        return lambda: zlib.decompressobj(wbits=31), zlib.error
+    if suffix == ".bz2":
+        return bz2.BZ2Decompressor, OSError
+    if suffix == ".xz":
+        return lzma.LZMADecompressor, lzma.LZMAError
+    import zstandard
+
+    return zstandard.ZstdDecompressor().decompressobj, zstandard.ZstdError

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from movieplotgpt.config import build_settings
-from movieplotgpt.errors import ConfigError
-from movieplotgpt.text.corpora import CorpusSettings, PlainCorpus, TableCorpus, read_documents
+from movieplotgpt.config import build_settings, override
+from movieplotgpt.errors import ConfigError, DataError
+from movieplotgpt.text.corpora import DIVIDERS, CorpusSettings, read_documents
+from movieplotgpt.text.delimited import looks_headerless
+from movieplotgpt.text.file_kinds import Kind
 from movieplotgpt.text.formatting import PLAN, DocumentFormat
-from movieplotgpt.text.sources import TABLE_SUFFIXES, kind_suffix
+from movieplotgpt.text.sources import Source, read_source
+from movieplotgpt.text.table_files import Table, column_name, listed, read_table
 from movieplotgpt.training.run import RunConfig
 
 ENOUGH_FOR_PLANS = 5_000_000  # characters
@@ -32,19 +37,27 @@ class Suggestion:
 
 
 def suggest(
-    source: Path, *, minutes: float, title_column: str | None = None, text_column: str | None = None
+    path: Path,
+    *,
+    minutes: float,
+    title_column: str | None = None,
+    text_column: str | None = None,
+    overrides: Iterable[str] = (),
 ) -> Suggestion:
-    """Pick form, tokenizer and context length for ``source``.
+    """Pick form, tokenizer and context length for the text or table at ``path``.
+
+    Of ``overrides`` (``section.key=value``) those of the corpus decide how it is read.
 
     Raises:
-        ConfigError: a table without the name of its text column.
+        ConfigError: a table without the name of its text column, or an override that does not fit.
         DataError: the text cannot be read.
     """
-    if kind_suffix(source) in TABLE_SUFFIXES and not text_column:
-        raise ConfigError(f"{source} is a table; name its text with --text-column (and its titles with --title-column)")
-    layout = DocumentFormat(header=f"{title_column}: {{{title_column}}}" if title_column else "")
-    corpus: CorpusSettings = TableCorpus(text=text_column) if text_column else PlainCorpus()
-    documents = read_documents(corpus, layout, source).documents
+    title = column_name(title_column) if title_column else None
+    layout = DocumentFormat(header=f"{title}: {{{title}}}" if title else "")
+    source = read_source(path)
+    chosen, about_corpus = _corpus(source, text_column, [text for text in overrides if text.startswith("corpus.")])
+    corpus = read_documents(chosen, layout, source)
+    documents = corpus.documents
     characters = sum(len(document.body) for document in documents)
     with_plans, about_plans = _plans(layout, [len(document.body) for document in documents])
     if with_plans:
@@ -53,19 +66,56 @@ def suggest(
     tokens = max(1.0, 0.9 * characters / per_token)
     context_length = _context_length(tokens, characters / len(documents) / per_token)
     values: dict[str, Any] = {
-        "corpus": corpus.model_dump(),
+        "corpus": chosen.model_dump(),
         "format": layout.model_dump(),
         "tokenizer": tokenizer,
         "model": {"size": "auto", "context_length": context_length},
         "training": {"minutes": minutes},
     }
     pieces = f"BPE with {tokenizer['vocab_size']:,} tokens" if tokenizer["kind"] == "bpe" else "single characters"
+    size = f"{characters:,} characters of text: {pieces}, read {context_length} at once"
     return Suggestion(
         build_settings(RunConfig, values),
         characters,
         len(documents),
-        (f"{characters:,} characters of text: {pieces}, read {context_length} at once", *about_plans),
+        (*corpus.notes, *about_corpus, size, *about_plans),
     )
+
+
+def _corpus(source: Source, text_column: str | None, overrides: list[str]) -> tuple[CorpusSettings, tuple[str, ...]]:
+    """How to read a source: as a table where its text column is named, else as plain text."""
+    reasons: tuple[str, ...] = ()
+    values: dict[str, Any] = {"kind": "table", "text": text_column} if text_column else {"kind": "plain"}
+    if not text_column and not any(text.startswith("corpus.kind=") for text in overrides):
+        if not source.of_kind(Kind.TEXT, Kind.DOCUMENT, Kind.OTHER):
+            raise ConfigError(_name_a_column(source))
+        divider = next(
+            (one for one in DIVIDERS if sum(part.data.count(one.encode()) for part in source.parts) > 1), None
+        )
+        if divider and not any(text.startswith("corpus.separator=") for text in overrides):
+            values["separator"] = divider
+            reasons = (f"documents are divided at {divider}",)
+    corpus = build_settings(RunConfig, override({"corpus": values}, overrides), where=" ".join(overrides)).corpus
+    return corpus, reasons
+
+
+def _name_a_column(source: Source) -> str:
+    """What to write for a table, with the column that holds the longest texts as the example."""
+    table = read_table(source)
+    names = table.choices()
+    longest = max(names, key=lambda name: _typical_length(table, name))
+    message = f"{source.path} is a table with the columns {listed(names)}; name the one with the text"
+    if looks_headerless(table.names):
+        return f"{message}, or, if its first line is a row, --no-header and the number of the column"
+    return f"{message}: --text-column {shlex.quote(longest)} (and the one with titles, if there is one: --title-column)"
+
+
+def _typical_length(table: Table, name: str) -> float:
+    try:
+        lengths = [len(cell or "") for cell in table.column(name)[:500]]
+    except DataError:  # it holds no text
+        return -1
+    return sum(lengths) / len(lengths)
 
 
 def _plans(layout: DocumentFormat, lengths: list[int]) -> tuple[bool, tuple[str, ...]]:
