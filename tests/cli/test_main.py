@@ -22,7 +22,6 @@ from cyclopts import App, Parameter
 
 from movieplotgpt import __version__
 from movieplotgpt.cli import COMMANDS, main
-from movieplotgpt.cli.sampling import SamplingFlags
 from movieplotgpt.config import read_settings
 from movieplotgpt.errors import MissingExtraError, MoviePlotGPTError
 from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
@@ -58,7 +57,8 @@ def spellings(function: Callable[..., object]) -> Iterator[tuple[str, str]]:
     for name, parameter in inspect.signature(function).parameters.items():
         settings = [extra for extra in getattr(hints[name], "__metadata__", ()) if isinstance(extra, Parameter)]
         if any(extra.name == ("*",) for extra in settings):  # a class whose fields are the flags
-            yield from spellings(SamplingFlags)
+            [flags, _] = typing.get_args(typing.get_args(hints[name])[0])
+            yield from spellings(flags)
             continue
         given = next((next(iter(extra.name)) for extra in settings if extra.name), f"--{name.replace('_', '-')}")
         yield name, name.upper() if parameter.kind is inspect.Parameter.VAR_POSITIONAL else given

@@ -166,8 +166,8 @@ def test_every_kind_of_table_gives_the_same_documents(
     [
         (["plots.toml", "--source", "gone.csv"], "there is no file gone.csv"),
         (["plots.toml", "--source", "plots.csv/x"], "there is no file plots.csv/x"),
-        (["plots.toml", "--source", "."], ". is a folder; name the table in it (.csv, .tsv, .jsonl"),
-        (["plots.toml", "--source", "my.txt"], "my.txt has the suffix .txt; a table is .csv, .tsv, .jsonl"),
+        (["plots.toml", "--source", "."], "bad.csv.gz is damaged ("),
+        (["plots.toml", "--source", "my.txt"], "my.txt has no column 'Plot'; its columns are "),
         (["plain.toml", "--source", "plots.csv"], "plots.csv is a table; name its text column"),
         (
             ["plots.toml", "corpus.text=plott", "--source", "plots.csv"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,11 @@ def columns(table: Table) -> dict[str, list[str | None]]:
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl", ".parquet"])
 def test_every_form_gives_the_same_table(tmp_path: Path, suffix: str) -> None:
     path, frame = tmp_path / f"rows{suffix}", pl.DataFrame(ROWS)
-    writers = {".parquet": frame.write_parquet, ".jsonl": frame.write_ndjson, ".json": frame.write_json}
+    writers: dict[str, Callable[[Path], Any]] = {
+        ".parquet": frame.write_parquet,
+        ".jsonl": frame.write_ndjson,
+        ".json": frame.write_json,
+    }
     if suffix in writers:
         writers[suffix](path)
     else:

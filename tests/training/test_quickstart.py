@@ -6,6 +6,7 @@ import csv
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -156,7 +157,11 @@ def test_the_column_that_an_error_proposes_can_be_used(tmp_path: Path, text_of: 
 def test_a_table_is_never_learnt_as_plain_text(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"films{suffix}"
     frame = pl.DataFrame({"Title": ["a"], "Plot": ["text of some length"]})
-    writers = {".json": frame.write_json, ".jsonl": frame.write_ndjson, ".csv": frame.write_csv}
+    writers: dict[str, Callable[[Path], Any]] = {
+        ".json": frame.write_json,
+        ".jsonl": frame.write_ndjson,
+        ".csv": frame.write_csv,
+    }
     writers.get(suffix, frame.write_parquet)(path)
     with pytest.raises(
         ConfigError, match=r"is a table with the columns Title, Plot; name the one with the text: --text-column Plot"

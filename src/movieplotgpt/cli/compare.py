@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from movieplotgpt.cli.reading import TextFlags
+from movieplotgpt.cli.reading import ReadingText, TextFlags
 from movieplotgpt.errors import ConfigError, MissingExtraError, TrainingError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def compare(
     *,
     source: Path | None = None,
     minutes: float | None = None,
-    reading: TextFlags | None = None,
+    reading: ReadingText = None,
     out: Path | None = None,
     jobs: int = 1,
 ) -> None:

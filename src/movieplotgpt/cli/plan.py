@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from movieplotgpt.cli.reading import TextFlags
+from movieplotgpt.cli.reading import ReadingText, TextFlags
 
 if TYPE_CHECKING:
     from movieplotgpt.study.planning import Plan
@@ -18,7 +18,7 @@ def plan(
     data: Path | None = None,
     size: str | None = None,
     minutes: float | None = None,
-    reading: TextFlags | None = None,
+    reading: ReadingText = None,
     study: Path | None = None,
     json: bool = False,
 ) -> None:

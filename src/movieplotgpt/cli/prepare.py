@@ -6,7 +6,7 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from movieplotgpt.cli.reading import FileFlags
+from movieplotgpt.cli.reading import FileFlags, ReadingFiles
 
 if TYPE_CHECKING:
     from movieplotgpt.text.duplicates import DuplicateSettings
@@ -18,7 +18,7 @@ def prepare(
     *overrides: str,
     source: Path,
     out: Path,
-    reading: FileFlags | None = None,
+    reading: ReadingFiles = None,
     json: bool = False,
 ) -> None:
     """Read a corpus, clean it, group duplicates, split it, train its tokenizer and write token arrays.

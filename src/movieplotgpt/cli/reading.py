@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from cyclopts import Parameter
 
 TABLE = "For a table: "
 
 
-@Parameter(name="*")
 @dataclass(frozen=True)
 class FileFlags:
     """How files are written, where that is not what it seems."""
@@ -41,10 +40,13 @@ class FileFlags:
         )
 
 
-@Parameter(name="*")
 @dataclass(frozen=True)
 class TextFlags(FileFlags):
     """How a text or table is read that no TOML describes."""
 
     title_column: Annotated[str | None, Parameter(help=f"{TABLE}the column with titles.")] = None
     text_column: Annotated[str | None, Parameter(help=f"{TABLE}the column with texts.")] = None
+
+
+ReadingFiles: TypeAlias = Annotated[FileFlags | None, Parameter(name="*")]
+ReadingText: TypeAlias = Annotated[TextFlags | None, Parameter(name="*")]

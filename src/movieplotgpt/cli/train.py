@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from movieplotgpt.cli.reading import TextFlags
+from movieplotgpt.cli.reading import ReadingText, TextFlags
 from movieplotgpt.cli.settings import choose_settings, prepare_once, refuse_contradictions
 from movieplotgpt.errors import ConfigError, MissingExtraError, TrainingError
 
@@ -41,7 +41,7 @@ def train(
     resume: bool = False,
     from_: Annotated[str | None, Parameter(name="--from")] = None,
     teacher: list[str] | None = None,
-    reading: TextFlags | None = None,
+    reading: ReadingText = None,
     tensorboard: bool = False,
 ) -> int:
     """Train a model. Ctrl-C saves; --resume goes on exactly where it stopped.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,7 +115,7 @@ class RunFolder:
         Raises:
             TrainingError: another process is training into it.
         """
-        name = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:16]
+        name = hashlib.sha256(os.fsencode(self.path.resolve())).hexdigest()[:16]
         lock = FileLock(Path(tempfile.gettempdir()) / f"movieplotgpt-{name}.lock")
         try:
             lock.acquire(blocking=False)
