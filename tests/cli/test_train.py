@@ -291,7 +291,9 @@ def test_a_text_of_turkish_and_japanese_is_not_folded(run: Run) -> None:
 
 def test_a_table_needs_its_columns_named(run: Run) -> None:
     code, out, err = run("train", "plots.csv", "--steps", "2", *TINY)
-    sentence = "plots.csv is a table; name its text with --text-column (and its titles with --title-column)"
+    columns = "Release Year, Title, Origin/Ethnicity, Director, Cast, Genre, Wiki Page, Plot"
+    remedy = "--text-column Plot (and the one with titles, if there is one: --title-column)"
+    sentence = f"plots.csv is a table with the columns {columns}; name the one with the text: {remedy}"
     assert (code, out, err) == (1, "", f"movieplotgpt: {sentence}\n")
     code, out, err = run(
         "train", "plots.csv", "--steps", "2", "--title-column", "Title", "--text-column", "Plot", *TINY
