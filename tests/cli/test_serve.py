@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from movieplotgpt.cli import main
+from movieplotgpt.cli.serve import _hosts, _origin
 from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
 
 Make = Callable[..., Checkpoint]
@@ -76,6 +77,10 @@ def test_what_is_wrong_is_said(
     assert "nothing" in said("--model", str(tmp_path / "nothing"))
     monkeypatch.delenv("MY_KEY", raising=False)
     assert "MY_KEY is empty or not set" in said("--model", str(model), "--api-key-env", "MY_KEY")
+    for origin in ("example.org", "https://example.org/path", "https://*.example.org", ""):
+        assert f"--allow-origin {origin} is not an origin" in said("--model", str(model), "--allow-origin", origin)
+    for host in ("http://example.org", "example.org:80", "exa*mple.org"):
+        assert f"--allow-host {host} is not a host name" in said("--model", str(model), "--allow-host", host)
     twin = shutil.copytree(model, tmp_path / "other" / "films")
     assert "two models would be served as films" in said("--model", str(model), str(twin))
     assert "--max-concurrency has to be at least 2" in said("--model", str(model), "--max-concurrency", "1")
@@ -88,3 +93,12 @@ def test_what_is_wrong_is_said(
         )
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert "pip install 'movieplotgpt[serve]'" in said("--model", str(model))
+
+
+def test_hosts_and_origins_are_those_that_browsers_send() -> None:
+    own = ["127.0.0.1", "localhost", "::1", "[::1]"]
+    assert _hosts("127.0.0.1", ()) == own and _hosts("localhost", ["plots.example"]) == [*own, "plots.example"]
+    assert _hosts("0.0.0.0", ()) == [] and _hosts("0.0.0.0", ["*.example.org"]) == [*own, "0.0.0.0", "*.example.org"]
+    assert _hosts("fd00::1", ["[fd00::2]"]) == [*own, "[fd00::1]", "[fd00::2]"]
+    origins = ("https://Example.org:8443/", "http://localhost:3000", "null", "*", "app://obsidian.md")
+    assert [_origin(each) for each in origins] == ["https://example.org:8443", *origins[1:]]

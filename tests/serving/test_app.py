@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from fastapi.testclient import TestClient
 from movieplotgpt.engine.model_folder import load_folder
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.plots import Plot
+from movieplotgpt.serving.answers import KEEP_ALIVE, event
 from movieplotgpt.serving.app import HEADERS, MOST_BYTES, create_app
 from movieplotgpt.serving.models import Answer, ServedModels
 
@@ -136,10 +139,14 @@ def test_what_the_server_does_can_be_watched(web: TestClient) -> None:
         ("/v1/plots", {"title": "x", "avoid_copies": 60}, 400, "no copy index"),
         ("/v1/plots", {"title": "x", "model": "/etc/passwd"}, 404, "'/etc/passwd'"),
         ("/v1/completions", {"prompt": {"a": 1}}, 400, "prompt"),
-        ("/v1/completions", {"prompt": "x", "stop": ["a"] * 5}, 400, "stop: "),
-        ("/v1/completions", {"prompt": "x", "stop": [""]}, 400, "stop.0: "),
+        ("/v1/completions", {"prompt": "x", "stop": ["a"] * 65}, 400, "stop: "),
+        ("/v1/completions", {"prompt": "x", "stop": ["a" * 1001]}, 400, "stop.0: "),
+        ("/v1/completions", {"prompt": ["x", 3]}, 400, "prompt: "),
+        ("/v1/completions", {"prompt": [[3, True]]}, 400, "prompt: "),
+        ("/v1/completions", {"prompt": [[3, -1]]}, 400, "prompt: "),
+        ("/v1/completions", {"prompt": [3, 99_999]}, 400, "99999 is no id of films"),
         ("/v1/completions", {"prompt": "x", "logit_bias": {"1": 1e9}}, 400, "logit_bias.1: "),
-        ("/v1/completions", {"prompt": "x", "max_tokens": 0}, 400, "max_tokens: "),
+        ("/v1/plots", {"title": "x", "max_tokens": 0}, 400, "max_tokens: "),
         ("/v1/completions", {"prompt": []}, 400, "0 texts are asked for"),
         ("/v1/completions", {"prompt": "x", "suffix": "y"}, 400, "suffix: "),
         ("/v1/chat/completions", {"messages": []}, 400, "messages: "),
@@ -255,7 +262,72 @@ def test_it_answers_to_its_own_names_only(models: ServedModels) -> None:
     with TestClient(create_app(models, hosts=["localhost", "[::1]"]), base_url="http://localhost:8000") as web:
         assert web.get("/health").status_code == 200
         assert web.get("/health", headers={"host": "[::1]:8000"}).status_code == 200
-        assert web.get("/health", headers={"host": "elsewhere.example"}).status_code == 400
+        for host in ("elsewhere.example", "localhost.example", ""):
+            refused = web.get("/health", headers={"host": host})
+            assert refused.status_code == 400 and refused.headers["content-type"] == "application/json"
+            error = refused.json()["error"]
+            assert set(error) == {"message", "type", "param", "code"} and error["code"] == "unknown_host"
+            assert repr(host) in error["message"] and "--allow-host" in error["message"]
+
+
+def test_no_site_may_ask_unless_its_origin_is_allowed(models: ServedModels) -> None:
+    asked = {
+        "origin": "https://plots.example",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization,content-type,x-stainless-lang",
+    }
+    with TestClient(create_app(models)) as web:
+        assert web.options("/v1/completions", headers=asked).status_code == 405
+        assert "access-control-allow-origin" not in web.get("/v1/models", headers={"origin": asked["origin"]}).headers
+    with TestClient(create_app(models, origins=["https://plots.example"], api_key="s3cret")) as web:
+        allowed = web.options("/v1/completions", headers=asked)
+        assert allowed.status_code == 200 and allowed.headers["access-control-allow-origin"] == "https://plots.example"
+        assert allowed.headers["access-control-allow-headers"] == asked["access-control-request-headers"]
+        refused = web.get("/v1/models", headers={"origin": asked["origin"]})
+        assert refused.status_code == 401 and refused.headers["access-control-allow-origin"] == "https://plots.example"
+        assert "X-Ignored-Fields" in refused.headers["access-control-expose-headers"]
+        for origin in ("https://other.example", "http://plots.example", "null"):
+            assert web.options("/v1/completions", headers={**asked, "origin": origin}).status_code == 400
+            answer = web.get("/v1/models", headers={"origin": origin})
+            assert "access-control-allow-origin" not in answer.headers
+    with TestClient(create_app(models, origins=["*"])) as web:
+        assert web.get("/v1/models", headers={"origin": "null"}).headers["access-control-allow-origin"] == "*"
+
+
+@pytest.mark.parametrize("path", ["/v1/plots", "/v1/completions", "/v1/chat/completions"])
+def test_streams_pass_proxies_and_readers_of_lines(web: TestClient, path: str) -> None:
+    """Some readers of events break lines where Unicode does; JSON may escape what it likes."""
+    text = "a\x85b\u2028c\u2029d é"
+    asked: dict[str, Any] = {"title": text} if path == "/v1/plots" else {"prompt": text, "echo": True}
+    asked = {"messages": [{"role": "user", "content": text}], "model": "letters"} if "chat" in path else asked
+    answer = web.post(path, json={**asked, "stream": True, "seed": 0, "max_tokens": 2})
+    assert answer.headers["cache-control"] == "no-cache" and answer.headers["x-accel-buffering"] == "no"
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert all(line == "" or line.startswith("data: ") for line in answer.text.splitlines())
+    assert len(events(answer.text)) >= 2
+
+
+def test_the_ends_of_lines_of_unicode_are_escaped_in_events() -> None:
+    told = event({"text": "a\x85b\u2028c\u2029d é\n"})
+    assert told == 'data: {"text": "a\\u0085b\\u2028c\\u2029d é\\n"}\n\n'
+    assert json.loads(told.removeprefix("data: ")) == {"text": "a\x85b\u2028c\u2029d é\n"}
+
+
+@pytest.mark.parametrize("path", ["/v1/plots", "/v1/completions", "/v1/chat/completions"])
+def test_a_client_that_waits_hears_that_the_server_lives(
+    models: ServedModels, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr("movieplotgpt.serving.models.KEEP_ALIVE_SECONDS", 0.01)
+    asked = {"messages": [{"role": "user", "content": "x"}], "stream": True, "seed": 1, "max_tokens": 3}
+    with TestClient(create_app(models)) as web:
+        silent = web.post(path, json=asked if "chat" in path else {"stream": True, "seed": 1, "max_tokens": 3}).text
+        turn = models["films"].turn
+        turn.acquire()  # as while another model takes a long step
+        threading.Timer(0.5, turn.release).start()
+        heard = web.post(path, json=asked if "chat" in path else {"stream": True, "seed": 1, "max_tokens": 3}).text
+    assert KEEP_ALIVE == ": keep-alive\n\n" and KEEP_ALIVE in heard
+    plain = [re.sub(r'"(id|created)":[^,]*', "", text.replace(KEEP_ALIVE, "")) for text in (silent, heard)]
+    assert plain[0] == plain[1], "comments are all that differs"
 
 
 def test_null_is_as_if_it_had_not_been_said(web: TestClient) -> None:
@@ -276,5 +348,4 @@ def test_null_is_as_if_it_had_not_been_said(web: TestClient) -> None:
     chat = {"messages": [{"role": "user", "content": "Ada"}], **asked, "response_format": {"type": "text"}}
     answer = web.post("/v1/chat/completions", json={**chat, **unneeded, "stop": None, "parallel_tool_calls": True})
     assert answer.json()["choices"][0]["message"]["content"] == told["plots"][0]["text"]
-    refused = web.post("/v1/chat/completions", json={**chat, "tools": [{"type": "function"}]})
-    assert refused.status_code == 400 and refused.json()["error"]["param"] == "tools"
+    assert answer.headers["x-ignored-fields"] == "user, metadata, store, service_tier, parallel_tool_calls"

@@ -17,6 +17,21 @@ from movieplotgpt.model.checkpoints import Checkpoint
 HEADER = "The plot summary of the movie named 'Ada' is:\n"
 
 
+def spelled(tokens: list[str]) -> bytes:
+    """The bytes of a completion's tokens; those that are no UTF-8 are written ``bytes:\\xe2\\x80``."""
+    return b"".join(
+        bytes.fromhex(token.removeprefix("bytes:").replace("\\x", "")) if token.startswith("bytes:") else token.encode()
+        for token in tokens
+    )
+
+
+def is_utf_8(data: bytes) -> bool:
+    try:
+        return bool(data.decode()) or not data
+    except UnicodeDecodeError:
+        return False
+
+
 @pytest.fixture
 def generators(generators: dict[str, PlotGenerator]) -> dict[str, PlotGenerator]:
     """The first in float32, so that its probabilities are the network's."""
@@ -81,6 +96,64 @@ def test_ids_are_a_prompt(client: openai.OpenAI, films: PlotGenerator) -> None:
         client.completions.create(model="films", prompt=[1, 99_999])
 
 
+def test_ids_are_used_as_they_are(client: openai.OpenAI, films: PlotGenerator) -> None:
+    """Spelled letter by letter, with a blank at the end, and with an end token within, which no text can spell."""
+    tokenizer = films.checkpoint.tokenizer
+    letters = [id_ for letter in "The baker " for id_ in tokenizer.encode(letter).tolist()]
+    assert letters != tokenizer.encode("The baker ").tolist()
+    prompts = [letters, [*letters, tokenizer.end_id, *letters], [*tokenizer.encode(HEADER).tolist(), *letters]]
+    asked: dict[str, Any] = {"model": "films", "max_tokens": 1, "logprobs": 2, "temperature": 0}
+    told = client.completions.create(prompt=prompts, extra_body={"guidance": 1}, **asked)
+    assert told.usage and told.usage.prompt_tokens == sum(1 + len(ids) for ids in prompts)
+    checkpoint = films.checkpoint
+    assert isinstance(checkpoint, Checkpoint)
+    for ids, choice in zip(prompts, told.choices, strict=True):
+        with torch.no_grad():
+            logits_V = checkpoint.model(torch.tensor([[tokenizer.end_id, *ids]]))[0, -1]
+        [top] = choice.logprobs.top_logprobs if choice.logprobs and choice.logprobs.top_logprobs else [{}]
+        expected_V = logits_V[: tokenizer.vocab_size].log_softmax(-1)
+        assert sorted(top.values()) == pytest.approx(sorted(expected_V.topk(2).values.tolist()), abs=1e-3)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_prompt_is_read_and_nothing_is_written(client: openai.OpenAI, films: PlotGenerator, stream: bool) -> None:
+    """As lm-eval asks for the likelihood of a text."""
+    tokenizer = films.checkpoint.tokenizer
+    ids = [id_ for letter in "The baker" for id_ in tokenizer.encode(letter).tolist()]
+    asked: dict[str, Any] = {"model": "films", "max_tokens": 0, "echo": True, "logprobs": 1, "stream": stream}
+    for prompt, first in ((ids, []), ([tokenizer.end_id, *ids], [None])):
+        told = client.completions.create(prompt=[prompt, ids], **asked)
+        choices = [each.choices[0] for each in told][:2] if stream else told.choices
+        logits_TV = films.engine().logits([tokenizer.end_id, *ids])
+        logprobs_TV = torch.tensor(logits_TV[:, : tokenizer.vocab_size]).log_softmax(-1)
+        expected = [float(logprobs_TV[place, id_]) for place, id_ in enumerate(ids)]
+        logprobs = choices[0].logprobs
+        assert choices[0].text == tokenizer.decode(prompt) and logprobs and logprobs.token_logprobs
+        assert logprobs.token_logprobs == [*first, *(pytest.approx(each, abs=1e-4) for each in expected)]
+        assert logprobs.text_offset and len(logprobs.text_offset) == len(prompt) == len(logprobs.tokens or ())
+        assert choices[1].text == "The baker"
+        if not stream:
+            assert [choice.finish_reason for choice in choices] == ["length", "length"]
+            assert told.usage.completion_tokens == 0
+    empty = client.completions.create(model="films", prompt="The baker", max_tokens=0)
+    assert (empty.choices[0].text, empty.choices[0].finish_reason) == ("", "length")
+    chat = client.chat.completions.create(model="films", messages=[{"role": "user", "content": "Ada"}], max_tokens=0)
+    assert (chat.choices[0].message.content, chat.choices[0].finish_reason) == ("", "length")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_end_that_comes_at_once_is_a_token_after_an_echoed_prompt(client: openai.OpenAI, stream: bool) -> None:
+    """lm-eval leaves the last token out, which it takes for the one that was written."""
+    asked: dict[str, Any] = {"model": "films", "prompt": "The", "echo": True, "logprobs": 2, "max_tokens": 1}
+    told: Any = client.completions.create(**asked, logit_bias={str(id_): -100 for id_ in range(1, 400)}, stream=stream)
+    choices = [each.choices[0] for each in told] if stream else told.choices
+    tokens = [token for choice in choices if choice.logprobs for token in choice.logprobs.tokens or []]
+    assert tokens[-1] == "END_OF_PLOT" and "".join(tokens[:-1]) == "The"
+    assert "".join(choice.text for choice in choices) == "The" and choices[-1].finish_reason == "stop"
+    values = [value for choice in choices if choice.logprobs for value in choice.logprobs.token_logprobs or []]
+    assert len(values) == len(tokens) and all(value < 0 for value in values)
+
+
 def test_echo_and_logprobs(client: openai.OpenAI, films: PlotGenerator) -> None:
     asked: dict[str, Any] = {"seed": 2, "max_tokens": 12, "logprobs": 3}
     plot: Plot = films.plot("Ada", **asked)
@@ -94,15 +167,14 @@ def test_echo_and_logprobs(client: openai.OpenAI, films: PlotGenerator) -> None:
     with torch.no_grad():
         expected_TV = model(torch.tensor([[tokenizer.end_id, *ids]]))[0, :, : tokenizer.vocab_size].log_softmax(-1)
     of_prompt = [float(expected_TV[place, id_]) for place, id_ in enumerate(ids)]
-    assert logprobs and logprobs.tokens == [
-        *map(tokenizer.decode, ([i] for i in ids)),
-        *(t.text for t in plot.probabilities),
-    ]
+    assert logprobs and logprobs.tokens
+    assert logprobs.tokens[: len(ids)] == [tokenizer.decode([id_]) for id_ in ids]
+    assert spelled(logprobs.tokens).decode("utf-8", "replace").startswith(choice.text)
     expected = [*of_prompt, *(token.logprob for token in plot.probabilities)]
     assert logprobs.token_logprobs == pytest.approx(expected, abs=1e-4)
     assert logprobs.top_logprobs and len(logprobs.top_logprobs[0]) <= 3
     for token, offset in zip(logprobs.tokens, logprobs.text_offset or [], strict=True):
-        assert choice.text[offset:].startswith(token)
+        assert choice.text[offset:].lstrip("\ufffd").startswith(token) or token.startswith("bytes:")
     pieces = list(client.completions.create(model="films", prompt=HEADER, echo=True, stream=True, **asked))
     assert "".join(piece.choices[0].text for piece in pieces) == HEADER + plot.text
     told = [piece.choices[0].logprobs for piece in pieces]
@@ -124,7 +196,12 @@ def test_a_chat_is_a_title_and_its_plot(client: openai.OpenAI, films: PlotGenera
     assert told.object == "chat.completion" and choice.message.role == "assistant"
     assert choice.message.content == plot.text and choice.finish_reason == plot.finish_reason
     assert choice.logprobs and choice.logprobs.content
-    assert [token.token for token in choice.logprobs.content] == [token.text for token in plot.probabilities]
+    told_bytes = [bytes(token.bytes or ()) for token in choice.logprobs.content]
+    assert b"".join(told_bytes).decode("utf-8", "replace").startswith(plot.text)
+    assert [token.token.encode() for token in choice.logprobs.content] == [
+        each if is_utf_8(each) else "".join(f"\\x{byte:02x}" for byte in each).encode() for each in told_bytes
+    ]
+    assert any(not is_utf_8(each) for each in told_bytes), "the example holds parts of characters"
     assert len(choice.logprobs.content[0].top_logprobs) == 2
     pieces = list(client.chat.completions.create(**asked, stream=True))
     assert "".join(piece.choices[0].delta.content or "" for piece in pieces) == plot.text
@@ -150,6 +227,39 @@ def test_the_samplers_settings_are_fields(client: openai.OpenAI, films: PlotGene
     assert told.choices[0].text == plot.text
 
 
+def test_answers_have_the_keys_that_the_schema_requires(client: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {"model": "films", "seed": 1, "max_tokens": 3}
+    messages: Any = [{"role": "user", "content": "Ada"}]
+    raw = client.with_raw_response
+    whole = raw.completions.create(prompt="The", **asked).http_response.json()
+    [choice] = whole["choices"]
+    assert whole.keys() == {"id", "object", "created", "model", "choices", "usage"}
+    assert choice.keys() == {"index", "text", "logprobs", "finish_reason", "seed"} and choice["logprobs"] is None
+    chat = raw.chat.completions.create(messages=messages, logprobs=True, **asked).http_response.json()
+    [choice] = chat["choices"]
+    assert choice.keys() == {"index", "message", "logprobs", "finish_reason", "seed"}
+    assert choice["message"].keys() == {"role", "content", "refusal"} and choice["message"]["refusal"] is None
+    assert choice["logprobs"].keys() == {"content", "refusal"}
+    assert choice["logprobs"]["content"][0].keys() == {"token", "logprob", "bytes", "top_logprobs"}
+    for usage in (False, True):
+        options: Any = {"include_usage": usage}
+        pieces = list(client.chat.completions.create(messages=messages, stream=True, stream_options=options, **asked))
+        first, *_, last = [piece.model_dump(exclude_unset=True) for piece in pieces if piece.choices]
+        assert first["choices"] == [
+            {"index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
+        ]
+        assert last["choices"] == [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "length", "seed": 1}]
+        assert ("usage" in first) is usage and first.get("usage") is None
+        assert pieces[-1].usage is not None if usage else pieces[-1].usage is None
+
+
+def test_an_unmet_wish_is_no_reason_to_finish_that_clients_know(client: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {"model": "films", "prompt": HEADER, "seed": 1, "max_tokens": 3}
+    told = client.completions.create(**asked, extra_body={"must_mention": "Constantinople"})
+    [choice] = told.model_dump()["choices"]
+    assert choice["finish_reason"] == "length" and choice["unmet"] == ["does not mention Constantinople"]
+
+
 def test_the_best_of_several(client: openai.OpenAI, films: PlotGenerator) -> None:
     plot = films.plot("Ada", seed=1, max_tokens=12, best_of=4)
     asked: dict[str, Any] = {"model": "films", "prompt": HEADER, "seed": 1, "max_tokens": 12, "best_of": 4}
@@ -163,8 +273,11 @@ def test_what_is_wrong_is_the_clients_error(client: openai.OpenAI, serve: Callab
     with pytest.raises(openai.BadRequestError) as caught:
         client.completions.create(model="films", prompt="a", temperature=-1)
     assert caught.value.param == "temperature" and "greater than or equal to 0" in str(caught.value)
-    with pytest.raises(openai.BadRequestError, match=r"the prompt has [\d,]+ tokens, and the context of films is 64"):
-        client.completions.create(model="films", prompt="the baker hides a letter " * 100)
+    with pytest.raises(
+        openai.BadRequestError, match="context length is 64 tokens, but the prompt has 110001; "
+    ) as long:
+        client.completions.create(model="films", prompt="the baker hides a letter " * 10_000)
+    assert long.value.code == "context_length_exceeded"
     locked = openai.OpenAI(base_url=f"{serve(api_key='secret')}/v1", api_key="wrong", max_retries=0)
     with pytest.raises(openai.AuthenticationError, match="key"):
         locked.models.list()

@@ -65,6 +65,25 @@ def test_one_of_our_own(serve: Callable[..., str], generators: dict[str, PlotGen
     assert "The baker" + completed["choices"][0]["text"] == expected
 
 
+def test_ids_stops_and_parts_of_characters_are_passed_on(
+    serve: Callable[..., str], generators: dict[str, PlotGenerator]
+) -> None:
+    tokenizer = generators["films"].checkpoint.tokenizer
+    letters = [id_ for letter in "The baker" for id_ in tokenizer.encode(letter).tolist()]
+    url = f"{serve()}/v1"
+    for stops in ([], list("!?;:"), list("!?;:q")):
+        asked = {"prompt": letters, "seed": 4, "max_tokens": 9, "logprobs": 2, "stop": stops, "temperature": 2}
+        body = json.dumps(asked).encode()
+        request = urllib.request.Request(f"{url}/completions", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            [own] = json.load(answer)["choices"]
+        with before(url, generators["films"]) as web:
+            [passed] = web.post("/v1/completions", json=asked).json()["choices"]
+        assert (passed["text"], passed["finish_reason"]) == (own["text"], own["finish_reason"])
+        assert passed["logprobs"] == own["logprobs"]
+        assert any(token.startswith("bytes:") for token in own["logprobs"]["tokens"]), "the example has such tokens"
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 from collections.abc import Sequence
@@ -37,6 +38,8 @@ def serve(
     max_concurrency: int = PLACES,
     max_waiting: int = WAITING,
     page: Annotated[bool, Parameter(negative="--no-page")] = True,
+    allow_origin: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
+    allow_host: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
     upstream: str | None = None,
     upstream_model: str | None = None,
     upstream_key_env: str | None = None,
@@ -55,6 +58,10 @@ def serve(
         max_concurrency: Texts written at once (a guided one counts twice); the memory is said at the start.
         max_waiting: Texts that may wait; beyond, a request is answered with 429.
         page: Whether the page is served as well.
+        allow_origin: Sites whose pages may call the API from a browser, such as https://example.org; * is every site. None
+            may, if you leave it out.
+        allow_host: Further names that the server answers to, such as that of a proxy before it; * is every name. At another
+            --host than this machine's own it answers to every name, if you leave it out.
         upstream: The address of another server's OpenAI API (http://host:8000/v1), which writes in place of this one:
             vLLM, llama.cpp. The model given here has the form of the prompts and knows what was copied.
         upstream_model: What the other server calls the model.
@@ -72,14 +79,14 @@ def serve(
         raise ConfigError(
             "--max-concurrency has to be at least 2 (a guided text counts twice), --max-waiting at least 1"
         )
-    key = _key(api_key_env)
+    key, hosts, origins = _key(api_key_env), _hosts(host, allow_host), [_origin(each) for each in allow_origin]
     with _listening(host, port) as listening:
         generators = _generators(model, data, precision, device)
         if upstream:
             models = _before(upstream, generators, upstream_model, upstream_key_env, max_waiting)
         else:
             models = ServedModels.scheduled(generators, readings=max_concurrency, waiting=max_waiting)
-        app = create_app(models, api_key=key, page=page, hosts=[*LOOPBACK, "[::1]"] if host in LOOPBACK else None)
+        app = create_app(models, api_key=key, page=page, hosts=hosts, origins=origins)
         address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
         memory = f"{max_concurrency} texts at once, in {models.cache_bytes / 1e9:.1f} GB at most"
         how = f"written by {upstream}" if upstream else memory
@@ -127,6 +134,29 @@ def _listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         why = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror
         raise ConfigError(f"port {port} of {host} cannot be had ({why}); --port names another") from None
+
+
+def _hosts(host: str, others: Sequence[str]) -> list[str]:
+    """Return the names that the server answers to; none are all."""
+    if wrong := [name for name in others if not re.fullmatch(r"\*|(\*\.)?[\w.-]+|\[[\da-fA-F:]+\]", name)]:
+        raise ConfigError(
+            f"--allow-host {wrong[0]} is not a host name; give it without a scheme and a port: example.org"
+        )
+    if not others and host not in LOOPBACK:
+        return []
+    own = f"[{host}]" if ":" in host else host
+    return list(dict.fromkeys((*LOOPBACK, "[::1]", own, *others)))
+
+
+def _origin(text: str) -> str:
+    """Return an origin as browsers send it."""
+    if text in ("*", "null"):
+        return text
+    if found := re.fullmatch(r"([a-z][a-z\d+.-]*://[^/\s?#@*]+)/?", text, re.IGNORECASE):
+        return found[1].lower()
+    raise ConfigError(
+        f"--allow-origin {text} is not an origin; give scheme, name and port alone: https://example.org:8443"
+    )
 
 
 def _key(variable: str | None) -> str | None:

@@ -1,18 +1,29 @@
-"""What a client gets: OpenAI's shapes, and plots."""
+"""The models of answers: OpenAI's shapes, with every key that its schema requires, and plots."""
 
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import asdict, replace
 from itertools import accumulate
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
+from starlette.responses import StreamingResponse
 
 from movieplotgpt.generation.plots import Plot, TokenProbability
+from movieplotgpt.serving.tokens import BYTES, shown, spellings
 from movieplotgpt.text.copies import CopyReport
+
+KEEP_ALIVE = ": keep-alive\n\n"  # a comment, which readers of events skip
+LINE_ENDS = re.compile("[\x85\u2028\u2029]")  # where some readers of lines break them, besides line feeds
+FinishReason = Literal["stop", "length"]
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class Problem(BaseModel):
@@ -44,33 +55,44 @@ class Usage(BaseModel):
 
 
 class CompletionLogprobs(BaseModel):
-    """Of each token: its text, its natural logarithm, the likeliest in its place, where it begins in the text."""
+    """Of each token: its text, its log-probability, the likeliest tokens in its place, where it starts in the text.
+
+    Nothing comes before a begin token that the client sent, so its log-probability is null.
+    """
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
     @classmethod
-    def of(cls, tokens: Sequence[TokenProbability], offset: int) -> CompletionLogprobs:
-        """``offset`` is where the first begins."""
-        offsets = accumulate((len(token.text) for token in tokens), initial=offset)
+    def of(cls, tokens: Sequence[TokenProbability], offset: int, marker: str = "") -> CompletionLogprobs:
+        """Return those of ``tokens``, the first of which starts at ``offset``, after ``marker``."""
+        offsets = [*accumulate((len(token.text) for token in tokens), initial=offset + len(marker))]
+        texts = [[shown(spelling, BYTES) for spelling in spellings(token)] for token in tokens]
+        tops = [
+            dict(zip(others, (logprob for _, logprob in token.others), strict=True))
+            for token, (_, *others) in zip(tokens, texts, strict=True)
+        ]
+        first = [marker] if marker else []
+        nothing: list[Any] = [None] * len(first)
         return cls(
-            tokens=[token.text for token in tokens],
-            token_logprobs=[token.logprob for token in tokens],
-            top_logprobs=[dict(token.others) for token in tokens],
-            text_offset=[*offsets][:-1],
+            tokens=[*first, *(own for own, *_ in texts)],
+            token_logprobs=[*nothing, *(token.logprob for token in tokens)],
+            top_logprobs=[*nothing, *tops],
+            text_offset=[*([offset] if marker else []), *offsets[:-1]],
         )
 
 
 class CompletionChoice(BaseModel):
-    """One text; ``seed`` writes it again, alone."""
+    """One text; ``seed`` writes it again, alone; ``unmet`` are the wishes that it does not meet."""
 
     index: int
     text: str
     logprobs: CompletionLogprobs | None = None
-    finish_reason: str | None = None
-    seed: int | None = None
+    finish_reason: FinishReason | None = None
+    seed: int | None = Field(None, exclude_if=_is_none)
+    unmet: list[str] | None = Field(None, exclude_if=_is_none)
 
 
 class Completion(BaseModel):
@@ -85,11 +107,11 @@ class Completion(BaseModel):
 
 
 class ChatLogprob(BaseModel):
-    """A token with its natural logarithm."""
+    """A token with its log-probability and its bytes, which may be a part of a character."""
 
     token: str
     logprob: float
-    bytes: list[int] | None = None
+    bytes: list[int]
 
 
 class ChatToken(ChatLogprob):
@@ -102,34 +124,44 @@ class ChatLogprobs(BaseModel):
     """Of each token of the content."""
 
     content: list[ChatToken]
+    refusal: None = None
 
     @classmethod
     def of(cls, tokens: Iterable[TokenProbability]) -> ChatLogprobs:
-        """Of these."""
+        """Return those of ``tokens``."""
         content = []
         for token in tokens:
-            others = [ChatLogprob(**_chat_logprob(*other)) for other in token.others]
-            content.append(ChatToken(**_chat_logprob(token.text, token.logprob), top_logprobs=others))
+            logprobs = (token.logprob, *(logprob for _, logprob in token.others))
+            own, *others = map(_chat_logprob, spellings(token), logprobs)
+            content.append(ChatToken(**own, top_logprobs=[ChatLogprob(**other) for other in others]))
         return cls(content=content)
 
 
 class ChatMessage(BaseModel):
-    """A plot, said; of a piece either part may be missing."""
+    """A plot, as the message of an assistant."""
 
-    role: Literal["assistant"] | None = None
-    content: str | None = None
+    role: Literal["assistant"] = "assistant"
+    content: str
     refusal: None = None
+
+
+class ChatDelta(BaseModel):
+    """A piece of a message."""
+
+    role: Literal["assistant"] | None = Field(None, exclude_if=_is_none)
+    content: str | None = Field(None, exclude_if=_is_none)
 
 
 class ChatChoice(BaseModel):
     """One answer: ``message`` when it is whole, ``delta`` of a piece."""
 
     index: int
-    message: ChatMessage | None = None
-    delta: ChatMessage | None = None
+    message: ChatMessage | None = Field(None, exclude_if=_is_none)
+    delta: ChatDelta | None = Field(None, exclude_if=_is_none)
     logprobs: ChatLogprobs | None = None
-    finish_reason: str | None = None
-    seed: int | None = None
+    finish_reason: FinishReason | None = None
+    seed: int | None = Field(None, exclude_if=_is_none)
+    unmet: list[str] | None = Field(None, exclude_if=_is_none)
 
 
 class Chat(BaseModel):
@@ -163,8 +195,10 @@ class PlotAnswer(BaseModel):
     @classmethod
     def of(cls, index: int, plot: Plot, copies: CopyReport | None = None) -> PlotAnswer:
         """Of the ``index``-th."""
-        told = asdict(plot)
-        told["probabilities"] = told["probabilities"] or None
+        told = asdict(replace(plot, probabilities=()))
+        told["probabilities"] = [
+            {"text": token.text, "logprob": token.logprob, "others": token.others} for token in plot.probabilities
+        ] or None
         return cls(**told, index=index, copies=copies and asdict(copies))
 
 
@@ -234,14 +268,27 @@ def now() -> int:
     return int(time.time())
 
 
-def event(data: BaseModel | dict[str, Any] | str) -> str:
-    """One server-sent event."""
+class EventStream(StreamingResponse):
+    """Server-sent events, which no proxy on the way holds back or keeps."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncIterator[str]) -> None:
+        super().__init__(events, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+
+
+def event(data: BaseModel | dict[str, Any] | str, without: set[str] | None = None) -> str:
+    """Return a server-sent event; ``without`` are keys of a model that are left out."""
     if isinstance(data, BaseModel):
-        data = data.model_dump_json(exclude_none=True)
+        data = data.model_dump_json(exclude=without)
     elif isinstance(data, dict):
         data = json.dumps(data, ensure_ascii=False, allow_nan=False)
-    return f"data: {data}\n\n"
+    return f"data: {data if data.isascii() else LINE_ENDS.sub(_escaped, data)}\n\n"
 
 
-def _chat_logprob(text: str, logprob: float) -> dict[str, Any]:
-    return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
+
+
+def _chat_logprob(spelling: bytes, logprob: float) -> dict[str, Any]:
+    return {"token": shown(spelling), "logprob": logprob, "bytes": [*spelling]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -14,11 +14,12 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.staticfiles import StaticFiles
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from movieplotgpt.serving import openai, plots, refusals, state
+from movieplotgpt.serving import leniency, openai, plots, refusals, state
 from movieplotgpt.serving.models import ServedModels
 
 BEARER = HTTPBearer(auto_error=False, description="Asked for where the server was started with a key.")
@@ -33,12 +34,18 @@ HEADERS = {
 
 
 def create_app(
-    models: ServedModels, *, api_key: str | None = None, page: bool = True, hosts: list[str] | None = None
+    models: ServedModels,
+    *,
+    api_key: str | None = None,
+    page: bool = True,
+    hosts: Sequence[str] = (),
+    origins: Sequence[str] = (),
 ) -> FastAPI:
-    """The application; ``models`` are closed with it.
+    """Return the application, which closes ``models`` when it ends.
 
-    ``api_key`` is asked for as a bearer token by all that reads or writes text. ``hosts`` are the names it answers to:
-    a page of another site that points its own name here is refused.
+    ``api_key`` is required as a bearer token by every route that reads or writes text. ``hosts`` are the names the
+    application answers to (all, if there are none): a page of another site that points its own name here is refused.
+    ``origins`` are the sites whose pages may call the API from a browser; ``*`` is every site.
     """
 
     @asynccontextmanager
@@ -63,9 +70,18 @@ def create_app(
     if page:
         app.mount("/page", StaticFiles(directory=PAGE), name="page")
         app.add_api_route("/", lambda: FileResponse(PAGE / "index.html"), include_in_schema=False)
-    app.add_middleware(_Guarded)
     if hosts:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
+        app.add_middleware(_KnownHosts, hosts=hosts)
+    app.add_middleware(_Guarded)
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("*",),
+            allow_private_network=True,
+            expose_headers=(*leniency.REPORTED, "Retry-After"),
+        )
     return app
 
 
@@ -75,6 +91,27 @@ def check_key(http: Request, given: Annotated[HTTPAuthorizationCredentials | Non
         raise HTTPException(
             401, "the key is missing or wrong; send it as a bearer token", {"WWW-Authenticate": "Bearer"}
         )
+
+
+class _KnownHosts:
+    """Starlette's check of the host header, with its refusal in OpenAI's shape."""
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
+        self.app = app
+        self._check = TrustedHostMiddleware(_accept, hosts, www_redirect=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._check(scope, receive, _drop)
+        known = scope["type"] == "lifespan" or scope.get("known_host")
+        await (self.app if known else refusals.unknown_host(Headers(scope=scope).get("host", "")))(scope, receive, send)
+
+
+async def _accept(scope: Scope, receive: Receive, send: Send) -> None:
+    scope["known_host"] = True
+
+
+async def _drop(message: Message) -> None:
+    pass
 
 
 class _Guarded:

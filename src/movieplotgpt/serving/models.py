@@ -17,20 +17,36 @@ from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
 from movieplotgpt.generation.sampling import Chosen, likeliest, log_softmax
 from movieplotgpt.serving.answers import Model, now
 from movieplotgpt.serving.scheduler import Scheduler, Told
+from movieplotgpt.serving.tokens import prompt_ids, spelled
 from movieplotgpt.serving.upstream import Upstream
+
+KEEP_ALIVE_SECONDS = 15.0  # without news; many proxies hang up after 30 or 60
 
 
 class UnknownModelError(MoviePlotGPTError):
     """No model of that name is served."""
 
 
+class ContextLengthError(PromptError):
+    """A prompt is longer than the context."""
+
+
+@dataclass(frozen=True)
+class PromptReading:
+    """What a model makes of a prompt: its tokens with their probabilities, and the end token after them."""
+
+    tokens: tuple[TokenProbability, ...]
+    end: TokenProbability
+
+
 @dataclass
 class ServedModel:
-    """A model that is served under ``name``."""
+    """A model that is served under ``name``; ``turn`` is held while it reads a prompt, as while its scheduler takes a step."""
 
     name: str
     generator: PlotGenerator
     scheduler: Scheduler | Upstream
+    turn: Lock = field(default_factory=Lock)
     created: int = field(default_factory=now)
 
     def about(self) -> Model:
@@ -58,29 +74,32 @@ class ServedModel:
         return path.read_text(encoding="utf-8") if path and path.is_file() else ""
 
     def prompt_tokens(self, request: PlotRequest) -> int:
-        """The begin token, the header and the begin of the text.
+        """Return the number of tokens of a prompt: the begin token, the header and the beginning of the text.
 
         Raises:
-            PromptError: they are more than the context holds.
+            ContextLengthError: they are more than the context holds.
         """
-        tokenizer, most = self.generator.checkpoint.tokenizer, self.generator.checkpoint.config.context_length
-        tokens = 1 + sum(len(tokenizer.encode(part)) for part in (request.prompt.header, request.prompt.begun))
+        checkpoint = self.generator.checkpoint
+        tokens, most = 1 + len(prompt_ids(checkpoint.tokenizer, request.prompt)), checkpoint.config.context_length
         if tokens > most:
-            raise PromptError(f"the prompt has {tokens:,} tokens, and the context of {self.name} is {most:,}")
+            raise ContextLengthError(  # clients look for these words
+                f"this model's maximum context length is {most} tokens, but the prompt has {tokens}; shorten the prompt"
+            )
         return tokens
 
-    def prompt_probabilities(self, request: PlotRequest, others: int) -> tuple[TokenProbability, ...]:
-        """Each token of the prompt, behind the begin token, with ``others`` likeliest ones in its place."""
-        checkpoint, prompt = self.generator.checkpoint, request.prompt
-        tokenizer = checkpoint.tokenizer
-        ids = [*tokenizer.encode(prompt.header).tolist(), *tokenizer.encode(prompt.begun).tolist()]
-        logits_TV = self.generator.engine().logits([tokenizer.end_id, *ids])
+    def read_prompt(self, request: PlotRequest, others: int) -> PromptReading:
+        """Return each token of a prompt after the begin token, with the ``others`` likeliest ones in its place."""
+        tokenizer = self.generator.checkpoint.tokenizer
+        ids = prompt_ids(tokenizer, request.prompt)
+        with self.turn:
+            logits_TV = self.generator.engine().logits([tokenizer.end_id, *ids])
         logprobs_TV = log_softmax(logits_TV[:, : tokenizer.vocab_size])
         chosen = [
-            Chosen(id_, logprob=float(logprobs_V[id_]), others=likeliest(logprobs_V, others))
-            for id_, logprobs_V in zip(ids, logprobs_TV, strict=False)
+            Chosen(id_, logprob=float(logprobs_V[id_]), others=likeliest(logprobs_V, others) if others else ())
+            for id_, logprobs_V in zip([*ids, tokenizer.end_id], logprobs_TV, strict=True)
         ]
-        return self.generator.probabilities(chosen)
+        *read, end = spelled(tokenizer, self.generator.probabilities(chosen), chosen)
+        return PromptReading(tuple(read), end)
 
     def check_number(self, texts: int) -> None:
         """Whether as many can ever be taken.
@@ -112,7 +131,7 @@ class ServedModels(dict[str, ServedModel]):
         """Models that write here: ``readings`` places each, and as many texts may wait as ``waiting`` says."""
         turn = Lock()
         return cls(
-            ServedModel(name, generator, Scheduler(generator, readings=readings, waiting=waiting, turn=turn))
+            ServedModel(name, generator, Scheduler(generator, readings=readings, waiting=waiting, turn=turn), turn)
             for name, generator in generators.items()
         )
 
@@ -145,7 +164,7 @@ class ServedModels(dict[str, ServedModel]):
 
 
 class Answer:
-    """What the scheduler tells of one HTTP request, as it comes; a client that goes away ends it within a step.
+    """What the scheduler reports of one HTTP request, as it comes; a client that goes away ends it within a step.
 
     Raises:
         QueueFullError: too much waits already.
@@ -153,11 +172,13 @@ class Answer:
 
     def __init__(self, http: Request, model: ServedModel, requests: Sequence[PlotRequest]) -> None:
         self._left = len(requests)
-        self._queue: asyncio.Queue[Told | Exception] = asyncio.Queue()
+        self._queue: asyncio.Queue[Told | Exception | None] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
         self._job = model.scheduler.submit(requests, self._hear)
         self._gone = asyncio.ensure_future(_gone(http))
         self._gone.add_done_callback(self._leave)
+        self._quiet = False  # whether nothing came since the last beat
+        self._timer: asyncio.TimerHandle | None = None
 
     def _hear(self, told: Told | Exception) -> None:
         """In the scheduler's thread."""
@@ -170,22 +191,59 @@ class Answer:
         self._job.cancel()
         self._queue.put_nowait(ClientDisconnect())
 
-    async def __aiter__(self) -> AsyncIterator[Told]:
+    def _beat(self) -> None:
+        if self._quiet:
+            self._queue.put_nowait(None)
+        self._quiet = True
+        self._timer = self._loop.call_later(KEEP_ALIVE_SECONDS, self._beat)
+
+    async def __aiter__(self) -> AsyncIterator[Told | None]:
+        """Yield what comes, and None when nothing came for ``KEEP_ALIVE_SECONDS`` or up to twice as long."""
+        self._beat()
         try:
             while self._left:
                 told = await self._queue.get()
                 if isinstance(told, Exception):
                     raise told
-                self._left -= told.plot is not None
+                if told is not None:
+                    self._quiet = False
+                    self._left -= told.plot is not None
                 yield told
         finally:
             self._gone.cancel()
             self._job.cancel()
+            if self._timer:
+                self._timer.cancel()
 
     async def plots(self) -> list[Plot]:
-        """All of them, when they are whole."""
-        found = {told.index: told.plot async for told in self if told.plot is not None}
+        """Return all plots when they are whole, in the order of their requests."""
+        found = {told.index: told.plot async for told in self if told and told.plot}
         return [found[index] for index in sorted(found)]
+
+
+class Unwritten(Answer):
+    """The answer to requests for no tokens: each plot as its prompt began it."""
+
+    def __init__(self, requests: Sequence[PlotRequest]) -> None:
+        self._requests = requests
+
+    async def __aiter__(self) -> AsyncIterator[Told | None]:
+        """Yield each plot."""
+        for index, request in enumerate(self._requests):
+            prompt = request.prompt
+            plot = Plot(
+                title=prompt.title,
+                prompt=prompt.header + prompt.begun,
+                text=prompt.begun,
+                finish_reason="length",
+                seed=request.seed,
+                tokens=0,
+                max_tokens=0,
+                hints=prompt.hints,
+                changes=prompt.changes,
+                begun=prompt.begun,
+            )
+            yield Told(index, plot=plot)
 
 
 def served(http: Request) -> ServedModels:

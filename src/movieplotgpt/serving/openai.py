@@ -5,37 +5,42 @@ from __future__ import annotations
 import asyncio
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import StreamingResponse
 
 from movieplotgpt.errors import PromptError
 from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
 from movieplotgpt.generation.sampling import fresh_seed
 from movieplotgpt.generation.settings import NO_PLAN
 from movieplotgpt.serving.answers import (
+    KEEP_ALIVE,
     Chat,
     ChatChoice,
+    ChatDelta,
     ChatLogprobs,
     ChatMessage,
     Completion,
     CompletionChoice,
     CompletionLogprobs,
+    EventStream,
     Model,
     Models,
     Usage,
     event,
     now,
 )
-from movieplotgpt.serving.models import Answer, ServedModel, served
+from movieplotgpt.serving.models import Answer, PromptReading, ServedModel, Unwritten, served
 from movieplotgpt.serving.refusals import framed
-from movieplotgpt.serving.requests import ChatRequest, CompletionRequest, StreamOptions
+from movieplotgpt.serving.requests import ChatRequest, CompletionRequest, OpenAIRequest
+from movieplotgpt.serving.routing import LenientRoute
+from movieplotgpt.serving.tokens import TokenPrompt, token_prompt
 
 ChoiceT = TypeVar("ChoiceT", CompletionChoice, ChatChoice)
 
-router = APIRouter(prefix="/v1", tags=["OpenAI"])
+router = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=LenientRoute)
 EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
 STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": EVENT}}}}
 
@@ -52,90 +57,98 @@ def model(http: Request, name: str) -> Model:
     return served(http).named(name).about()
 
 
-@router.post("/completions", response_model=Completion, response_model_exclude_none=True, responses=STREAM)
+@router.post("/completions", response_model=Completion, responses=STREAM)
 async def completions(http: Request, body: CompletionRequest) -> Response | Completion | Chat:
-    """Go on with a text."""
+    """Continue a text."""
     model = served(http).named(body.model)
     model.check_number(body.texts(len(_prompts(body.prompt))))
     requests = completion_requests(model, body)
-    told = _Completions(model, requests, body.echo, body.logprobs is not None)
+    prompts = _prompt_tokens(model, requests)
+    readings = {}
     if body.echo and body.logprobs is not None:
         for number, request in enumerate(requests):
-            told.echoed[number] = await asyncio.to_thread(model.prompt_probabilities, request, body.logprobs)
-    return await _answer(http, model, requests, told, body.stream, body.stream_options)
+            readings[number] = await asyncio.to_thread(model.read_prompt, request, body.logprobs)
+    layout = _Completions(model, requests, body.echo, body.logprobs is not None, readings)
+    return await _answer(http, requests, layout, prompts, body)
 
 
-@router.post("/chat/completions", response_model=Chat, response_model_exclude_none=True, responses=STREAM)
+@router.post("/chat/completions", response_model=Chat, responses=STREAM)
 async def chat(http: Request, body: ChatRequest) -> Response | Completion | Chat:
-    """A plot for the title that a user said last; where a model knows no titles, the text goes on."""
+    """Write a plot for the title in the last message of a user; a model without titles continues the message."""
     model, title = served(http).named(body.model), body.title()
     model.check_number(body.texts())
     how: dict[str, Any] = {"titles": title} if model.generator.form.format.header else {"prompt": title}
     requests = model.generator.requests(**how, **body.sampling())
-    told = _Chats(model, requests, bool(body.logprobs))
-    return await _answer(http, model, requests, told, body.stream, body.stream_options)
+    prompts = _prompt_tokens(model, requests)
+    return await _answer(http, requests, _Chats(model, requests, bool(body.logprobs)), prompts, body)
 
 
 def completion_requests(model: ServedModel, body: CompletionRequest) -> list[PlotRequest]:
-    """``n`` for each prompt, one seed after the other.
+    """Return ``n`` requests for each prompt, one seed after the other.
 
     Raises:
-        PromptError: a prompt is longer than the context, or an id is none of the tokenizer's.
+        PromptError: a token id is not in the vocabulary, or a plan is to be added to token ids.
     """
     settings = {"plan": NO_PLAN, **body.sampling()}  # continue the prompt unchanged
-    seed, tokenizer = settings.pop("seed", None), model.generator.checkpoint.tokenizer
+    seed, form = settings.pop("seed", None), model.generator.form
     seed = fresh_seed() if seed is None else seed
     requests: list[PlotRequest] = []
     for prompt in _prompts(body.prompt):
-        if not isinstance(prompt, str):
-            if wrong := [id_ for id_ in prompt if id_ >= tokenizer.vocab_size]:
-                raise PromptError(f"{wrong[0]} is no id of {model.name}, which has {tokenizer.vocab_size:,}")
-            ids = prompt[1:] if prompt[:1] == [tokenizer.end_id] else prompt
-            prompt = tokenizer.decode(ids)
-        requests += model.generator.requests(prompt=prompt, **settings, seed=seed + len(requests))
+        if isinstance(prompt, str):
+            requests += model.generator.requests(prompt=prompt, **settings, seed=seed + len(requests))
+            continue
+        if wrong := [id_ for id_ in prompt if id_ >= form.tokenizer.vocab_size]:
+            raise PromptError(f"{wrong[0]} is no id of {model.name}, which has {form.tokenizer.vocab_size:,}")
+        if settings["plan"] != NO_PLAN:
+            raise PromptError("a prompt of token ids is used as it is, and no plan can be added; leave the plan out")
+        made = model.generator.requests(prompt="", **settings, seed=seed + len(requests))
+        given = token_prompt(form, prompt)
+        requests += [replace(request, prompt=given) for request in made]
     return requests
 
 
+def _prompt_tokens(model: ServedModel, requests: Sequence[PlotRequest]) -> int:
+    """Return how many tokens the prompts have, each counted once."""
+    return sum(model.prompt_tokens(request) for request in requests[:: requests[0].config.n])
+
+
 async def _answer(
-    http: Request,
-    model: ServedModel,
-    requests: Sequence[PlotRequest],
-    told: _Told[ChoiceT],
-    stream: bool,
-    options: StreamOptions | None,
+    http: Request, requests: Sequence[PlotRequest], layout: _Layout[ChoiceT], prompts: int, body: OpenAIRequest
 ) -> Response | Completion | Chat:
-    prompts = [model.prompt_tokens(request) for request in requests[:: requests[0].config.n]]
-    answer = Answer(http, model, requests)
-    if stream:
-        usage = bool(options and options.include_usage)
-        return StreamingResponse(framed(_events(answer, told, prompts, usage)), media_type="text/event-stream")
+    answer = Unwritten(requests) if body.wants_no_text else Answer(http, layout.model, requests)
+    if body.stream:
+        usage = bool(body.stream_options and body.stream_options.include_usage)
+        return EventStream(framed(_events(answer, layout, prompts, usage)))
     plots = await answer.plots()
-    choices = [_ended(told.whole(index, plot), plot) for index, plot in enumerate(plots)]
-    return told.made(choices, Usage.of(sum(prompts), sum(plot.tokens for plot in plots)))
+    choices = [_ended(layout.whole(index, plot), plot) for index, plot in enumerate(plots)]
+    return layout.made(choices, Usage.of(prompts, sum(plot.tokens for plot in plots)))
 
 
-async def _events(answer: Answer, told: _Told[ChoiceT], prompts: Sequence[int], with_usage: bool) -> AsyncIterator[str]:
-    tokens = 0
-    for piece in told.begin():
-        yield event(told.made([piece]))
-    async for each in answer:
-        if each.plan:
-            continue
-        if each.plot is None:
-            yield event(told.made([told.piece(each.index, each.piece, each.tokens)]))
-            continue
-        tokens += each.plot.tokens
-        yield event(told.made([_ended(told.end(each.index, each.plot), each.plot)]))
+async def _events(answer: Answer, layout: _Layout[ChoiceT], prompts: int, with_usage: bool) -> AsyncIterator[str]:
+    tokens, without = 0, None if with_usage else {"usage"}
+    for piece in layout.start():
+        yield event(layout.made([piece]), without)
+    async for told in answer:
+        if told is None:
+            yield KEEP_ALIVE
+        elif told.plot:
+            tokens += told.plot.tokens
+            yield event(layout.made([_ended(layout.end(told.index, told.plot), told.plot)]), without)
+        elif not told.plan:
+            yield event(layout.made([layout.piece(told.index, told.piece, told.tokens)]), without)
     if with_usage:
-        yield event(told.made([], Usage.of(sum(prompts), tokens)))
+        yield event(layout.made([], Usage.of(prompts, tokens)))
 
 
 def _ended(choice: ChoiceT, plot: Plot) -> ChoiceT:
-    choice.finish_reason, choice.seed = plot.finish_reason, plot.seed
+    """Return the choice with what is known at its end, in the words of OpenAI's schema, which knows no unmet wishes."""
+    cut = plot.finish_reason == "length" or (plot.finish_reason == "unmet" and plot.tokens >= plot.max_tokens)
+    choice.finish_reason, choice.seed = "length" if cut else "stop", plot.seed
+    choice.unmet = [*plot.unmet] or None
     return choice
 
 
-class _Told(ABC, Generic[ChoiceT]):
+class _Layout(ABC, Generic[ChoiceT]):
     """How one answer is laid out, whole or in pieces."""
 
     def __init__(self, model: ServedModel, requests: Sequence[PlotRequest], logprobs: bool) -> None:
@@ -143,85 +156,107 @@ class _Told(ABC, Generic[ChoiceT]):
         self.created = now()
 
     @abstractmethod
-    def begin(self) -> list[ChoiceT]:
-        """What is told before anything is written, where it is told in pieces."""
+    def start(self) -> list[ChoiceT]:
+        """Return what precedes the first piece."""
 
     @abstractmethod
     def piece(self, index: int, text: str, tokens: Sequence[TokenProbability]) -> ChoiceT:
-        """What is told of a piece."""
+        """Return a piece."""
 
     def end(self, index: int, plot: Plot) -> ChoiceT:
-        """What is told when a plot has ended: all of it where it is the best of several, whose pieces were not told."""
+        """Return the last piece: all of the plot where it is the best of several, of which no pieces were sent."""
         if self.requests[index].candidates > 1:
             return self.piece(index, plot.text[len(plot.begun) :], plot.probabilities)
         return self.piece(index, "", ())
 
     @abstractmethod
     def whole(self, index: int, plot: Plot) -> ChoiceT:
-        """What is told of a plot at once."""
+        """Return a plot at once."""
 
     @abstractmethod
     def made(self, choices: list[ChoiceT], usage: Usage | None = None) -> Completion | Chat:
-        """The answer, or a piece of it, with these choices."""
+        """Return the answer, or a piece of it, with these choices."""
 
 
-class _Completions(_Told[CompletionChoice]):
-    """As ``text_completion``."""
+class _Completions(_Layout[CompletionChoice]):
+    """As ``text_completion``; ``readings`` are those of the prompts, by the numbers of their requests."""
 
-    def __init__(self, model: ServedModel, requests: Sequence[PlotRequest], echo: bool, logprobs: bool) -> None:
+    def __init__(
+        self,
+        model: ServedModel,
+        requests: Sequence[PlotRequest],
+        echo: bool,
+        logprobs: bool,
+        readings: Mapping[int, PromptReading],
+    ) -> None:
         super().__init__(model, requests, logprobs)
-        self.id, self.echo = f"cmpl-{uuid.uuid4().hex}", echo
-        self.echoed: dict[int, Sequence[TokenProbability]] = {}  # the prompt's, where they are told
+        self.id, self.echo, self.readings = f"cmpl-{uuid.uuid4().hex}", echo, readings
         self.offsets = [len(self._echoed(request)) for request in requests]
 
     def _echoed(self, request: PlotRequest) -> str:
-        return request.prompt.header + request.prompt.begun if self.echo else ""
+        prompt = request.prompt
+        return _marker(request) + prompt.header + prompt.begun if self.echo else ""
 
-    def begin(self) -> list[CompletionChoice]:
+    def start(self) -> list[CompletionChoice]:
         return [
-            CompletionChoice(
-                index=index, text=self._echoed(request), logprobs=self._logprobs(self.echoed.get(index), 0)
-            )
+            CompletionChoice(index=index, text=self._echoed(request), logprobs=self._of_prompt(index))
             for index, request in enumerate(self.requests if self.echo else ())
         ]
+
+    def _of_prompt(self, index: int, *more: TokenProbability) -> CompletionLogprobs | None:
+        """Return the log-probabilities of a prompt and of ``more`` after it, if they are to be echoed."""
+        if index not in self.readings:
+            return self._logprobs(more, 0)
+        return CompletionLogprobs.of([*self.readings[index].tokens, *more], 0, _marker(self.requests[index]))
+
+    def _tokens(self, index: int, plot: Plot) -> Sequence[TokenProbability]:
+        """Return the tokens of a plot; after a prompt that was read, the end token if that is all the model wrote."""
+        if index in self.readings and plot.finish_reason == "stop" and not plot.tokens:
+            return (self.readings[index].end,)  # lm-eval drops the last token, which must not be one of the prompt
+        return plot.probabilities
 
     def piece(self, index: int, text: str, tokens: Sequence[TokenProbability]) -> CompletionChoice:
         logprobs = self._logprobs(tokens, self.offsets[index])
         self.offsets[index] += sum(len(token.text) for token in tokens)
         return CompletionChoice(index=index, text=text, logprobs=logprobs)
 
+    def end(self, index: int, plot: Plot) -> CompletionChoice:
+        choice = super().end(index, plot)
+        if not plot.tokens:
+            choice.logprobs = self._logprobs(self._tokens(index, plot), self.offsets[index])
+        return choice
+
     def whole(self, index: int, plot: Plot) -> CompletionChoice:
         text = self._echoed(self.requests[index]) + plot.text[len(plot.begun) :]
-        logprobs = self._logprobs([*self.echoed.get(index, ()), *plot.probabilities], 0)
-        return CompletionChoice(index=index, text=text, logprobs=logprobs)
+        return CompletionChoice(index=index, text=text, logprobs=self._of_prompt(index, *self._tokens(index, plot)))
 
-    def _logprobs(self, tokens: Sequence[TokenProbability] | None, offset: int) -> CompletionLogprobs | None:
+    def _logprobs(self, tokens: Sequence[TokenProbability], offset: int) -> CompletionLogprobs | None:
         return CompletionLogprobs.of(tokens, offset) if self.logprobs and tokens else None
 
     def made(self, choices: list[CompletionChoice], usage: Usage | None = None) -> Completion:
         return Completion(id=self.id, created=self.created, model=self.model.name, choices=choices, usage=usage)
 
 
-class _Chats(_Told[ChatChoice]):
+class _Chats(_Layout[ChatChoice]):
     """As ``chat.completion``."""
 
     def __init__(self, model: ServedModel, requests: Sequence[PlotRequest], logprobs: bool) -> None:
         super().__init__(model, requests, logprobs)
         self.id, self.whole_answer = f"chatcmpl-{uuid.uuid4().hex}", True
 
-    def begin(self) -> list[ChatChoice]:
+    def start(self) -> list[ChatChoice]:
         self.whole_answer = False
         return [
-            ChatChoice(index=index, delta=ChatMessage(role="assistant", content=request.prompt.begun))
+            ChatChoice(index=index, delta=ChatDelta(role="assistant", content=request.prompt.begun))
             for index, request in enumerate(self.requests)
         ]
 
     def piece(self, index: int, text: str, tokens: Sequence[TokenProbability]) -> ChatChoice:
-        message = ChatMessage(content=text if text or tokens else None)
-        return ChatChoice(index=index, delta=message, logprobs=self._logprobs(tokens))
+        delta = ChatDelta(content=text if text or tokens else None)
+        return ChatChoice(index=index, delta=delta, logprobs=self._logprobs(tokens))
 
     def whole(self, index: int, plot: Plot) -> ChatChoice:
-        message = ChatMessage(role="assistant", content=plot.text)
+        message = ChatMessage(content=plot.text)
         return ChatChoice(index=index, message=message, logprobs=self._logprobs(plot.probabilities))
 
     def made(self, choices: list[ChatChoice], usage: Usage | None = None) -> Chat:
@@ -230,6 +265,11 @@ class _Chats(_Told[ChatChoice]):
 
     def _logprobs(self, tokens: Sequence[TokenProbability]) -> ChatLogprobs | None:
         return ChatLogprobs.of(tokens) if self.logprobs and tokens else None
+
+
+def _marker(request: PlotRequest) -> str:
+    """Return the text of the begin token if the client sent that token."""
+    return request.prompt.marker if isinstance(request.prompt, TokenPrompt) else ""
 
 
 def _prompts(prompt: str | list[str] | list[int] | list[list[int]]) -> Sequence[str | list[int]]:

@@ -7,19 +7,20 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
-from fastapi.responses import PlainTextResponse, StreamingResponse
+from fastapi.responses import PlainTextResponse
 
 from movieplotgpt.config import build_settings
 from movieplotgpt.errors import PromptError
 from movieplotgpt.generation.plots import Plot
 from movieplotgpt.generation.settings import SamplingConfig
-from movieplotgpt.serving.answers import Content, PlotAnswer, Plots, Title, Tokens, event
+from movieplotgpt.serving.answers import KEEP_ALIVE, Content, EventStream, PlotAnswer, Plots, Title, Tokens, event
 from movieplotgpt.serving.models import Answer, ServedModel, served
 from movieplotgpt.serving.openai import STREAM
 from movieplotgpt.serving.refusals import framed
 from movieplotgpt.serving.requests import DetokenizeRequest, PlotsRequest, TokenizeRequest
+from movieplotgpt.serving.routing import LenientRoute
 
-router = APIRouter(tags=["plots"])
+router = APIRouter(tags=["plots"], route_class=LenientRoute)
 TITLE_TOKENS, TITLES = 40, 8  # that are drawn for one: some are empty, as a tenth of the texts in training had none
 
 
@@ -42,7 +43,7 @@ async def plots(http: Request, body: PlotsRequest) -> Response | Plots:
         told = [await _told(model, body, index, plot) for index, plot in enumerate(written)]
         return Plots(model=model.name, plots=told)
     begin = {"changes": list(requests[0].prompt.changes), "seeds": [request.seed for request in requests]}
-    return StreamingResponse(framed(_events(answer, model, body, begin)), media_type="text/event-stream")
+    return EventStream(framed(_events(answer, model, body, begin)))
 
 
 @router.get("/v1/titles")
@@ -93,7 +94,9 @@ def detokenize(http: Request, body: DetokenizeRequest) -> Content:
 async def _events(answer: Answer, model: ServedModel, body: PlotsRequest, begin: dict[str, Any]) -> AsyncIterator[str]:
     yield event({"begin": begin})
     async for each in answer:
-        if each.plot is not None:
+        if each is None:
+            yield KEEP_ALIVE
+        elif each.plot is not None:
             told = await _told(model, body, each.index, each.plot)
             yield event({"plot": told.model_dump(mode="json")})
         elif each.plan:

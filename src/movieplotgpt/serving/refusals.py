@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import itertools
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -13,10 +15,11 @@ from starlette.requests import ClientDisconnect
 
 from movieplotgpt.errors import ConfigError, DataError, MoviePlotGPTError, PromptError, QueueFullError
 from movieplotgpt.serving.answers import Problem, Refusal, event
-from movieplotgpt.serving.models import UnknownModelError
+from movieplotgpt.serving.models import ContextLengthError, UnknownModelError
 from movieplotgpt.serving.upstream import UpstreamError
 
 RETRY_AFTER = 2  # seconds
+FIELD = re.compile(r"(?!constrained)\w+")  # not list[int] or constrained-str
 TYPES = {  # status: type and usual code of the error, and what the documentation says
     400: ("invalid_request_error", None, "A field is wrong, or the request cannot be met."),
     401: ("authentication_error", "invalid_api_key", "The key is missing or wrong."),
@@ -40,13 +43,12 @@ def refusal(error: Exception) -> tuple[int, Refusal]:
             return 429, _said(429, str(error))
         case UpstreamError():
             return 502, _said(502, str(error))
+        case ContextLengthError():
+            return 400, _said(400, str(error), code="context_length_exceeded")
         case PromptError() | ConfigError() | DataError():
             return 400, _said(400, str(error))
         case RequestValidationError():
-            first = error.errors()[0]
-            path = ".".join(str(part) for part in first["loc"] if part != "body") or None
-            where = f"{path}: " if path else ""
-            return 400, _said(400, f"{where}{first['msg']}", param=path)
+            return 400, _invalid(error.errors())
         case HTTPException():
             return error.status_code, _said(error.status_code, str(error.detail))
     return 500, _said(500, "the server has failed; its log says how")
@@ -80,6 +82,30 @@ def install(app: FastAPI) -> None:
     for kind in (MoviePlotGPTError, RequestValidationError, HTTPException, RecursionError, Exception):
         app.add_exception_handler(kind, answer)
     app.add_exception_handler(ClientDisconnect, nobody)
+
+
+def unknown_host(host: str) -> Response:
+    """Return the answer to a request that was sent to a name which is not the server's."""
+    message = (
+        f"this server does not answer to the host {host[:100]!r}; name it with --allow-host when the server is started"
+    )
+    return JSONResponse(_said(400, message, code="unknown_host").model_dump(), 400)
+
+
+def _invalid(errors: Sequence[Mapping[str, Any]]) -> Refusal:
+    """Return the refusal for the first field that is wrong, with what each kind of value that it may have says."""
+    path = _path(errors[0])
+    messages = dict.fromkeys(error["msg"].removeprefix("Value error, ") for error in errors if _path(error) == path)
+    if errors[0]["loc"] == ("body",) and isinstance(errors[0].get("input"), bytes):
+        messages = {"the body is not sent as JSON; send it with the header Content-Type: application/json": None}
+    said = ", or ".join(messages)
+    return _said(400, f"{path}: {said}" if path else said, param=path)
+
+
+def _path(error: Mapping[str, Any]) -> str | None:
+    """Return the path of a field, without what pydantic adds to it for the kinds of values in a union."""
+    parts = itertools.takewhile(lambda part: isinstance(part, int) or FIELD.fullmatch(part), error["loc"])
+    return ".".join(str(part) for part in parts if part != "body") or None
 
 
 def _said(status: int, message: str, *, param: str | None = None, code: str | None = None) -> Refusal:

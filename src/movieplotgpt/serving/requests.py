@@ -1,15 +1,16 @@
-"""What a client may send: OpenAI's fields, those of llama.cpp and vLLM beside them, and the sampler's own.
+"""The strict models of requests: OpenAI's fields, those of llama.cpp and vLLM, and the sampler's own.
 
-Every setting of the sampler is a field, so that a new one needs no line here.
+Every setting of the sampler is a field, so that a new one needs no line here. ``leniency.py`` adapts what clients send before it
+is validated.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, NoReturn, TypeAlias, get_args
 
-from pydantic import Field, GetJsonSchemaHandler, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, ValidationInfo, field_validator
 from pydantic.json_schema import JsonSchemaValue
 
 from movieplotgpt.config import Settings
@@ -18,16 +19,28 @@ from movieplotgpt.generation.settings import LENGTHS, Length, SamplingConfig, wi
 TokenId: TypeAlias = Annotated[int, Field(ge=0)]
 Text: TypeAlias = Annotated[str, Field(max_length=100_000)]
 MOST_TOKENS = 20_000  # of one text: nobody keeps a place for ever
-MOST_WISHES, LONGEST_WISH = 16, 200  # each is looked for behind every token
+MOST_WISHES, LONGEST_WISH = 16, 200  # each is looked for after every token
+MOST_STOPS = 64  # likewise
 Word: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
-UNNEEDED = "Taken and not needed."
+
+
+def _unsupported(why: str) -> BeforeValidator:
+    def refuse(value: Any) -> NoReturn:
+        raise ValueError(f"{why}; leave it out")
+
+    return BeforeValidator(refuse)
+
+
+NoTools: TypeAlias = Annotated[None, _unsupported("the models of this server call no tools")]
+PlainText: TypeAlias = Annotated[None, _unsupported("the models of this server write plain text only")]
+NoSuffix: TypeAlias = Annotated[None, _unsupported("the models of this server cannot fill in text before a suffix")]
+NoSearch: TypeAlias = Annotated[None, _unsupported("this server does not search the web")]
 
 
 class StreamOptions(Settings):
-    """What a stream tells besides its pieces."""
+    """What a stream reports besides its pieces."""
 
-    include_usage: bool = Field(False, description="Send the tokens counted in a last piece.")
-    include_obfuscation: bool = Field(False, description=UNNEEDED)
+    include_usage: bool = Field(False, description="Send the token counts in a last piece.")
 
 
 class Sampled(SamplingConfig):
@@ -41,23 +54,16 @@ class Sampled(SamplingConfig):
     min_tokens: int | None = Field(None, ge=1, le=MOST_TOKENS, description="The text does not end by itself before.")
     target_characters: int | None = Field(None, ge=1, le=MOST_TOKENS, description="End near this length.")
     stop: tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...] = Field(
-        (), max_length=4, description="At most four texts before which to stop."
+        (), max_length=MOST_STOPS, description="Texts before which to stop."
     )
     banned: tuple[Word, ...] = Field((), max_length=64, description="Texts that are never written.")
-    # what OpenAI's clients send besides: taken, and not needed
-    user: str | None = Field(None, max_length=1000, description=UNNEEDED)
-    metadata: Mapping[str, Any] | None = Field(None, description=UNNEEDED)
-    store: bool | None = Field(None, description=UNNEEDED)
-    service_tier: str | None = Field(None, description=UNNEEDED)
-    prompt_cache_key: str | None = Field(None, description=UNNEEDED)
-    safety_identifier: str | None = Field(None, description=UNNEEDED)
 
     @field_validator("*", mode="before")
     @classmethod
     def _number_is_a_number(cls, value: Any, info: ValidationInfo) -> Any:
         kinds = {*get_args(kind := cls.model_fields[info.field_name or ""].annotation), kind}
         if isinstance(value, bool | str) and kinds & {int, float} and bool not in kinds:
-            raise ValueError(f"{json.dumps(value)} is no number")
+            raise ValueError(f"{json.dumps(value)[:60]} is not a number")
         return value
 
     @field_validator("must_mention")
@@ -66,13 +72,6 @@ class Sampled(SamplingConfig):
         if len(wishes) > MOST_WISHES or any(len(wish) > LONGEST_WISH for wish in wishes):
             raise ValueError(f"at most {MOST_WISHES} words of {LONGEST_WISH} characters can be asked for")
         return wishes
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_unsaid(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        return {name: value for name, value in values.items() if value is not None or name not in cls.model_fields}
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -94,15 +93,52 @@ class Sampled(SamplingConfig):
         return {name: getattr(self, name) for name in names}
 
 
-class CompletionRequest(Sampled):
-    """``POST /v1/completions``: the begin of a document, in the form the model was trained on, is gone on with."""
+def _prompt(prompt: Any) -> Any:
+    """Check a prompt here: of a union pydantic reports what is wrong with every kind, for every item."""
+    each = prompt if isinstance(prompt, list) else [prompt]
+    kinds = {type(item) for item in each}
+    ids = each if kinds == {int} else [id_ for item in each for id_ in item] if kinds == {list} else []
+    if kinds - {str} and (kinds not in ({int}, {list}) or {type(id_) for id_ in ids} - {int}):
+        raise ValueError("a prompt is a text, a list of texts, a list of token ids, or a list of such lists")
+    if ids and min(ids) < 0:
+        raise ValueError(f"{min(ids)} is not a token id; ids start at 0")
+    return prompt
 
-    prompt: Text | list[Text] | list[TokenId] | list[list[TokenId]] = Field(
+
+def _content(content: Any) -> Any:
+    kinds = [part.get("type") for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    if other := [kind for kind in kinds if isinstance(kind, str) and kind != "text"]:
+        raise ValueError(f"the models of this server read text only, not {other[0][:40]}; leave that part out")
+    return content
+
+
+class OpenAIRequest(Sampled):
+    """What completions and chats have in common."""
+
+    max_tokens: int | None = Field(
+        None, ge=0, le=MOST_TOKENS, description="Maximum number of new tokens (default: about 2,000 characters)."
+    )
+    stream_options: StreamOptions | None = None
+
+    @property
+    def wants_no_text(self) -> bool:
+        """Return whether only the prompt is to be read, and nothing written."""
+        return self.max_tokens == 0
+
+    def sampling(self) -> dict[str, Any]:
+        """Return the sampler's settings that were sent."""
+        settings = super().sampling()
+        return {name: value for name, value in settings.items() if (name, value) != ("max_tokens", 0)}
+
+
+class CompletionRequest(OpenAIRequest):
+    """``POST /v1/completions``: continue a document, in the form the model was trained on."""
+
+    prompt: Annotated[str | list[str] | list[TokenId] | list[list[TokenId]], BeforeValidator(_prompt)] = Field(
         "", description="A text, several, or the ids of one or several; each is answered n times."
     )
     echo: bool = Field(False, description="Put the prompt before the text.")
-    stream_options: StreamOptions | None = None
-    suffix: None = Field(None, description="Not known here.")
+    suffix: NoSuffix = Field(None, description="Not supported.")
 
 
 class TextPart(Settings):
@@ -112,24 +148,11 @@ class TextPart(Settings):
     text: Text
 
 
-class TextFormat(Settings):
-    """The form of an answer."""
-
-    type: Literal["text"]
-
-
 class Message(Settings):
-    """Who said what."""
+    """A message of a chat."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: Text | list[TextPart] | None = None
-    name: str | None = None
-    refusal: str | None = Field(None, description=UNNEEDED)
-    tool_calls: list[Any] | None = Field(None, description=UNNEEDED)
-    tool_call_id: str | None = Field(None, description=UNNEEDED)
-    function_call: Any = Field(None, description=UNNEEDED)
-    annotations: list[Any] | None = Field(None, description=UNNEEDED)
-    audio: Any = Field(None, description=UNNEEDED)
+    content: Annotated[Text | list[TextPart] | None, BeforeValidator(_content)] = None
 
     @property
     def text(self) -> str:
@@ -139,21 +162,26 @@ class Message(Settings):
         return self.content or ""
 
 
-class ChatRequest(Sampled):
+class ChatRequest(OpenAIRequest):
     """``POST /v1/chat/completions``: the last message of a user is the title, the answer is a plot."""
 
     messages: list[Message] = Field(min_length=1, max_length=1000)
-    max_completion_tokens: int | None = Field(None, ge=1, le=MOST_TOKENS, description="As max_tokens.")
+    max_completion_tokens: int | None = Field(None, ge=0, le=MOST_TOKENS, description="As max_tokens.")
     logprobs: bool | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=20, description="How many others are told of each token.")
-    stream_options: StreamOptions | None = None
-    tools: list[Any] | None = Field(None, max_length=0, description="None is known here.")
-    tool_choice: Literal["none", "auto"] | None = Field(None, description=UNNEEDED)
-    parallel_tool_calls: bool | None = Field(None, description=UNNEEDED)
-    reasoning_effort: str | None = Field(None, description=UNNEEDED)
-    verbosity: str | None = Field(None, description=UNNEEDED)
-    modalities: list[Literal["text"]] | None = Field(None, description="Text is all there is.")
-    response_format: TextFormat | None = Field(None, description="Text is all there is.")
+    top_logprobs: int | None = Field(None, ge=0, le=20, description="How many other tokens are reported in each place.")
+    tools: NoTools = Field(None, description="Not supported.")
+    tool_choice: NoTools = Field(None, description="Not supported.")
+    functions: NoTools = Field(None, description="Not supported.")
+    function_call: NoTools = Field(None, description="Not supported.")
+    response_format: PlainText = Field(None, description="Not supported.")
+    modalities: PlainText = Field(None, description="Not supported.")
+    audio: PlainText = Field(None, description="Not supported.")
+    web_search_options: NoSearch = Field(None, description="Not supported.")
+
+    @property
+    def wants_no_text(self) -> bool:
+        """Return whether only the prompt is to be read, and nothing written."""
+        return 0 in (self.max_completion_tokens, self.max_tokens)
 
     def title(self) -> str:
         """The last message of a user."""
@@ -163,7 +191,7 @@ class ChatRequest(Sampled):
     def sampling(self) -> dict[str, Any]:
         """As of all, in the names of a chat."""
         settings = super().sampling()
-        if self.max_completion_tokens is not None:
+        if self.max_completion_tokens:
             settings["max_tokens"] = self.max_completion_tokens
         if settings.pop("logprobs", False):
             settings["logprobs"] = self.top_logprobs or 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Condition, Lock, Thread
 from typing import TypeAlias
 
@@ -15,6 +15,7 @@ from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.planning import plan_request, wants_plan
 from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
 from movieplotgpt.generation.writing import Writing
+from movieplotgpt.serving.tokens import TokenPrompt, spelled
 from movieplotgpt.text.formatting import PLAN
 from movieplotgpt.text.tokenizers import StreamDecoder
 
@@ -126,7 +127,10 @@ class Scheduler:
         """Let all candidates of a request wait."""
         tokenizer = self.generator.checkpoint.tokenizer
         for candidate in request.all_candidates():
-            text = _Text(job, index, candidate, self.generator.writing(candidate), tokenizer.decoder())
+            writing = self.generator.writing(candidate)
+            if isinstance(candidate.prompt, TokenPrompt):
+                writing.body = [*candidate.prompt.begun_ids]
+            text = _Text(job, index, candidate, writing, tokenizer.decoder())
             job.texts.append(text)
             job.waiting.append(text)
 
@@ -212,13 +216,20 @@ class Scheduler:
         ]
         if not all(other.done for other in candidates):
             return
-        plots = [self.generator.plot_of(other.request, other.writing) for other in candidates]
+        plots = [self._plot(other) for other in candidates]
         if text.request.of_plan:
             self._go_on_by_plan(job, text.index, plots)
             return
         best = self.generator.best(job.requests[text.index], plots)
         job.ended = all(other.done for other in job.texts)
         job.tell(Told(text.index, plot=best))
+
+    def _plot(self, text: _Text) -> Plot:
+        plot = self.generator.plot_of(text.request, text.writing)
+        if not plot.probabilities:
+            return plot
+        tokens = spelled(self.generator.checkpoint.tokenizer, plot.probabilities, text.writing.chosen)
+        return replace(plot, probabilities=tokens)
 
     def _go_on_by_plan(self, job: Job, index: int, plans: Sequence[Plot]) -> None:
         """Let the text wait whose plans are written."""
@@ -235,7 +246,8 @@ class Scheduler:
         if text.request.config.logprobs is None:
             return ()
         before, text.told = text.told, text.writing.certain_tokens
-        return self.generator.probabilities(text.writing.chosen[before : text.told], text.decoder)
+        chosen = text.writing.chosen[before : text.told]
+        return spelled(self.generator.checkpoint.tokenizer, self.generator.probabilities(chosen, text.decoder), chosen)
 
     def _fail_all(self, error: Exception) -> None:
         with self._changed:

@@ -6,6 +6,7 @@ The model here gives the form of the prompts, and tells what was copied; its wei
 from __future__ import annotations
 
 import asyncio
+import codecs
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
 from movieplotgpt.generation.settings import NO_PLAN, SamplingConfig
 from movieplotgpt.generation.writing import MAX_TOKENS, TOKENS_A_CHARACTER
 from movieplotgpt.serving.scheduler import Tell, Told
+from movieplotgpt.serving.tokens import SpelledToken, TokenPrompt, prompt_ids, read_shown
 
 SENT = (  # what llama.cpp and vLLM know by these names
     *("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty"),
@@ -31,6 +33,7 @@ OURS = {
     "plan": NO_PLAN,
     "cast": True,
 }  # what only our own servers know, and its neutral value
+OPENAI_STOPS = 4  # at most; without its text the end token still ends a completion
 SECONDS = httpx.Timeout(10.0, read=300.0, pool=None)
 
 
@@ -103,26 +106,28 @@ class Upstream:
         kind = self.generator.checkpoint.tokenizer.kind
         length = int(TOKENS_A_CHARACTER[kind] * (config.target_characters or 0) / 2)
         sent = {name: value for name in SENT if (value := getattr(config, name)) not in (None, (), {})}
-        end = self.generator.form.format.end
+        tokenizer, prompt = self.generator.checkpoint.tokenizer, request.prompt
+        by_ids = isinstance(prompt, TokenPrompt)
         return {
-            "prompt": request.prompt.header + request.prompt.begun,
+            "prompt": [tokenizer.end_id, *prompt_ids(tokenizer, prompt)] if by_ids else prompt.header + prompt.begun,
             "stream": True,
             "stream_options": {"include_usage": True},
             **sent,
             **({"model": self._model} if self._model else {}),
             "seed": request.seed,
-            "stop": [*config.stop, end][:4],  # OpenAI's limit; the end token ends it as well
+            "stop": [*config.stop, tokenizer.end] if len(config.stop) < OPENAI_STOPS else config.stop,
             "max_tokens": config.max_tokens or length or MAX_TOKENS[kind],
         }
 
     async def _write(self, index: int, request: PlotRequest, body: dict[str, Any], tell: Tell) -> None:
         written, tokens, reason = "", 0, None
         probabilities: list[TokenProbability] = []
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         try:
             async for event in self._events(body):
                 tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
                 choice: dict[str, Any] = next(iter(event.get("choices") or ()), {})
-                piece, told = choice.get("text") or "", _probabilities(choice.get("logprobs"))
+                piece, told = choice.get("text") or "", _probabilities(choice.get("logprobs"), decoder)
                 written, probabilities = written + piece, probabilities + told
                 reason = choice.get("finish_reason") or reason
                 if piece or told:
@@ -191,21 +196,27 @@ def _message(body: bytes) -> str:
         return body[:200].decode("utf-8", "replace")
 
 
-def _probabilities(logprobs: dict[str, Any] | None) -> list[TokenProbability]:
-    """Of a completion as OpenAI and vLLM lay it out, or as llama.cpp does."""
+def _probabilities(logprobs: dict[str, Any] | None, decoder: codecs.IncrementalDecoder) -> list[TokenProbability]:
+    """Return the tokens of a completion as OpenAI and vLLM lay it out, or as llama.cpp does; ``decoder`` decoded those before."""
     if not logprobs:
         return []
     if "content" in logprobs:
-        return [
-            TokenProbability(
-                each["token"],
-                each["logprob"],
-                tuple((other["token"], other["logprob"]) for other in each.get("top_logprobs", ())),
-            )
-            for each in logprobs["content"]
+        each = [
+            (token, [(other["token"], other["logprob"]) for other in token.get("top_logprobs", ())])
+            for token in logprobs["content"]
         ]
+        return [_token(token["token"], token["logprob"], others, decoder) for token, others in each]
     others = logprobs.get("top_logprobs") or [{}] * len(logprobs["tokens"])
     return [
-        TokenProbability(token, logprob, tuple((other or {}).items()))
+        _token(token, logprob, list((other or {}).items()), decoder)
         for token, logprob, other in zip(logprobs["tokens"], logprobs["token_logprobs"], others, strict=True)
     ]
+
+
+def _token(
+    text: str, logprob: float, others: Sequence[tuple[str, float]], decoder: codecs.IncrementalDecoder
+) -> SpelledToken:
+    spelling, spellings = read_shown(text), [read_shown(other) for other, _ in others]
+    shown = (each.decode("utf-8", "replace") for each in spellings)
+    told = tuple(zip(shown, (logprob for _, logprob in others), strict=True))
+    return SpelledToken(decoder.decode(spelling), logprob, told, spelling, tuple(spellings))

@@ -43,7 +43,8 @@ export async function* events(body, signal) {
     if (done) throw new Problem("The server broke off before the end; what it wrote stays.");
     const parts = (rest + value).split("\n\n");
     rest = parts.pop();
-    for (const data of parts.map((part) => part.slice("data: ".length))) {
+    for (const part of parts.filter((each) => each.startsWith("data: "))) { // others keep the connection alive
+      const data = part.slice("data: ".length);
       if (data === "[DONE]") return;
       const told = JSON.parse(data);
       if (told.error) throw new Problem(sentence(told.error.message), 500);
