@@ -448,6 +448,54 @@ def test_but_compiled_code_is_given_up_first(run: Run, monkeypatch: pytest.Monke
     assert (result.progress["compiled"], result.progress["skipped"]) == (False, 3)
 
 
+class _Failing(torch.autograd.Function):
+    """A loss whose backward is compiled late, and in vain."""
+
+    @staticmethod
+    def forward(_: Any, loss: Tensor) -> Tensor:
+        return loss.clone()
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        raise RuntimeError("lib.so: file too short")
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+@pytest.mark.parametrize("at", [0, 5])
+def test_compiling_may_fail_at_any_time(run: Run, monkeypatch: pytest.MonkeyPatch, where: str, at: int) -> None:
+    overrides = ["training.dropout=0.2", "training.compile=on"]
+    monkeypatch.setattr(torch, "compile", lambda function, **settings: function)
+    whole = run("whole", *overrides)
+    calls = itertools.count()
+
+    class Broken(CompiledLoss):
+        def __call__(self, ids_BT: Tensor, targets_BT: Tensor, starts_BT: Tensor | None = None) -> Tensor:
+            loss = super().__call__(ids_BT, targets_BT, starts_BT)
+            if next(calls) < at:
+                return loss
+            if where == "forward":
+                raise OSError("lib.so: file too short")
+            failing: Tensor = _Failing.apply(loss)
+            return failing
+
+    monkeypatch.setattr(module, "CompiledLoss", Broken)
+    result = run("a", *overrides)
+    assert [event.message for event in result.of(Noted)] == [
+        "compiling failed, so this training runs without compiled code: lib.so: file too short"
+    ]
+    assert next(calls) == at + 1 and not result.progress["compiled"]
+    assert result.losses == whole.losses and result.files[0] == whole.files[0], "the step is taken again as it was"
+
+
+def test_an_error_that_is_not_the_compiler_s_is_raised(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: GPT, *inputs: Tensor) -> Tensor:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(GPT, "loss", broken)
+    with pytest.raises(ValueError, match="a bug"):
+        run("a")
+
+
 def test_a_rate_far_too_high_is_found_out(run: Run) -> None:
     with pytest.raises(TrainingError, match=r"the loss was no number in 10 steps in a row"):
         run("a", "optimizer.kind=adamw", "optimizer.learning_rate=1e30", "training.steps=50")

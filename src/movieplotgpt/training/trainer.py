@@ -24,7 +24,8 @@ from movieplotgpt.model.checkpoints import (
 from movieplotgpt.model.gpt import GPT
 from movieplotgpt.model.previous_token_head import add_previous_token_head
 from movieplotgpt.text.token_files import PreparedCorpus
-from movieplotgpt.training.compiling import CompiledLoss
+from movieplotgpt.training.compiled_code import distrust_cache
+from movieplotgpt.training.compiling import CompiledLoss, reason_of
 from movieplotgpt.training.distillation import DistilledLoss, load_teachers
 from movieplotgpt.training.distributed import Workers
 from movieplotgpt.training.events import Evaluated, Event, Finished, Noted, Sampled, Saved, Skipped, Started, StepDone
@@ -121,7 +122,7 @@ class _Trainer:
         self.steps_ahead = STEPS_AHEAD_OF_A_GPU if self.hardware.device.type == "cuda" else 0
         self.rows = -(-self.batch_size // workers.world_size)  # of each worker
         parts = parts_for(self.model, self.rows, device_memory(self.hardware.device), self.hardware.dtype.itemsize)
-        self.gradients = BatchGradients(self.model, self.model.loss, workers, parts)
+        self.gradients = BatchGradients(self.model, self.model.loss, workers, parts, self._recover)
         self.progress = Progress(
             total_steps=self._steps_asked(),
             compiled=self.hardware.compile,
@@ -153,7 +154,7 @@ class _Trainer:
         progress, began = self.progress, time.monotonic() - self.progress.seconds
         total, network, windows = progress.total_steps, self.model.config, self.windows.rows_in_epoch(0)
         yield Started(progress.step, total, parameters(network), self.tokens_per_step, windows, self.hardware)
-        yield from map(Noted, self.notes)
+        yield from self._news()
         if self.gradients.parts > 1:
             yield self._divided()
         self.gradients.loss = self._loss()
@@ -166,6 +167,7 @@ class _Trainer:
         while not self._out_of_patience() and (progress.total_steps is None or progress.step < progress.total_steps):
             launched.append(self._launch(progress.step))
             progress.step += 1
+            yield from self._news()
             if self.gradients.parts != progress.parts:
                 progress.parts = self.gradients.parts
                 yield self._divided()
@@ -180,7 +182,11 @@ class _Trainer:
                     if not self.hardware.compile:
                         yield from self._save_last()
                         raise TrainingError(self._why_given_up(done))
-                    yield self._without_compiler()
+                    self._without_compiler(
+                        f"the loss was no number in {MOST_SKIPPED} steps in a row: going on without compiled code, in case "
+                        "the fault is the compiler's"
+                    )
+                    yield from self._news()
             if progress.total_steps is None and self.workers.any(timed_enough(timed, self.settings.minutes or 0)):
                 progress.total_steps = int(self.workers.from_first(self._steps_in_budget(timed, progress)))
                 yield Noted(f"{self.settings.minutes:g} minutes are {progress.total_steps:,} steps at this speed")
@@ -222,7 +228,7 @@ class _Trainer:
 
     def _launch(self, step: int) -> _Launched:
         """Hand a step to the device. Where its gradient is no number, the device itself leaves the weights alone."""
-        torch.manual_seed(self.settings.seed + step + 1_000_003 * self.workers.rank)  # dropout is a function of these
+        self._seed(step)
         multiplier = self._set_rates(step)
         self.model.train()
         batch, epoch = self.batches(step, self._plain(step))
@@ -263,14 +269,28 @@ class _Trainer:
             f"{self.config.optimizer.learning_rate:g}) and train --from {self.folder.last}, or anew"
         )
 
-    def _without_compiler(self) -> Noted:
+    def _recover(self, error: Exception) -> bool:
+        """Return to the eager network where compiled code fails, and prepare to take the step again."""
+        if not self.hardware.compile:
+            return False
+        distrust_cache()
+        self._without_compiler(f"compiling failed, so this training runs without compiled code: {reason_of(error)}")
+        self._seed(self.progress.step)
+        return True
+
+    def _without_compiler(self, why: str) -> None:
         self.hardware = replace(self.hardware, compile=False)
         self.progress.compiled, self.progress.skipped_in_a_row = False, 0
         self.gradients.loss = self._loss()
-        return Noted(
-            f"the loss was no number in {MOST_SKIPPED} steps in a row: going on without compiled code, in case the fault "
-            "is the compiler's"
-        )
+        self.notes.append(why)
+
+    def _news(self) -> Iterator[Noted]:
+        yield from map(Noted, self.notes)
+        self.notes.clear()
+
+    def _seed(self, step: int) -> None:
+        """Dropout is a function of the run's seed, the step and the worker."""
+        torch.manual_seed(self.settings.seed + step + 1_000_003 * self.workers.rank)
 
     def _divided(self) -> Noted:
         return Noted(
