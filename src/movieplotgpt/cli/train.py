@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from movieplotgpt.cli.settings import choose_settings, prepare_once, refuse_contradictions
+from movieplotgpt.cli.signals import handle_signals
 from movieplotgpt.errors import ConfigError, MissingExtraError, TrainingError
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ def _sampler(corpus: PreparedCorpus) -> Callable[..., str]:
 
 
 def _stop_on_signal() -> Callable[[], bool]:
-    """Ask for a saved stop on Ctrl-C, SIGTERM or a closed terminal; a second Ctrl-C stops at once."""
+    """Ask for a saved stop on Ctrl-C, SIGTERM or a closed terminal; a second one stops at once. ``nohup`` is respected."""
     asked: list[int] = []
 
     def ask(number: int, frame: object) -> None:
@@ -243,7 +243,5 @@ def _stop_on_signal() -> Callable[[], bool]:
         asked.append(number)
         print("stopping after this step, then saving; once more to stop at once", file=sys.stderr)
 
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), ask)
+    handle_signals(("SIGINT", "SIGTERM", "SIGHUP"), ask)
     return lambda: bool(asked)
