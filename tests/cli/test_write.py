@@ -209,6 +209,10 @@ def test_wishes_and_hints_are_set_as_they_are_said(
     assert "temperature is 1.0\n" in out
 
 
+def test_a_typed_line_break_can_be_set(talk: Talk) -> None:
+    assert "stop is a\nb\n" in talk(r"/set stop a\nb")
+
+
 def test_guidance_is_shown_as_it_will_be(
     talk: Talk, tmp_path: Path, tiny_checkpoint: Callable[..., Checkpoint]
 ) -> None:

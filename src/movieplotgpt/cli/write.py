@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from movieplotgpt.cli.copies import told
-from movieplotgpt.cli.sampling import SamplingFlags, given, sampling_from
-from movieplotgpt.config import override
+from movieplotgpt.cli.sampling import COMPARED, SamplingFlags, given, sampling_from
+from movieplotgpt.config import override, typed_text
 from movieplotgpt.engine.model_config import Device, Precision
 from movieplotgpt.engine.places import DEFAULT_MODEL, state_folder
 from movieplotgpt.errors import ConfigError, MoviePlotGPTError
@@ -205,7 +205,7 @@ class Session:
         elif value == "off":
             self._change({name: OFF.get(name)})
         elif name in TEXTS and value[0] not in "[\"'":
-            self._change({name: value})
+            self._change({name: typed_text(value) if name in COMPARED else value})
         else:
             self._change(override({}, [f"{name}={value}"]))
         if name == "seed":
