@@ -45,10 +45,11 @@ def compare(
     from movieplotgpt.study.grid import Study
     from movieplotgpt.study.results import read_results, study_markdown, write_study
     from movieplotgpt.study.running import run_study
+    from movieplotgpt.training.run import run_name
 
     if jobs < 1:
         raise ConfigError(f"--jobs is {jobs}; it has to be at least 1")
-    out = out or Path("results") / "studies" / study.stem
+    out = out or Path("results") / "studies" / run_name(study)
     if study.suffix == ".toml":
         if minutes is not None or title_column or text_column:
             raise ConfigError(f"--minutes and the columns are for a text or table; {study} says them itself")

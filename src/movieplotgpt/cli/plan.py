@@ -42,6 +42,7 @@ def plan(
     from movieplotgpt.study.planning import make_plan
     from movieplotgpt.study.results import load_results
     from movieplotgpt.text.token_files import PreparedCorpus
+    from movieplotgpt.training.run import run_name
     from movieplotgpt.training.sizing import settle_by_timing
 
     refuse_contradictions(config, source, data, title_column or text_column)
@@ -53,7 +54,7 @@ def plan(
     source = source if config.suffix == ".toml" else config
     found = load_results(study) if study else None
     if source:
-        data = data or Path("runs") / config.name.partition(".")[0] / "data"
+        data = data or Path("runs") / run_name(config) / "data"
         prepare_once(settings, source, data, None, console)
     if not data:
         raise ConfigError("say what to train on: --source FILE, or --data FOLDER that `movieplotgpt prepare` made")

@@ -55,7 +55,7 @@ def train(
         minutes: How long to train, by the clock.
         steps: How long to train, in steps.
         epochs: How long to train, in passes over the text.
-        out: The run's folder (default: runs/ and the name of the config or text).
+        out: The run's folder (default: runs/ and the name of the config or text without its suffix).
         resume: Go on with the run in the folder.
         from_: Start from another model's weights, its tokenizer and format kept: fine-tuning.
         teacher: Learn from this model beside the text (distillation); given again, from the mean of several.
@@ -67,13 +67,13 @@ def train(
 
     from movieplotgpt.model.checkpoints import load_checkpoint
     from movieplotgpt.training.distributed import join_workers
-    from movieplotgpt.training.run import RunFolder
+    from movieplotgpt.training.run import RunFolder, run_name
 
     lengths = {"minutes": minutes, "steps": steps, "epochs": epochs}
     columns = {"title_column": title_column, "text_column": text_column}
     refuse_contradictions(config, source, data, title_column or text_column)
     _refuse_unheard(lengths, from_, size)
-    folder = RunFolder(out or Path("runs") / config.name.partition(".")[0])
+    folder = RunFolder(out or Path("runs") / run_name(config))
     if not resume and folder.last.exists():  # before anything is written: its data may lie in it
         raise TrainingError(f"{folder.path} holds a run; go on with --resume, or name another folder with --out")
     overrides += tuple(f"training.{name}={value}" for name, value in lengths.items() if value is not None)
@@ -87,7 +87,9 @@ def train(
         if start_from:
             settings = _keep_form(settings, start_from)
         with folder.taken() if workers.first else nullcontext():
-            if source is not None and not (resume and (folder.path / "data" / "manifest.json").exists()):
+            if source is not None and resume and (folder.path / "data" / "manifest.json").exists():
+                _refuse_other_text(source, folder, console)
+            elif source is not None:
                 data = data or folder.path / "data"
                 with workers.first_alone():
                     prepare_once(settings, source, data, start_from, console)
@@ -103,6 +105,23 @@ def _refuse_unheard(lengths: dict[str, float | None], start_from: str | None, si
         raise ConfigError(f"{' and '.join(given)} exclude each other; give one of --minutes, --steps and --epochs")
     if start_from and size:
         raise ConfigError(f"--from {start_from} keeps that model's size; leave --size {size} out")
+
+
+def _refuse_other_text(source: Path, folder: RunFolder, console: Console) -> None:
+    """Refuse to resume with another text than the run's; one that was deleted in the meantime is not needed."""
+    from movieplotgpt.text.prepare import is_text_of
+
+    if not source.exists():
+        console.print(f"{source} is gone; the text as prepared in {folder.path} is used", markup=False, highlight=False)
+    elif folder.path.resolve().is_relative_to(source.resolve()):  # its samples.md is in the folder of texts by now
+        console.print(
+            f"{source} is not compared with the text as prepared: the run is in it", markup=False, highlight=False
+        )
+    elif not is_text_of(source, folder.path / "data"):
+        raise TrainingError(
+            f"{source} is not the text that the run in {folder.path} began with; name that text to --resume, or begin another "
+            f"run with --out (its weights: --from {folder.path})"
+        )
 
 
 def _kept(folder: RunFolder, overrides: tuple[str, ...]) -> RunConfig:

@@ -21,6 +21,11 @@ from movieplotgpt.training.optimizers import MuonSettings, OptimizerSettings
 from movieplotgpt.training.schedules import ScheduleSettings
 from movieplotgpt.training.windows import WindowSettings
 
+UNNAMED = "text"  # for a source without a name of its own, such as the root folder
+KINDS = frozenset(
+    ".toml .txt .text .md .csv .tsv .json .jsonl .ndjson .parquet .html .htm .xml .epub .docx .pdf .zip .tar .tgz .gz .bz2 .xz .zst".split()
+)
+
 
 class TrainingSettings(Settings):
     """How long, how much at once, on what, and how often to look.
@@ -94,6 +99,19 @@ class RunConfig(PrepareSettings):
         """What bears on how much is learnt from a text, as section.key; but for the size, the length and the seed."""
         values = self.model_dump(mode="json", exclude=_NOT_LEARNING)
         return {f"{section}.{key}": value for section, keys in values.items() for key, value in keys.items()}
+
+
+def run_name(source: Path) -> str:
+    """Name the run or study of a settings file, text or folder: its name without the suffixes that say what kind of file it is.
+
+    ``.`` and ``..`` have the name of the folder they are. A name that begins with a dot loses the dot.
+    """
+    path = source.resolve() if source.name in ("", "..") else source
+    name = path.name
+    if not source.is_dir():
+        while (suffix := Path(name).suffix.lower()) in KINDS and Path(name).stem.strip("."):
+            name = name[: -len(suffix)]
+    return name.strip(".") or UNNAMED
 
 
 class RunFolder:
