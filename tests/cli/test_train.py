@@ -217,7 +217,7 @@ def test_a_text_alone_is_enough(run: Run, text_of: Callable[[int], str]) -> None
     code, out, err = run("train", "mytext.txt", "--epochs", "13", *TINY)
     assert (code, out) == (0, "")
     assert "characters of text: single characters" in err
-    assert "three timed steps promise 0.05 TFLOP/s: the network given (" in err
+    assert "5 timed steps promise 0.05 TFLOP/s: the network given (" in err
     assert "about 13 passes over the text fit the budget: a text this small will be memorised after about 12" in err
     settings = load_checkpoint("runs/mytext/last").info["settings"]
     assert (settings["model"]["size"], settings["training"]["dropout"]) == ("tiny", 0.2), "what was chosen is kept"

@@ -51,7 +51,7 @@ def train(
         overrides: Settings to change, as section.key=value (optimizer.learning_rate=0.01).
         source: The corpus; it is prepared first when that was not done.
         data: A folder that `prepare` made, in place of --source.
-        size: tiny, mini, small, base, medium or large (1 M to 90 M parameters), or auto: by the speed of three steps.
+        size: tiny, mini, small, base, medium or large (1 M to 90 M parameters), or auto: by the speed of a few steps.
         minutes: How long to train, by the clock.
         steps: How long to train, in steps.
         epochs: How long to train, in passes over the text.

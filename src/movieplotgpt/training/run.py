@@ -30,8 +30,8 @@ KINDS = frozenset(
 class TrainingSettings(Settings):
     """How long, how much at once, on what, and how often to look.
 
-    One of ``minutes``, ``steps`` and ``epochs`` says how long. Minutes become a fixed number of steps once the first
-    steps have been timed; the number is kept with the run.
+    One of ``minutes``, ``steps`` and ``epochs`` says how long. Minutes become a number of steps once the first steps have
+    been timed, and another number when the machine's speed changes; the plan is kept with the run.
     """
 
     minutes: float | None = Field(None, gt=0, description="Wall time for training, evaluation included.")
