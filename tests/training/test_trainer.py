@@ -385,7 +385,7 @@ def test_minutes_are_kept_when_the_speed_changes_fourfold(
     assert 240 * 0.9 <= result.of(Finished)[0].seconds <= 240 * 1.1
     rates = [event.learning_rate for event in result.of(StepDone)]
     assert rates[2:] == sorted(rates[2:], reverse=True), "it never rises again"
-    assert rates[-1] < 0.05 * max(rates), "it still falls to zero"
+    assert rates[-1] < 0.1 * max(rates), "it still falls to zero"
     evaluated = [event.step for event in result.of(Evaluated)]
     assert evaluated[-1] == result.finished[0] and 2 <= len(evaluated) <= 5
 

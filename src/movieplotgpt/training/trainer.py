@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import InitVar, dataclass, replace
-from statistics import median
 
 import torch
 from torch import Tensor
@@ -32,7 +31,7 @@ from movieplotgpt.training.distributed import Workers
 from movieplotgpt.training.events import Evaluated, Event, Finished, Noted, Sampled, Saved, Skipped, Started, StepDone
 from movieplotgpt.training.gradients import BatchGradients, Loss, parts_for
 from movieplotgpt.training.hardware import choose_hardware, device_memory, device_name, keep_freed_memory
-from movieplotgpt.training.minutes import TIMED_STEPS, steps_left, steps_left_now, timed_enough
+from movieplotgpt.training.minutes import Pace
 from movieplotgpt.training.resuming import Progress, read_state, run_record, write_state
 from movieplotgpt.training.run import RunConfig, RunFolder
 from movieplotgpt.training.step_ahead import StepAhead
@@ -132,6 +131,10 @@ class _Trainer:
             parts=parts,
         )
         self.notes: list[str] = []
+        validation = corpus.manifest.splits["validation"]
+        self.pace = Pace(
+            config, workers, (validation.body_tokens + validation.header_tokens) * 1.3 / self.tokens_per_step / 3
+        )
 
     def resume(self) -> None:
         """Take optimizer and progress from the last checkpoint, whose weights the model has."""
@@ -159,7 +162,7 @@ class _Trainer:
         if self.gradients.parts > 1:
             yield self._divided()
         self.gradients.loss = self._loss()
-        if progress.step in self._evaluation_steps() and progress.evaluated < progress.step:
+        if progress.step in self.pace.evaluation_steps(progress) and progress.evaluated < progress.step:
             yield from self._score(progress, began)  # the run was killed while scoring
         timed: list[float] = []
         interrupted = False
@@ -188,12 +191,13 @@ class _Trainer:
                         "the fault is the compiler's"
                     )
                     yield from self._news()
-            if total := self._other_total(timed, look):
-                yield self._plan(total)
+            if total := self.pace.other_total(progress, timed, look):
+                if self.pace.change_total(progress, total):
+                    yield Noted(f"{self.settings.minutes:g} minutes are {total:,} steps at this speed")
                 look = self._looks(progress, interrupted)
             if look:
                 yield from self._save_last()  # before it is scored, so that nothing can be lost
-                if progress.step in self._evaluation_steps():
+                if progress.step in self.pace.evaluation_steps(progress):
                     yield from self._score(progress, began)
                     progress.look_seconds = time.monotonic() - settled
                 settled = time.monotonic()
@@ -214,7 +218,7 @@ class _Trainer:
         """Whether the run is saved after this step."""
         every = self.settings.checkpoint_every
         due = every is not None and progress.step % every == 0
-        return interrupted or due or progress.step in self._evaluation_steps()
+        return interrupted or due or progress.step in self.pace.evaluation_steps(progress)
 
     def _score(self, progress: Progress, began: float) -> Iterator[Event]:
         """Evaluate, keep what is best, and sample."""
@@ -311,9 +315,7 @@ class _Trainer:
         return batch, self.windows.epoch_of(step * self.batch_size)[0]
 
     def _set_rates(self, step: int) -> float:
-        progress = self.progress
-        plan = (progress.total_steps, progress.planned_at, progress.planned_rate)
-        multiplier = self.config.schedule.multiplier(step, *plan)
+        multiplier = self.pace.multiplier(self.progress, step)
         for optimizer, rates in zip(self.optimizers, self.rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * multiplier
@@ -331,14 +333,6 @@ class _Trainer:
         progress.evaluated = progress.step
         return Evaluated(progress.step, bits, better, time.monotonic() - began)
 
-    def _evaluation_steps(self) -> set[int]:
-        """The steps after which the plan has an evaluation: as if it had been the plan from the start, what is past left out."""
-        progress, count = self.progress, self.settings.evaluations
-        if not progress.total_steps:
-            return set()
-        evenly = (round(progress.total_steps * (k + 1) / count) for k in range(progress.planned_evaluations, count))
-        return {step for step in (*evenly, progress.total_steps) if step > progress.planned_at}
-
     def _out_of_patience(self) -> bool:
         return self.settings.patience is not None and self.progress.evaluations_since_best >= self.settings.patience
 
@@ -350,51 +344,6 @@ class _Trainer:
         if self.settings.minutes is None:
             raise TrainingError("say how long to train: --minutes 30, --steps 1000 or --epochs 4")
         return None
-
-    def _other_total(self, timed: list[float], look: bool) -> int | None:
-        """Return the number of steps that fits the minutes, where it is not known yet or the plan no longer keeps them."""
-        minutes, progress = self.settings.minutes, self.progress
-        if minutes is None:
-            return None
-        if progress.total_steps is None:
-            if not self.workers.any(timed_enough(timed, minutes)):
-                return None
-            scoring = self.settings.evaluations * self._look_seconds(timed)
-            left = steps_left(timed, minutes=minutes, spent=progress.seconds, scoring=scoring)
-        elif look or progress.step >= progress.total_steps:  # what is due at this step stays due
-            return None
-        else:
-            left = (
-                steps_left_now(
-                    timed,
-                    progress.total_steps - progress.step,
-                    total=progress.total_steps,
-                    minutes=minutes,
-                    spent=progress.seconds,
-                    scoring=sum(step > progress.step for step in self._evaluation_steps()) * self._look_seconds(timed),
-                )
-                or 0
-            )
-        left = int(self.workers.from_first(left))
-        return progress.step + left if left else None
-
-    def _plan(self, total: int) -> Noted:
-        """Train ``total`` steps from now on; the learning rate falls to zero from where it is."""
-        progress, before = self.progress, self.progress.total_steps
-        if before is not None:
-            plan = (before, progress.planned_at, progress.planned_rate)
-            progress.planned_rate = self.config.schedule.fall(progress.step, *plan)
-        progress.total_steps, progress.planned_at = total, progress.step
-        progress.planned_evaluations = len(progress.curve)
-        return Noted(f"{self.settings.minutes:g} minutes are {total:,} steps at this speed")
-
-    def _look_seconds(self, timed: list[float]) -> float:
-        """Return what an evaluation takes: as long as the last one, before the first a third of training a token."""
-        if self.progress.look_seconds is not None:
-            return self.progress.look_seconds
-        validation = self.corpus.manifest.splits["validation"]
-        tokens = (validation.body_tokens + validation.header_tokens) * 1.3
-        return median(timed[-TIMED_STEPS:]) * tokens / self.tokens_per_step / 3 if timed else 0.0
 
     def _save_last(self) -> Iterator[Saved]:
         if self.workers.first:
