@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from movieplotgpt.training.waiting import choose_waiting
+
 if TYPE_CHECKING:
     from movieplotgpt.study.planning import Plan
 
@@ -35,6 +37,7 @@ def plan(
         study: A study.json that `compare` made of the same text, with the same settings: it tells what to expect.
         json: Print the plan as JSON.
     """
+    choose_waiting()  # before anything below imports torch
     from rich.console import Console
 
     from movieplotgpt.cli.settings import choose_settings, prepare_once, refuse_contradictions

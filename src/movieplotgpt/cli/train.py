@@ -15,6 +15,7 @@ from cyclopts import Parameter
 from movieplotgpt.cli.settings import choose_settings, prepare_once, refuse_contradictions
 from movieplotgpt.cli.signals import handle_signals
 from movieplotgpt.errors import ConfigError, MissingExtraError, TrainingError
+from movieplotgpt.training.waiting import choose_waiting
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,6 +64,7 @@ def train(
         text_column: For a table: the column with texts.
         tensorboard: Also write TensorBoard logs (extra `track`).
     """
+    choose_waiting()  # before anything below imports torch
     from rich.console import Console
 
     from movieplotgpt.model.checkpoints import load_checkpoint
