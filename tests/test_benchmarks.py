@@ -210,3 +210,25 @@ def test_a_modelfile_is_read_as_ollama_reads_it(
     assert said["FROM"] == "./films.gguf"
     assert said["TEMPLATE"].replace("{{ .Prompt }}", "Mars, Texas") == checkpoint.format.sentence("Mars, Texas")
     assert said["PARAMETER stop"] == "END_OF_PLOT" and said["PARAMETER num_ctx"] == "64"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP")
+def test_a_training_beside_a_busy_process_is_measured(tmp_path: Path) -> None:
+    small = [
+        "--size",
+        "tiny",
+        "--tokens",
+        "256",
+        "--seconds",
+        "0.1",
+        "--rounds",
+        "1",
+        "--policies",
+        "default",
+        "passive",
+    ]
+    assert "passive" in run("busy_neighbour", *small, "--out", str(tmp_path / "found.json"))
+    found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))["tokens_per_second"]
+    assert {row["policy"] for row in found} == {"default", "passive"}
+    assert all(rate > 0 for row in found for rate in (*row["alone"], *row["beside"]))

@@ -154,6 +154,10 @@ def test_settings_are_frozen() -> None:
         ("oven.degrees=Mars, Texas", "Mars, Texas"),
         ("oven.degrees=a=b", "a=b"),
         ("oven.degrees=none", None),
+        (r"oven.degrees=\n", "\n"),
+        (r"oven.degrees=\n---\r\n\tx\q", "\n---\r\n\tx\\q"),
+        (r"oven.degrees=a\\nb", r"a\nb"),
+        (r'oven.degrees="\n"', "\n"),
         ("oven.degrees=", ""),
     ],
 )

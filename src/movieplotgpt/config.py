@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from movieplotgpt.errors import ConfigError
 
 LONGEST_VALUE_SHOWN = 60
+_ESCAPES = {r"\n": "\n", r"\r": "\r", r"\t": "\t", "\\\\": "\\"}
 
 
 class Settings(BaseModel):
@@ -119,7 +121,7 @@ def build_settings(cls: type[S], values: dict[str, Any], *, where: str = "the se
 def override(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """Return a copy of ``values`` with each ``section.key=value`` applied, those of a ``kind`` first.
 
-    A value is read as TOML where it is TOML (``3``, ``1e-3``, ``true``, ``[1, 2]``), else as plain text; ``none`` turns
+    A value is read as TOML where it is TOML (``3``, ``1e-3``, ``true``, ``[1, 2]``), else as ``typed_text``; ``none`` turns
     a setting off. A new ``kind`` starts its section anew: the other kind's settings do not fit it.
 
     Raises:
@@ -149,7 +151,12 @@ def _parse(value: str) -> Any:
     try:
         return tomllib.loads(f"x = {value}")["x"]
     except tomllib.TOMLDecodeError:
-        return value
+        return typed_text(value)
+
+
+def typed_text(text: str) -> str:
+    r"""Read ``\n``, ``\r``, ``\t`` and ``\\`` in what was typed in a shell as the characters that they are in TOML and Python."""
+    return re.sub(r"\\[nrt\\]", lambda found: _ESCAPES[found[0]], text)
 
 
 def _explain(cls: type[Settings], error: ValidationError) -> str:

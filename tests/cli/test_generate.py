@@ -193,6 +193,20 @@ def test_a_prompt_file_may_have_been_saved_by_any_editor(
     assert run("--input-file", "-", *fixed) == expected
 
 
+def test_a_typed_line_break_stops_as_a_real_one_does(
+    run: Run, model: str, tiny_checkpoint: Callable[..., Checkpoint]
+) -> None:
+    save_checkpoint(Path(model), tiny_checkpoint("byte", context_length=256, header=""))
+    [seed] = [
+        seed
+        for seed in range(40)
+        if "\n" in PlotGenerator.load(model).plot(seed=seed, max_tokens=60, begin="A").text[1:]
+    ][:1]
+    asked = ["--input", "A", "--max-tokens", "60", "--seed", str(seed)]
+    stopped = run(*asked, "--stop", r"\n")
+    assert stopped == run(*asked, "--stop", "\n") != run(*asked)
+
+
 def test_stop_may_be_given_several_times(run: Run, generator: PlotGenerator) -> None:
     text = generator.plot("Ada", seed=1, max_tokens=60).text
     first, second = text[20], text[12]

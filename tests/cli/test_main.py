@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import inspect
+import io
 import json
 import os
 import re
@@ -22,6 +23,8 @@ from cyclopts import App, Parameter
 
 from movieplotgpt import __version__
 from movieplotgpt.cli import COMMANDS, main
+from movieplotgpt.cli.streams import open_streams
+from movieplotgpt.cli.unexpected import KEPT, report
 from movieplotgpt.config import read_settings
 from movieplotgpt.errors import MissingExtraError, MoviePlotGPTError
 from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
@@ -218,10 +221,114 @@ def test_what_the_system_refuses_is_one_line_and_exit_1(
     assert capsys.readouterr() == ("", "movieplotgpt: some/file: Permission denied\n")
 
 
-def test_a_bug_of_ours_is_not_hidden(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LOAD, raising(ValueError("a bug")))
-    with pytest.raises(ValueError, match="a bug"):
-        main(["info", model])
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ValueError("a bug"), "ValueError: a bug"),
+        (
+            ModuleNotFoundError("No module named 'pydantic'", name="pydantic"),
+            "ModuleNotFoundError: No module named 'pydantic'",
+        ),
+        (MemoryError(), "MemoryError"),
+        (RuntimeError("one\n  two\n" + "three " * 999), "RuntimeError: one two three"),
+        (ValueError("not UTF-8: \udce9"), "ValueError: not UTF-8: \\udce9"),
+    ],
+    ids=lambda value: value.partition(":")[0] if isinstance(value, str) else "",
+)
+def test_an_unexpected_error_is_one_line_and_a_log_and_exit_70(
+    model: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    words: str,
+) -> None:
+    monkeypatch.setattr(LOAD, raising(error))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert main(["info", model]) == 70
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and len(err) < 600
+    assert err.startswith(f"movieplotgpt: unexpected error ({words}")
+    log = Path(err.rpartition(" log ")[2].strip())
+    assert log.parent == tmp_path / "state/movieplotgpt/errors"
+    text = log.read_text(encoding="utf-8")
+    assert "command: ['info', 'model']" in text and "Traceback (most recent call last):" in text
+    assert type(error).__name__ in text.splitlines()[-1] or "three" in text
+
+
+def test_logs_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    folder = tmp_path / "movieplotgpt/errors"
+    folder.mkdir(parents=True)
+    for number in range(50):
+        (folder / f"20010101-{number:06}-1.log").touch()
+    report(ValueError("a bug"), [])
+    logs = sorted(path.name for path in folder.iterdir())
+    assert len(logs) == KEPT and logs[0] == "20010101-000031-1.log" and not logs[-1].startswith("2001")
+
+
+@pytest.mark.parametrize("home", ["unknown", "read-only"])
+def test_the_log_goes_to_a_temporary_folder_without_a_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", "" if home == "unknown" else str(tmp_path / "file"))
+    monkeypatch.setattr(Path, "home", raising(RuntimeError("Could not determine home directory.")))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    log = Path(report(ValueError("a bug"), []).rpartition(" log ")[2])
+    assert log.is_relative_to(tmp_path) and "a bug" in log.read_text(encoding="utf-8")
+
+
+def test_a_process_shows_no_traceback(tmp_path: Path) -> None:
+    code = "import sys, movieplotgpt.cli as cli; cli.app = lambda *_, **__: 1 / 0; sys.exit(cli.main(['info']))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (70, "", 1)
+    assert "ZeroDivisionError" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+@pytest.mark.parametrize(
+    "arguments", [["generate", "--input", "Łódź → 灯台守 “x”"], ["info"]], ids=["generate", "info"]
+)
+def test_no_character_is_lost_in_a_pipe(
+    tmp_path: Path, tiny_checkpoint: Callable[..., Checkpoint], encoding: str, arguments: list[str]
+) -> None:
+    checkpoint = tiny_checkpoint("byte", header="Sinopsis de «{Title}» → 灯台守:", fold=False)
+    save_checkpoint(tmp_path / "model", checkpoint)
+    more = ["--max-tokens", "3", "--seed", "1", "--model", "model"] if arguments[0] == "generate" else ["model"]
+    done = subprocess.run(
+        command(*arguments, *more),
+        capture_output=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONUTF8": "0", "PYTHONIOENCODING": encoding, "LC_ALL": "C.UTF-8"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "灯台守" in done.stdout.decode("utf-8")
+
+
+def test_what_a_terminal_cannot_show_is_written_as_an_escape(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.TextIOWrapper):
+        def isatty(self) -> bool:
+            return True
+
+    shown, piped = io.BytesIO(), io.BytesIO()
+    terminal, pipe = Terminal(shown, encoding="latin-1"), io.TextIOWrapper(piped, encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "stderr", pipe)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("é\n".encode()), encoding="latin-1"))
+    open_streams()
+    for stream in (terminal, pipe):
+        print("café 灯 \udce9", end="", file=stream, flush=True)
+    assert shown.getvalue() == b"caf\xe9 \\u706f \\udce9"
+    assert piped.getvalue() == "café 灯 \\udce9".encode()
+    assert input() == "é"
 
 
 def test_ctrl_c_exits_130(model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,12 +399,6 @@ def test_the_packages_for_cpus_are_named_where_others_are_the_default(
     monkeypatch.setattr(sys, "platform", platform)
     assert ("--index-url" in str(MissingExtraError("torch", "train"))) == named
     assert "--index-url" not in str(MissingExtraError("polars", "train"))
-
-
-def test_another_package_that_is_missing_is_a_bug_of_ours(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LOAD, raising(ModuleNotFoundError("No module named 'pydantic'", name="pydantic")))
-    with pytest.raises(ModuleNotFoundError, match="pydantic"):
-        main(["info", model])
 
 
 @pytest.mark.parametrize(

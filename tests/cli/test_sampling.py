@@ -17,6 +17,8 @@ from movieplotgpt.cli.sampling import SamplingFlags, given
         (["--no-distinct-names"], {"distinct_names": False}),
         (["--distinct-names"], {"distinct_names": True}),
         (["--top-k", "5", "--stop", "-"], {"top_k": 5, "stop": ("-",)}),
+        (["--stop", r"\n", "--stop", r"\n\n-\t"], {"stop": ("\n", "\n\n-\t")}),
+        (["--banned", r"C:\\new", "--must-mention", r"\n"], {"banned": (r"C:\new",), "must_mention": (r"\n",)}),
     ],
 )
 def test_flags_become_settings(flags: list[str], expected: dict[str, Any]) -> None:

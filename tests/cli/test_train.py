@@ -163,10 +163,28 @@ def test_a_source_is_prepared_once(train: Run) -> None:
 
 
 def test_the_run_is_named_after_its_config_or_text(run: Run, text_of: Callable[[int], str]) -> None:
-    Path("my.old.text.txt").write_text(text_of(9_000), encoding="utf-8")
+    texts = ["my.book.v1.txt", "my.book.v2.txt", ".hidden.txt", "letters/one.txt"]
+    for name in texts:
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(text_of(9_000), encoding="utf-8")
     assert run("train", "films.toml", "--source", "plots.csv", "--steps", "1", *TINY)[0] == 0
-    assert run("train", "my.old.text.txt", "--steps", "1", *TINY)[0] == 0
-    assert sorted(path.name for path in Path("runs").iterdir()) == ["films", "my"]
+    for text in (*texts[:3], "letters"):
+        assert run("train", text, "--steps", "1", *TINY)[0] == 0
+    assert {path.parent.as_posix() for path in Path().rglob("last")} == {
+        *("runs/films", "runs/my.book.v1", "runs/my.book.v2", "runs/hidden", "runs/letters")
+    }
+
+
+def test_the_folder_one_is_in_gives_the_run_its_name(
+    run: Run, text_of: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("poems").mkdir()
+    monkeypatch.chdir("poems")
+    Path("one.txt").write_text(text_of(9_000), encoding="utf-8")
+    assert run("train", ".", "--steps", "1", *TINY)[0] == 0
+    assert [path.name for path in Path("runs").iterdir()] == ["poems"]
+    code, _, err = run("train", ".", "--steps", "1", *TINY, "--resume")
+    assert code == 0 and ". is not compared with the text as prepared: the run is in it" in err
 
 
 @pytest.mark.parametrize(
@@ -199,7 +217,7 @@ def test_a_text_alone_is_enough(run: Run, text_of: Callable[[int], str]) -> None
     code, out, err = run("train", "mytext.txt", "--epochs", "13", *TINY)
     assert (code, out) == (0, "")
     assert "characters of text: single characters" in err
-    assert "three timed steps promise 0.05 TFLOP/s: the network given (" in err
+    assert "5 timed steps promise 0.05 TFLOP/s: the network given (" in err
     assert "about 13 passes over the text fit the budget: a text this small will be memorised after about 12" in err
     settings = load_checkpoint("runs/mytext/last").info["settings"]
     assert (settings["model"]["size"], settings["training"]["dropout"]) == ("tiny", 0.2), "what was chosen is kept"
@@ -419,6 +437,30 @@ def test_resume_needs_no_source_and_takes_only_the_run_s_own_settings(train: Run
         "movieplotgpt: training.steps=9 is not what the run in runs/films began with; leave it out to --resume, or "
         "begin another run with --out (its weights: --from runs/films)\n"
     )
+
+
+def test_resume_with_another_text_is_refused(run: Run, train: Run, text_of: Callable[[int], str]) -> None:
+    text = Path("mytext.txt")
+    text.write_text(text_of(9_000), encoding="utf-8")
+    short = ["train", "mytext.txt", "--steps", "2", *TINY]
+    assert run(*short)[0] == 0
+    assert run(*short, "--resume")[0] == 0
+    stamp, before = text.stat(), files("runs/mytext")
+    text.write_bytes(text.read_bytes().replace(b"a", b"e"))
+    os.utime(text, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert text.stat().st_size == stamp.st_size, "only its content tells it from the other"
+    sentence = (
+        "movieplotgpt: mytext.txt is not the text that the run in runs/mytext began with; name that text to --resume, or "
+        "begin another run with --out (its weights: --from runs/mytext)\n"
+    )
+    assert run(*short, "--resume") == (1, "", sentence)
+    train("--steps", "2")
+    code, _, err = train("--steps", "2", "--resume", source="mytext.txt")
+    assert code == 1 and "mytext.txt is not the text that the run in runs/films began with" in err
+    assert files("runs/mytext") == before
+    text.unlink()
+    code, _, err = run(*short, "--resume")
+    assert code == 0 and "mytext.txt is gone; the text as prepared in runs/mytext is used" in err
 
 
 def test_resume_where_nothing_is_or_on_another_corpus_is_refused(run: Run, train: Run) -> None:

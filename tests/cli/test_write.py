@@ -159,6 +159,23 @@ def test_in_a_terminal_ctrl_c_stops_the_plot_and_lines_are_remembered(generator:
     assert (tmp_path / "lines").read_text(encoding="utf-8").splitlines()[-2:] == ["Mars, Texas", "/quit"]
 
 
+@pytest.mark.slow
+def test_without_a_home_folder_no_line_is_kept(generator: PlotGenerator, tmp_path: Path) -> None:
+    """As for a user of a container who is in no list of users."""
+    code = """if True:
+        import pwd, sys
+        from movieplotgpt.cli import main
+        def unknown(*_): raise KeyError("getpwuid(): uid not found")
+        pwd.getpwuid = unknown
+        sys.stdin.isatty = lambda: True
+        sys.exit(main(["write", "model", "--max-tokens", "3"]))"""
+    kept = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_STATE_HOME")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], input="Mars\n/quit\n", env=kept, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "") and "(3 tokens, " in done.stdout
+
+
 def _read_until(terminal: int, pattern: bytes) -> None:
     seen, deadline = b"", time.monotonic() + 120
     while not re.search(pattern, seen):
@@ -190,6 +207,10 @@ def test_wishes_and_hints_are_set_as_they_are_said(
     assert first.split()[0] == "1950s" and second.split()[0] == "off"
     assert "  target_characters    off\n" in second and "  top_p                off\n" in second
     assert "temperature is 1.0\n" in out
+
+
+def test_a_typed_line_break_can_be_set(talk: Talk) -> None:
+    assert "stop is a\nb\n" in talk(r"/set stop a\nb")
 
 
 def test_guidance_is_shown_as_it_will_be(

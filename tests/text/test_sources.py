@@ -230,3 +230,13 @@ def test_a_file_name_that_is_not_utf8(tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt"))
     path.write_text("text", encoding="utf-8")
     assert read_source(path).name == read_source(tmp_path).parts[0].name == "caf\ufffd.txt"
+
+
+def test_what_a_training_wrote_into_a_folder_is_not_its_text(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("text", encoding="utf-8")
+    before = source_sha256(tmp_path)
+    run = tmp_path / "runs" / "texts"
+    (run / "data").mkdir(parents=True)
+    for name in ("metrics.jsonl", "samples.md", "data/report.json", "data/notes.txt"):
+        (run / name).write_text("{}", encoding="utf-8")
+    assert source_sha256(tmp_path) == before

@@ -246,6 +246,8 @@ def test_a_folder_of_shards_is_one_table(tmp_path: Path) -> None:
     assert table.column("Title") == [f"Film {number}" for number in range(4)]
     assert table.column("Plot") == [f"text {number}" for number in range(4)]
     assert table.notes == ("4 files are read as one table",)
+    write(tmp_path / "dataset_info.json", '{"features": [{"name": "Title"}]}')
+    assert read(tmp_path).height == 4
     write(tmp_path / "4.csv", "Name,Plot\nFilm 4,text 4\n")
     with pytest.raises(DataError, match=r"4.csv has no column 'Title', which other files of .* have"):
         read(tmp_path).column("Title")

@@ -1,10 +1,9 @@
-"""The compiled loss is the eager one, in value and gradients, and its code is kept where the next run finds it."""
+"""The compiled loss is the eager one, in value and gradients, and why it failed is one line."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from movieplotgpt.engine.model_config import ModelConfig
 from movieplotgpt.model.gpt import GPT
-from movieplotgpt.training.compiling import CompiledLoss, keep_compiled_code
+from movieplotgpt.training.compiling import CompiledLoss, reason_of
 
 LongModel = Callable[[], GPT]
 LongBatch = tuple[Tensor, Tensor]
@@ -72,27 +71,21 @@ def test_one_compiled_block_serves_every_layer(
     assert compiled == 3  # block, last norm, head
 
 
-def test_compiled_code_is_kept_in_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    keep_compiled_code()
-    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "movieplotgpt" / "compiled")
-    assert (tmp_path / "movieplotgpt" / "compiled").is_dir()
-
-
-def test_a_place_that_is_named_already_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/elsewhere")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    keep_compiled_code()
-    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/elsewhere"
-
-
-def test_a_cache_that_cannot_be_written_leaves_pytorch_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
-    (tmp_path / "a file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a file"))
-    keep_compiled_code()
-    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("No working C++ compiler found", "No working C++ compiler found"),
+        (
+            "Command:\ng++ x\n\nOutput:\nx.cpp: In function\nx.cpp:3: fatal error: Python.h: No such file\nmore",
+            "x.cpp:3: fa",
+        ),
+        ("", "RuntimeError"),
+        ("error: " + "x" * 999, "error: xxx"),
+    ],
+)
+def test_the_reason_of_a_failure_is_one_short_line(text: str, reason: str) -> None:
+    found = reason_of(RuntimeError(text))
+    assert found.startswith(reason) and "\n" not in found and len(found) < 210
 
 
 @pytest.mark.slow

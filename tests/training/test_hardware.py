@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 
 from movieplotgpt.errors import TrainingError
 from movieplotgpt.training import hardware
-from movieplotgpt.training.hardware import choose_hardware, cpu_info, keep_freed_memory, physical_memory
+from movieplotgpt.training.hardware import choose_hardware, compiler_fault, cpu_info, keep_freed_memory, physical_memory
 from movieplotgpt.training.run import TrainingSettings
 
 
@@ -33,6 +34,7 @@ class Machine:
         flags: str = "",
         vendor: str = "AuthenticAMD",
         compiler: str | None = None,
+        fault: str | None = None,
         system: str = "Linux",
     ) -> None:
         self.patch.setattr(torch.cuda, "is_available", lambda: cuda)
@@ -41,7 +43,9 @@ class Machine:
         self.patch.setattr(torch.backends.mps, "is_available", lambda: mps)
         self.patch.setattr(hardware, "cpu_info", lambda: {"flags": flags, "vendor_id": vendor})
         self.patch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if name == compiler else None)
+        self.patch.setattr(hardware, "compiler_fault", lambda name: fault)
         self.patch.setattr(platform, "system", lambda: system)
+        self.patch.setenv("CXX", "")
 
 
 @pytest.fixture
@@ -64,6 +68,47 @@ def test_a_compiler_is_used(machine: Machine, compiler: str) -> None:
     machine.offers(compiler=compiler)
     chosen = choose_hardware(TrainingSettings())
     assert chosen.compile and chosen.reasons[2].startswith("compile on: ")
+    assert os.environ["CXX"] == compiler, "PyTorch itself looks for no other than g++"
+
+
+def test_a_compiler_that_does_not_work_is_not_used(machine: Machine) -> None:
+    machine.offers(compiler="g++", fault="no cc1plus")
+    chosen = choose_hardware(TrainingSettings())
+    assert not chosen.compile
+    assert chosen.reasons[2] == "compile off: g++ does not work (no cc1plus); reinstall it to train faster"
+
+
+def test_the_compiler_named_in_cxx_is_the_one(machine: Machine) -> None:
+    machine.offers(compiler="g++")
+    os.environ["CXX"] = "nowhere-g++"
+    reason = choose_hardware(TrainingSettings()).reasons[2]
+    assert (
+        reason
+        == "compile off: no C++ compiler found by the name of CXX=nowhere-g++ (install g++ or clang to train faster)"
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="shell scripts for compilers")
+@pytest.mark.parametrize(
+    ("script", "fault"),
+    [
+        ("exit 1", "exit code 1"),
+        ("exit 0", "exit code 0"),
+        ("echo 'note: x' >&2; echo 'error: no cc1plus' >&2; exit 1", "error: no cc1plus"),
+        (None, "No such file or directory"),
+    ],
+)
+def test_a_compiler_is_tried(tmp_path: Path, script: str | None, fault: str) -> None:
+    compiler = tmp_path / "g++"
+    if script:
+        compiler.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        compiler.chmod(0o755)
+    assert fault in (compiler_fault(str(compiler)) or "it works")
+
+
+@pytest.mark.usefixtures("compiler")
+def test_the_compiler_that_is_chosen_works() -> None:
+    assert compiler_fault(os.environ["CXX"]) is None
 
 
 @pytest.mark.parametrize(

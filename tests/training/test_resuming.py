@@ -191,7 +191,13 @@ class Training:
         source = Path(__file__).resolve().parents[2] / "src"
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(source)}
         return subprocess.Popen(
-            command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=heed_signals,
         )
 
     def begin(self, name: str) -> subprocess.Popen[str]:
@@ -251,6 +257,12 @@ def test_a_run_killed_between_two_checkpoints_ends_as_if_it_had_not_been(trainin
     assert lines == training.metrics("whole")
     assert [line["step"] for line in lines if line["event"] == "step"] == list(range(STEPS))
     assert [line["step"] for line in lines if line["event"] == "evaluated"] == [20, 40, 60, 80]
+
+
+def heed_signals() -> None:
+    """Undo what a shell in the background or nohup may have had ignored: a training would leave it so."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
 
 
 def wait_until(reached: Callable[[], bool], process: subprocess.Popen[str]) -> None:

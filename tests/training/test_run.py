@@ -11,7 +11,7 @@ import pytest
 from movieplotgpt.config import build_settings, read_settings
 from movieplotgpt.errors import ConfigError
 from movieplotgpt.training.optimizers import AdamWSettings, MuonSettings
-from movieplotgpt.training.run import RunConfig, RunFolder, TrainingSettings
+from movieplotgpt.training.run import RunConfig, RunFolder, TrainingSettings, run_name
 
 LENGTHS: dict[str, Any] = {"minutes": 5, "steps": 100, "epochs": 2.5}
 TOML = '[corpus]\nkind = "table"\ntext = "Plot"\n'
@@ -23,6 +23,33 @@ def test_the_least_a_run_says_is_its_corpus(tmp_path: Path) -> None:
     assert (config.model.size, config.optimizer) == ("base", MuonSettings())
     with pytest.raises(ConfigError, match="setting corpus is missing"):
         build_settings(RunConfig, {"training": {"steps": 1}})
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("my.book.v1.txt", "my.book.v1"),
+        ("my.book.v2", "my.book.v2"),
+        ("configs/plots-bpe.toml", "plots-bpe"),
+        ("films.CSV.gz", "films"),
+        ("letters.tar.gz", "letters"),
+        (".hidden.txt", "hidden"),
+        (".txt", "txt"),
+        ("..txt", "txt"),
+        ("/dev/stdin", "stdin"),
+        ("/", "text"),
+        (".", "folder.txt"),
+        ("..", "top"),
+        ("../folder.txt", "folder.txt"),
+    ],
+)
+def test_a_run_is_named_after_its_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, name: str
+) -> None:
+    folder = tmp_path / "top" / "folder.txt"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    assert run_name(Path(source)) == name
 
 
 def test_sections_reach_their_settings(tmp_path: Path) -> None:

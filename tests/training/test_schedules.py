@@ -56,3 +56,18 @@ def test_the_course_is_a_function_of_the_step_alone(
 def test_learning_the_total_in_the_flat_part_changes_nothing(schedule: ScheduleSettings, total: int) -> None:
     flat = [step for step in range(total) if total - step >= schedule.decay * total]
     assert [schedule.multiplier(step, total) for step in flat] == [schedule.multiplier(step, None) for step in flat]
+
+
+@given(schedules, st.integers(2, 400), st.lists(st.tuples(st.floats(0, 1), st.integers(1, 400)), max_size=4))
+def test_changed_totals_make_no_jump_and_the_rate_still_falls_to_zero(
+    schedule: ScheduleSettings, total: int, changes: list[tuple[float, int]]
+) -> None:
+    since, level, falls = 0, 1.0, [1.0]
+    for share, more in [*changes, (1.0, 0)]:
+        at = since + int(share * (total - since))
+        falls += [schedule.fall(step, total, since, level) for step in range(since, at + 1)]
+        if more:
+            level, since, total = schedule.fall(at, total, since, level), at, at + more
+            assert schedule.fall(since, total, since, level) == pytest.approx(level), "no jump"
+    assert all(later <= earlier + 1e-9 for earlier, later in itertools.pairwise(falls)), "never up"
+    assert schedule.multiplier(total, total, since, level) == 0 or not schedule.decay

@@ -207,3 +207,16 @@ def test_speed_is_measured_on_the_hardware_a_run_would_use(monkeypatch: pytest.M
     flops = training_speed(TrainingSettings(), 32)
     assert asked == [TrainingSettings()]
     assert math.isfinite(flops) and flops > 0
+
+
+def test_slow_steps_among_the_timed_ones_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizing, "choose_hardware", lambda _: Hardware(torch.device("cpu"), torch.float32, False, ()))
+    monkeypatch.setattr(sizing, "TIMED_TOKENS", 64)
+
+    def speed(*seconds: float) -> float:
+        """What is measured where the first step and then these take so long."""
+        ticks = iter([tick for each in (30.0, *seconds) for tick in (0.0, each)])
+        monkeypatch.setattr("time.perf_counter", lambda: next(ticks))
+        return training_speed(TrainingSettings(), 32, "tiny")
+
+    assert speed(1, 9, 1, 1, 9) == speed(1, 1, 1, 1, 1) == 2 * speed(2, 2, 2, 2, 2)

@@ -95,9 +95,9 @@ class Trained:
 
     @property
     def progress(self) -> dict[str, Any]:
-        """Where the checkpoint stands, the clock left out."""
+        """Where the checkpoint stands, but for what is read from the clock."""
         progress: dict[str, Any] = json.loads((self.folder.last / "training/progress.json").read_text("utf-8"))
-        return {name: value for name, value in progress.items() if name != "seconds"}
+        return {name: value for name, value in progress.items() if "seconds" not in name}
 
 
 Run = Callable[..., Trained]
@@ -333,15 +333,18 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Clock]:
-    """``clock(seconds)``: from now on a step takes so long, the first two ten times that."""
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Clock]:
+    """``clock(seconds, then, change)``: from now on a step takes so long, the first two ten times that.
+
+    From ``change`` seconds of the run on a step takes ``then`` seconds.
+    """
     launch = module._Trainer._launch
 
-    def ticking(seconds: float) -> Clock:
+    def ticking(seconds: float, then: float = 0.0, change: float = float("inf")) -> Clock:
         clock = Clock()
 
         def slow(self: Any, step: int) -> Any:
-            clock.now += seconds * (10 if step < 2 else 1)
+            clock.now += seconds * (10 if step < 2 else 1) if self.progress.seconds < change else then
             return launch(self, step)
 
         monkeypatch.setattr(module._Trainer, "_launch", slow)
@@ -351,9 +354,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Clock]:
     return ticking
 
 
-def test_minutes_become_steps_once_and_for_all(
-    run: Run, clock: Callable[[float], Clock], corpus: PreparedCorpus
-) -> None:
+def test_minutes_become_steps(run: Run, clock: Callable[..., Clock], corpus: PreparedCorpus) -> None:
     overrides = ["training.steps=none", "training.minutes=1", "training.evaluations=1"]
     clock(1.0)
     whole = run("whole", *overrides)
@@ -368,9 +369,37 @@ def test_minutes_become_steps_once_and_for_all(
     assert [event.total_steps for event in whole.of(StepDone)] == [None] * 8 + [total] * (total - 8)
     stopped = run("stopped", *overrides, stop=stop_after(11))
     assert stopped.progress["total_steps"] == total
-    clock(100.0)
     resumed = run("stopped", *overrides, resume=True)
     assert resumed.of(Started)[0].total_steps == total and not resumed.of(Noted)
+    assert {**stopped.losses, **resumed.losses} == whole.losses and resumed.files == whole.files
+
+
+@pytest.mark.parametrize("change", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("then", [4.0, 0.25])
+def test_minutes_are_kept_when_the_speed_changes_fourfold(
+    run: Run, clock: Callable[..., Clock], then: float, change: float
+) -> None:
+    clock(1.0, then, change * 240)
+    result = run("a", "training.steps=none", "training.minutes=4", "training.evaluations=5")
+    assert result.finished[1] == "complete"
+    assert 240 * 0.9 <= result.of(Finished)[0].seconds <= 240 * 1.1
+    rates = [event.learning_rate for event in result.of(StepDone)]
+    assert rates[2:] == sorted(rates[2:], reverse=True), "it never rises again"
+    assert rates[-1] < 0.1 * max(rates), "it still falls to zero"
+    evaluated = [event.step for event in result.of(Evaluated)]
+    assert evaluated[-1] == result.finished[0] and 2 <= len(evaluated) <= 5
+
+
+def test_a_resumed_run_keeps_the_plan(run: Run, clock: Callable[..., Clock]) -> None:
+    overrides = ["training.steps=none", "training.minutes=4", "training.evaluations=2", "training.dropout=0.1"]
+    clock(1.0, 4.0, 120)
+    whole = run("whole", *overrides)
+    at = whole.progress["planned_at"]
+    assert 100 < at < whole.finished[0] - 10, "planned anew once, midway"
+    stopped = run("stopped", *overrides, stop=stop_after(at + 5))
+    assert stopped.progress["total_steps"] == whole.progress["total_steps"]
+    resumed = run("stopped", *overrides, resume=True)
+    assert not resumed.of(Noted) and resumed.progress == whole.progress
     assert {**stopped.losses, **resumed.losses} == whole.losses and resumed.files == whole.files
 
 
@@ -446,6 +475,54 @@ def test_but_compiled_code_is_given_up_first(run: Run, monkeypatch: pytest.Monke
     )
     assert list(result.losses) == [3, 4, 5, 6, 7, 8] and result.finished == (9, "complete")
     assert (result.progress["compiled"], result.progress["skipped"]) == (False, 3)
+
+
+class _Failing(torch.autograd.Function):
+    """A loss whose backward is compiled late, and in vain."""
+
+    @staticmethod
+    def forward(_: Any, loss: Tensor) -> Tensor:
+        return loss.clone()
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        raise RuntimeError("lib.so: file too short")
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+@pytest.mark.parametrize("at", [0, 5])
+def test_compiling_may_fail_at_any_time(run: Run, monkeypatch: pytest.MonkeyPatch, where: str, at: int) -> None:
+    overrides = ["training.dropout=0.2", "training.compile=on"]
+    monkeypatch.setattr(torch, "compile", lambda function, **settings: function)
+    whole = run("whole", *overrides)
+    calls = itertools.count()
+
+    class Broken(CompiledLoss):
+        def __call__(self, ids_BT: Tensor, targets_BT: Tensor, starts_BT: Tensor | None = None) -> Tensor:
+            loss = super().__call__(ids_BT, targets_BT, starts_BT)
+            if next(calls) < at:
+                return loss
+            if where == "forward":
+                raise OSError("lib.so: file too short")
+            failing: Tensor = _Failing.apply(loss)
+            return failing
+
+    monkeypatch.setattr(module, "CompiledLoss", Broken)
+    result = run("a", *overrides)
+    assert [event.message for event in result.of(Noted)] == [
+        "compiling failed, so this training runs without compiled code: lib.so: file too short"
+    ]
+    assert next(calls) == at + 1 and not result.progress["compiled"]
+    assert result.losses == whole.losses and result.files[0] == whole.files[0], "the step is taken again as it was"
+
+
+def test_an_error_that_is_not_the_compiler_s_is_raised(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: GPT, *inputs: Tensor) -> Tensor:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(GPT, "loss", broken)
+    with pytest.raises(ValueError, match="a bug"):
+        run("a")
 
 
 def test_a_rate_far_too_high_is_found_out(run: Run) -> None:

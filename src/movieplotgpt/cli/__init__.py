@@ -2,7 +2,7 @@
 
 One file per command; each imports the library inside its function, so that ``--help`` answers at once. stdout carries
 the product; progress, warnings and errors go to stderr. Exit codes: 0, 1 for an error in one sentence, 2 for usage,
-130 when interrupted.
+70 for an unexpected error, whose traceback goes to a log file, 130 when interrupted.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from cyclopts import App, Parameter
 
 from movieplotgpt import __version__
+from movieplotgpt.cli.streams import open_streams
 from movieplotgpt.errors import EXTRAS, MissingExtraError, MoviePlotGPTError
 
 app = App(
@@ -80,28 +81,38 @@ for _name, (_place, _help) in COMMANDS.items():
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
     gc.set_threshold(100_000)  # imports make many objects that stay; looking for garbage among them takes time
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed, as by `>&-`: what is printed goes nowhere
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
+    open_streams()
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        result = app(sys.argv[1:] if arguments is None else arguments, result_action="return_value")
+        result = app(words, result_action="return_value")
         sys.stdout.flush()  # a reader that has gone is found out here, not at exit
         return result if isinstance(result, int) else 0
-    except MoviePlotGPTError as error:
-        print(f"movieplotgpt: {error}", file=sys.stderr)
-        return 1
-    except ModuleNotFoundError as error:
-        if error.name not in EXTRAS:
-            raise
-        print(f"movieplotgpt: {MissingExtraError(error.name, EXTRAS[error.name])}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("movieplotgpt: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of stdout has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:  # what the system refuses where no sentence of ours was ready: a full disk, a bad path
+    except Exception as error:
+        sentence = _sentence(error)
+        if sentence is not None:
+            print(f"movieplotgpt: {sentence}", file=sys.stderr)
+            return 1
+        from movieplotgpt.cli.unexpected import EXIT_CODE, report
+
+        print(f"movieplotgpt: {report(error, words)}", file=sys.stderr)
+        return EXIT_CODE
+
+
+def _sentence(error: Exception) -> str | None:
+    """Return what to say of an error that a person can cause; None for any other."""
+    if isinstance(error, MoviePlotGPTError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
+        return str(MissingExtraError(error.name, EXTRAS[error.name]))
+    if isinstance(
+        error, OSError
+    ):  # what the system refuses where no sentence of ours was ready: a full disk, a bad path
         place = f"{error.filename}: " if error.filename else ""
-        print(f"movieplotgpt: {place}{error.strerror or error}", file=sys.stderr)
-        return 1
+        return f"{place}{error.strerror or error}"
+    return None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from movieplotgpt.cli.reading import ReadingText, TextFlags
+from movieplotgpt.cli.signals import handle_signals
 from movieplotgpt.errors import ConfigError, MissingExtraError, TrainingError
 
 if TYPE_CHECKING:
@@ -43,10 +44,11 @@ def compare(
     from movieplotgpt.study.grid import Study
     from movieplotgpt.study.results import read_results, study_markdown, write_study
     from movieplotgpt.study.running import run_study
+    from movieplotgpt.training.run import run_name
 
     if jobs < 1:
         raise ConfigError(f"--jobs is {jobs}; it has to be at least 1")
-    out = out or Path("results") / "studies" / study.stem
+    out = out or Path("results") / "studies" / run_name(study)
     reading = reading or TextFlags()
     if study.suffix == ".toml":
         if minutes is not None or reading != TextFlags():
@@ -61,7 +63,7 @@ def compare(
     planned = Study.read(study, out)
     with stage_bars() as progress:
         planned.prepare(source, progress)
-    _end_as_interrupted()
+    handle_signals(("SIGTERM", "SIGHUP"), signal.default_int_handler)  # the runs end as on Ctrl-C
     failed = run_study(planned, jobs=jobs, say=lambda text: print(text, file=sys.stderr, flush=True))
     if len(failed) == len(planned.cells):
         raise TrainingError(failed[0])
@@ -90,13 +92,6 @@ def _go_on(study: Study, results: StudyResults) -> str:
         f"the best of them for longer: movieplotgpt train {shlex.join(known)}\n"
         f"what to expect of that: movieplotgpt plan {shlex.join(known)} --study {shlex.quote(str(study.out / RESULTS))}"
     )
-
-
-def _end_as_interrupted() -> None:
-    """A closed terminal and SIGTERM end the runs as Ctrl-C does."""
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.default_int_handler)
 
 
 def _suggested(text: Path, out: Path, minutes: float | None, reading: TextFlags) -> Path:

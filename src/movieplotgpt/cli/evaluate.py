@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 from cyclopts import Parameter
 
 from movieplotgpt.errors import ConfigError, DataError, MissingExtraError
+from movieplotgpt.training.waiting import choose_waiting
 
 if TYPE_CHECKING:
     from movieplotgpt.evaluation.record import Evaluation
@@ -63,6 +64,7 @@ def evaluate(
         add: Keep what the file to write has already of these weights and documents, and measure what it lacks (samples anew,
             if asked).
     """
+    choose_waiting()
     import torch
 
     from movieplotgpt.atomic import check_place

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from movieplotgpt.cli.reading import ReadingText, TextFlags
+from movieplotgpt.training.waiting import choose_waiting
 
 if TYPE_CHECKING:
     from movieplotgpt.study.planning import Plan
@@ -35,6 +36,7 @@ def plan(
         study: A study.json that `compare` made of the same text, with the same settings: it tells what to expect.
         json: Print the plan as JSON.
     """
+    choose_waiting()  # before anything below imports torch
     from rich.console import Console
 
     from movieplotgpt.cli.settings import choose_settings, prepare_once, refuse_contradictions
@@ -42,6 +44,7 @@ def plan(
     from movieplotgpt.study.planning import make_plan
     from movieplotgpt.study.results import load_results
     from movieplotgpt.text.token_files import PreparedCorpus
+    from movieplotgpt.training.run import run_name
     from movieplotgpt.training.sizing import settle_by_timing
 
     reading = reading or TextFlags()
@@ -53,7 +56,7 @@ def plan(
     source = source if config.suffix == ".toml" else config
     found = load_results(study) if study else None
     if source:
-        data = data or Path("runs") / config.name.partition(".")[0] / "data"
+        data = data or Path("runs") / run_name(config) / "data"
         prepare_once(settings, source, data, None, console)
     if not data:
         raise ConfigError("say what to train on: --source FILE, or --data FOLDER that `movieplotgpt prepare` made")

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args, get_origi
 from cyclopts import Parameter
 from pydantic.fields import FieldInfo
 
-from movieplotgpt.config import build_settings
+from movieplotgpt.config import build_settings, typed_text
 from movieplotgpt.generation.settings import SamplingConfig
 
 MORE = {  # what a flag's help says besides
-    "stop": "May be given several times.",
-    "banned": "May be given several times.",
+    "stop": r"\n is a line break. May be given several times.",
+    "banned": r"\n is a line break. May be given several times.",
 }
+COMPARED = ("stop", "banned")  # with the text, line breaks and all
 
 
 def _type_of(annotation: Any) -> Any:
@@ -49,8 +50,9 @@ else:
 
 
 def given(flags: SamplingFlags | None) -> dict[str, Any]:
-    """The settings that were given as flags."""
+    """The settings that were given as flags; escapes in COMPARED are read as ``typed_text`` reads them."""
     values = {each.name: getattr(flags, each.name) for each in fields(flags)} if flags is not None else {}
+    values |= {name: tuple(map(typed_text, values.get(name) or ())) for name in COMPARED}
     return {name: value for name, value in values.items() if value not in (None, ())}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -15,7 +14,9 @@ from cyclopts import Parameter
 
 from movieplotgpt.cli.reading import ReadingText, TextFlags
 from movieplotgpt.cli.settings import choose_settings, prepare_once, refuse_contradictions
+from movieplotgpt.cli.signals import handle_signals
 from movieplotgpt.errors import ConfigError, MissingExtraError, TrainingError
+from movieplotgpt.training.waiting import choose_waiting
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,28 +52,29 @@ def train(
         overrides: Settings to change, as section.key=value (optimizer.learning_rate=0.01).
         source: The corpus; it is prepared first when that was not done.
         data: A folder that `prepare` made, in place of --source.
-        size: tiny, mini, small, base, medium or large (1 M to 90 M parameters), or auto: by the speed of three steps.
+        size: tiny, mini, small, base, medium or large (1 M to 90 M parameters), or auto: by the speed of a few steps.
         minutes: How long to train, by the clock.
         steps: How long to train, in steps.
         epochs: How long to train, in passes over the text.
-        out: The run's folder (default: runs/ and the name of the config or text).
+        out: The run's folder (default: runs/ and the name of the config or text without its suffix).
         resume: Go on with the run in the folder.
         from_: Start from another model's weights, its tokenizer and format kept: fine-tuning.
         teacher: Learn from this model beside the text (distillation); given again, from the mean of several.
         reading: How the files are read, and which columns of a table.
         tensorboard: Also write TensorBoard logs (extra `track`).
     """
+    choose_waiting()  # before anything below imports torch
     from rich.console import Console
 
     from movieplotgpt.model.checkpoints import load_checkpoint
     from movieplotgpt.training.distributed import join_workers
-    from movieplotgpt.training.run import RunFolder
+    from movieplotgpt.training.run import RunFolder, run_name
 
     lengths = {"minutes": minutes, "steps": steps, "epochs": epochs}
     reading = reading or TextFlags()
     refuse_contradictions(config, source, data, reading.title_column or reading.text_column)
     _refuse_unheard(lengths, from_, size)
-    folder = RunFolder(out or Path("runs") / config.name.partition(".")[0])
+    folder = RunFolder(out or Path("runs") / run_name(config))
     if not resume and folder.last.exists():  # before anything is written: its data may lie in it
         raise TrainingError(f"{folder.path} holds a run; go on with --resume, or name another folder with --out")
     overrides += tuple(f"training.{name}={value}" for name, value in lengths.items() if value is not None)
@@ -86,7 +88,9 @@ def train(
         if start_from:
             settings = _keep_form(settings, start_from)
         with folder.taken() if workers.first else nullcontext():
-            if source is not None and not (resume and (folder.path / "data" / "manifest.json").exists()):
+            if source is not None and resume and (folder.path / "data" / "manifest.json").exists():
+                _refuse_other_text(source, folder, console)
+            elif source is not None:
                 data = data or folder.path / "data"
                 with workers.first_alone():
                     prepare_once(settings, source, data, start_from, console)
@@ -102,6 +106,19 @@ def _refuse_unheard(lengths: dict[str, float | None], start_from: str | None, si
         raise ConfigError(f"{' and '.join(given)} exclude each other; give one of --minutes, --steps and --epochs")
     if start_from and size:
         raise ConfigError(f"--from {start_from} keeps that model's size; leave --size {size} out")
+
+
+def _refuse_other_text(source: Path, folder: RunFolder, console: Console) -> None:
+    """Refuse to resume with another text than the run's; one that was deleted in the meantime is not needed."""
+    from movieplotgpt.text.prepare import is_text_of
+
+    if not source.exists():
+        console.print(f"{source} is gone; the text as prepared in {folder.path} is used", markup=False, highlight=False)
+    elif not is_text_of(source, folder.path / "data"):
+        raise TrainingError(
+            f"{source} is not the text that the run in {folder.path} began with; name that text to --resume, or begin another "
+            f"run with --out (its weights: --from {folder.path})"
+        )
 
 
 def _kept(folder: RunFolder, overrides: tuple[str, ...]) -> RunConfig:
@@ -233,7 +250,7 @@ def _sampler(corpus: PreparedCorpus) -> Callable[..., str]:
 
 
 def _stop_on_signal() -> Callable[[], bool]:
-    """Ask for a saved stop on Ctrl-C, SIGTERM or a closed terminal; a second Ctrl-C stops at once."""
+    """Ask for a saved stop on Ctrl-C, SIGTERM or a closed terminal; a second one stops at once. ``nohup`` is respected."""
     asked: list[int] = []
 
     def ask(number: int, frame: object) -> None:
@@ -242,7 +259,5 @@ def _stop_on_signal() -> Callable[[], bool]:
         asked.append(number)
         print("stopping after this step, then saving; once more to stop at once", file=sys.stderr)
 
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), ask)
+    handle_signals(("SIGINT", "SIGTERM", "SIGHUP"), ask)
     return lambda: bool(asked)

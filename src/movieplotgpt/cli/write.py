@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -12,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from movieplotgpt.cli.copies import told
-from movieplotgpt.cli.sampling import SamplingFlags, given, sampling_from
-from movieplotgpt.config import override
+from movieplotgpt.cli.sampling import COMPARED, SamplingFlags, given, sampling_from
+from movieplotgpt.config import override, typed_text
 from movieplotgpt.engine.model_config import Device, Precision
-from movieplotgpt.engine.places import DEFAULT_MODEL
+from movieplotgpt.engine.places import DEFAULT_MODEL, state_folder
 from movieplotgpt.errors import ConfigError, MoviePlotGPTError
 from movieplotgpt.generation.settings import LENGTHS, NO_PLAN, SamplingConfig
 
@@ -65,7 +64,7 @@ def write(
 
     config = sampling_from(given(sampling))
     session = Session(PlotGenerator.load(model, data=data, precision=precision, device=device), config)
-    remember = _remembered_lines(history or _history_file())
+    remember = _remembered_lines(history)
     print(f"{model} is ready. {HELP}\n", flush=True)
     while True:
         try:
@@ -206,7 +205,7 @@ class Session:
         elif value == "off":
             self._change({name: OFF.get(name)})
         elif name in TEXTS and value[0] not in "[\"'":
-            self._change({name: value})
+            self._change({name: typed_text(value) if name in COMPARED else value})
         else:
             self._change(override({}, [f"{name}={value}"]))
         if name == "seed":
@@ -243,26 +242,23 @@ class Session:
         print("\n".join(told(self.generator.copies.report(self._last().text))))
 
 
-def _history_file() -> Path:
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "movieplotgpt" / "history"
+def _remembered_lines(path: Path | None) -> Callable[[], None]:
+    """Let the arrow keys bring back earlier lines, also those of the last session; the function returned keeps the newest line.
 
-
-def _remembered_lines(path: Path) -> Callable[[], None]:
-    """Let the arrow keys bring back what was typed, also the last time; what is returned keeps the line typed last.
-
-    Where there is no terminal or no readline, or a home that cannot be written, no line is kept.
+    Without a terminal or readline, or where the user has no home folder that can be written, no line is kept. ``path`` is by
+    default ``history`` in the user's state folder.
     """
     try:
         import readline
 
         if not sys.stdin.isatty():
             return lambda: None
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        readline.read_history_file(path)
+        lines = path or state_folder() / "history"
+        lines.parent.mkdir(parents=True, exist_ok=True)
+        lines.touch()
+        readline.read_history_file(lines)
         readline.set_history_length(1_000)
-        readline.write_history_file(path)  # the oldest lines leave
+        readline.write_history_file(lines)  # the oldest lines leave
     except (ImportError, OSError):
         return lambda: None
     known = readline.get_current_history_length()
@@ -272,6 +268,6 @@ def _remembered_lines(path: Path) -> Callable[[], None]:
         new, known = readline.get_current_history_length() - known, readline.get_current_history_length()
         if new > 0:
             with suppress(OSError):
-                readline.append_history_file(new, path)
+                readline.append_history_file(new, lines)
 
     return remember

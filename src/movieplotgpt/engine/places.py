@@ -22,11 +22,23 @@ def cache_folder(kind: str) -> Path:
     Raises:
         OSError: no home folder is known.
     """
+    return _user_folder("XDG_CACHE_HOME", ".cache") / kind
+
+
+def state_folder() -> Path:
+    """Return the user's folder for logs and history; it may not exist yet.
+
+    Raises:
+        OSError: no home folder is known.
+    """
+    return _user_folder("XDG_STATE_HOME", ".local/state")
+
+
+def _user_folder(variable: str, usual: str) -> Path:
     try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return Path(os.environ.get(variable) or Path.home() / usual) / "movieplotgpt"
     except RuntimeError:
-        raise FileNotFoundError(errno.ENOENT, "no home folder is known; name a folder in XDG_CACHE_HOME") from None
-    return cache / "movieplotgpt" / kind
+        raise FileNotFoundError(errno.ENOENT, f"no home folder is known; name a folder in {variable}") from None
 
 
 def weights_folder() -> Path:

@@ -27,7 +27,7 @@ VOCABULARY_MULTIPLE = 64  # rows of the embedding are padded to this: kernels an
 class SizeSettings(Settings):
     """A named size, with any dimension set apart from it."""
 
-    size: Literal[SizeName, "auto"] = Field("base", description="A step of the ladder; auto: by three timed steps.")
+    size: Literal[SizeName, "auto"] = Field("base", description="A step of the ladder; auto: by a few timed steps.")
     context_length: int = Field(512, ge=32, description="Tokens the model reads at once.")
     n_layer: int | None = Field(None, ge=1)
     n_embd: int | None = Field(None, ge=8)

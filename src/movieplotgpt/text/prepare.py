@@ -198,6 +198,15 @@ def is_prepared(settings: PrepareSettings, source: Path, out: Path) -> bool:
         return False
 
 
+def is_text_of(source: Path, out: Path) -> bool:
+    """Whether ``source`` holds just the text that ``out`` was prepared from, by its SHA-256.
+
+    Raises:
+        DataError: one of the two cannot be read.
+    """
+    return read_manifest(out).source.sha256 == source_sha256(source)
+
+
 def changed_settings(settings: PrepareSettings, out: Path) -> list[str]:
     """The sections of ``settings`` that are others than those ``out`` was prepared with.
 

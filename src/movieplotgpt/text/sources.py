@@ -24,6 +24,11 @@ from movieplotgpt.text.archives import members
 from movieplotgpt.text.file_kinds import COMPRESSION_SUFFIXES, SUFFIXES, Kind, kind_of, kind_suffix, true_suffix
 
 CHUNK_BYTES = 1 << 20
+OUR_FILES = {
+    "metrics.jsonl",
+    "movieplotgpt.json",
+    "train.tokens.npy",
+}  # a folder with one is a run, a model, a prepared corpus
 BYTE_ORDER_MARKS = {  # UTF-32 first: its mark begins with that of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -180,10 +185,21 @@ def _collected(path: Path, files: Iterable[tuple[str, bytes]], *, folder: bool) 
 
 
 def _folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
-    for file in folder.rglob("*"):
-        if file.is_file():
-            name = printable(file.relative_to(folder).as_posix())
-            yield name, file.read_bytes() if _readable(name) else b""
+    """Yield the files of a folder without what trainings wrote into it, whose own text would be read the next time."""
+    for place, folders, files in os.walk(folder):
+        if OUR_FILES & {*files}:
+            folders.clear()
+            continue
+        for file in files:
+            name = printable(Path(place, file).relative_to(folder).as_posix())
+            yield name, _read_bytes(Path(place, file)) if _readable(name) else b""
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{printable(str(path))} cannot be read: {error.strerror or error}") from None
 
 
 def _is_stream(path: Path) -> bool:

@@ -120,7 +120,8 @@ def read_table(source: Source, settings: CsvSettings | None = None, encoding: st
     Raises:
         DataError: there is no table in it, it cannot be read, or it has no rows.
     """
-    parts = source.of_kind(Kind.TABLE) or _unnamed(source)
+    found = source.of_kind(Kind.TABLE) or _unnamed(source)
+    parts = [part for part in found if part.suffix != ".json"] or found  # beside other tables JSON describes them
     if not parts:
         raise DataError(f"{source.path} is not a table; a table is CSV, TSV, JSON, JSON Lines or Parquet")
     tables = [_parse(part, settings or CsvSettings(), encoding) for part in parts]

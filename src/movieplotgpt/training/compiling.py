@@ -1,4 +1,4 @@
-"""The training loss under ``torch.compile``, and where compiled code is kept between runs.
+"""The training loss under ``torch.compile``.
 
 One block is compiled and serves every layer, then the last norm, then the head with its cross-entropy. As fast as the
 whole network compiled in one piece, and ready sooner: 22 s where that took 38 s, from the cache 2.6 s where that took 3.3
@@ -7,16 +7,16 @@ whole network compiled in one piece, and ready sooner: 22 s where that took 38 s
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from movieplotgpt.engine.places import cache_folder
 from movieplotgpt.model.gpt import GPT
+from movieplotgpt.training.compiled_code import open_cache
+
+LONGEST_REASON = 200  # characters
 
 
 class CompiledLoss:
@@ -39,18 +39,16 @@ def compiled_call() -> Callable[..., Tensor]:
 
 def compiled_function(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """``function`` under torch.compile, for fixed shapes."""
-    keep_compiled_code()
+    open_cache()
     return torch.compile(function, dynamic=False)
 
 
-def keep_compiled_code() -> None:
-    """Put PyTorch's compiled code under the user's cache, where a restart leaves it, unless a place is named already."""
-    if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
-        return
-    with suppress(OSError):  # else PyTorch's own choice, in the temporary folder
-        folder = cache_folder("compiled")
-        folder.mkdir(parents=True, exist_ok=True)
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
+def reason_of(error: BaseException) -> str:
+    """Return the line of an error of ``torch.compile`` that names the cause: of a compiler's output, the first error."""
+    text = str(getattr(error, "inner_exception", None) or error)
+    lines = [line.strip() for line in text.rpartition("Output:\n")[2].splitlines() if line.strip()]
+    cause = next((line for line in lines if "error" in line.lower()), lines[0] if lines else type(error).__name__)
+    return cause if len(cause) <= LONGEST_REASON else f"{cause[:LONGEST_REASON]}..."
 
 
 def _call(layer: nn.Module, *inputs: Any) -> Tensor:

@@ -21,11 +21,19 @@ class BatchGradients:
     """Leaves in the model the gradients of the mean loss over all targets of a batch, however it was divided.
 
     ``parts``: how many parts a batch is taken in, one after the other, gradients added up. It doubles when memory does
-    not suffice.
+    not suffice. ``recover`` is called with any other error of the loss; when it returns True it has replaced ``loss``, and the
+    batch is taken again.
     """
 
-    def __init__(self, model: GPT, loss: Loss, workers: Workers, parts: int = 1) -> None:
-        self.model, self.loss, self.workers, self.parts = model, loss, workers, parts
+    def __init__(
+        self,
+        model: GPT,
+        loss: Loss,
+        workers: Workers,
+        parts: int = 1,
+        recover: Callable[[Exception], bool] = lambda error: False,
+    ) -> None:
+        self.model, self.loss, self.workers, self.parts, self.recover = model, loss, workers, parts, recover
 
     def __call__(self, batch: Batch) -> Tensor:
         """Return the mean loss in nats per target, over all workers, on the model's device: nobody waits for it here.
@@ -44,10 +52,13 @@ class BatchGradients:
             try:
                 self._add_up(inputs, counts_B, total, nats)
                 full = False
-            except RuntimeError as error:
-                if not out_of_memory(error):
-                    raise
-                full = True
+            except Exception as error:
+                full = out_of_memory(error)
+                if not full:
+                    if not self.recover(error):
+                        raise
+                    self.model.zero_grad(set_to_none=True)
+                    continue
             if not self.workers.any(full):
                 break
             self.model.zero_grad(set_to_none=True)
@@ -92,6 +103,8 @@ def parts_for(model: GPT, rows: int, memory: int, bytes_per_value: int) -> int:
     return parts
 
 
-def out_of_memory(error: RuntimeError) -> bool:
+def out_of_memory(error: Exception) -> bool:
     """Whether PyTorch found no memory: a GPU's error has a type, a CPU's only its words."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    return isinstance(error, RuntimeError) and (
+        isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    )

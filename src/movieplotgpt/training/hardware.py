@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import platform
 import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from movieplotgpt.errors import TrainingError
-from movieplotgpt.training.run import TrainingSettings
+
+if TYPE_CHECKING:
+    from movieplotgpt.training.run import TrainingSettings
 
 # with AVX-512 but no AMX: bfloat16 products 0.16 TFLOP/s, float32 0.31 (two cores, results/LOG.md)
 INTEL = "GenuineIntel"
+COMPILERS = ("clang++", "g++", "c++") if sys.platform == "darwin" else ("g++", "clang++", "c++")
+PATIENCE = 60.0  # seconds for a compiler to build a library of one function
 
 
 @dataclass(frozen=True)
@@ -91,9 +101,49 @@ def _compiler(wanted: str, device: torch.device) -> tuple[bool, str]:
         return wanted == "on", f"compile {wanted}: as asked"
     if device.type == "mps" or platform.system() == "Windows":
         return False, "compile off: not dependable on this platform"
-    if device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++"))):
-        return False, "compile off: no C++ compiler found (install g++ or clang to train faster)"
+    if device.type == "cpu" and (fault := _choose_compiler()):
+        return False, f"compile off: {fault}"
     return True, "compile on: the first step takes longer, each later one less"
+
+
+def _choose_compiler() -> str | None:
+    """Name a C++ compiler that works in CXX, where PyTorch looks for it; return what is wrong where there is none."""
+    named = os.environ.get("CXX")
+    names = [name for name in ([named] if named else COMPILERS) if shutil.which(name)]
+    if not names:
+        return f"no C++ compiler found{f' by the name of CXX={named}' if named else ''} (install g++ or clang to train faster)"
+    faults = {name: compiler_fault(name) for name in names}
+    working = next((name for name, fault in faults.items() if fault is None), None)
+    if working is None:
+        return f"{names[0]} does not work ({faults[names[0]]}); reinstall it to train faster"
+    os.environ["CXX"] = working
+    return None
+
+
+@functools.cache
+def compiler_fault(name: str) -> str | None:
+    """Build a small library as PyTorch does, with OpenMP and Python's headers; return what went wrong, if anything."""
+    openmp = ["-fopenmp"] if sys.platform == "linux" else []
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder, "probe.so")
+        command = [name, "-x", "c++", "-shared", "-fPIC", *openmp, f"-I{sysconfig.get_paths()['include']}"]
+        try:
+            done = subprocess.run(
+                [*command, "-o", str(library), "-"],
+                input='#include <Python.h>\n#include <cmath>\nextern "C" double probe() { return std::sqrt(2.0); }\n',
+                stderr=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                encoding="utf-8",
+                errors="replace",
+                timeout=PATIENCE,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return str(error)
+        if done.returncode == 0 and library.exists():
+            return None
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    return next((line for line in lines if "error" in line), lines[0] if lines else f"exit code {done.returncode}")
 
 
 def device_memory(device: torch.device) -> int:

@@ -26,6 +26,10 @@ class Progress:
 
     step: int = 0  # steps done
     total_steps: int | None = None  # None until a budget in minutes has been turned into steps
+    planned_at: int = 0  # the step at which total_steps was last changed, and what had been reached by then:
+    planned_rate: float = 1.0  # the multiplier of the learning rate, warm-up aside
+    planned_evaluations: int = 0
+    look_seconds: float | None = None  # what the last evaluation took, with saving and sampling
     best_bits: float | None = None  # bits per character
     evaluated: int = 0  # the step that was scored last
     curve: list[list[float]] = field(default_factory=list)  # step and bits per character of each evaluation

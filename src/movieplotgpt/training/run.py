@@ -16,18 +16,22 @@ from pydantic import Field, model_validator
 from movieplotgpt.config import Settings
 from movieplotgpt.errors import TrainingError
 from movieplotgpt.model.sizes import SizeSettings
+from movieplotgpt.text.file_kinds import COMPRESSION_SUFFIXES, SUFFIXES
 from movieplotgpt.text.prepare import PrepareSettings
 from movieplotgpt.training.distillation import DistillationSettings
 from movieplotgpt.training.optimizers import MuonSettings, OptimizerSettings
 from movieplotgpt.training.schedules import ScheduleSettings
 from movieplotgpt.training.windows import WindowSettings
 
+UNNAMED = "text"  # for a source without a name of its own, such as the root folder
+KINDS = {".toml", *SUFFIXES, *COMPRESSION_SUFFIXES}  # suffixes that are not part of a name
+
 
 class TrainingSettings(Settings):
     """How long, how much at once, on what, and how often to look.
 
-    One of ``minutes``, ``steps`` and ``epochs`` says how long. Minutes become a fixed number of steps once the first
-    steps have been timed; the number is kept with the run.
+    One of ``minutes``, ``steps`` and ``epochs`` says how long. Minutes become a number of steps once the first steps have
+    been timed, and another number when the machine's speed changes; the plan is kept with the run.
     """
 
     minutes: float | None = Field(None, gt=0, description="Wall time for training, evaluation included.")
@@ -95,6 +99,19 @@ class RunConfig(PrepareSettings):
         """What bears on how much is learnt from a text, as section.key; but for the size, the length and the seed."""
         values = self.model_dump(mode="json", exclude=_NOT_LEARNING)
         return {f"{section}.{key}": value for section, keys in values.items() for key, value in keys.items()}
+
+
+def run_name(source: Path) -> str:
+    """Name the run or study of a settings file, text or folder: its name without the suffixes that say what kind of file it is.
+
+    ``.`` and ``..`` have the name of the folder they are. A name that begins with a dot loses the dot.
+    """
+    path = source.resolve() if source.name in ("", "..") else source
+    name = path.name
+    if not source.is_dir():
+        while (suffix := Path(name).suffix.lower()) in KINDS and Path(name).stem.strip("."):
+            name = name[: -len(suffix)]
+    return name.strip(".") or UNNAMED
 
 
 class RunFolder:

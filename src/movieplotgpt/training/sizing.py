@@ -1,4 +1,4 @@
-"""``size = "auto"``: from the speed of three training steps to the size, batch and regularisation of a run."""
+"""``size = "auto"``: from the speed of a few training steps to the size, batch and regularisation of a run."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ COMPILED = 1.6  # how much faster a compiled step is than the timed ones (0.30 -
 DIMENSIONS = ("n_layer", "n_embd", "n_head", "n_kv_head", "head_dim", "n_ff")  # set by hand, or by --from
 TIMED_SIZE: SizeName = "small"
 TIMED_TOKENS = 2048
+TIMED_STEPS = 5  # of which one or two may be slow because of other processes
 
 
 def training_speed(settings: TrainingSettings, context_length: int, size: SizeName | None = None) -> float:
-    """Floating-point operations a second in training: the median of three steps after one to warm up.
+    """Floating-point operations a second in training: the median of five steps after one to warm up, so that two slow ones do not count.
 
     In the precision and on the device of the run, not compiled; of a small model where no ``size`` is said.
     """
@@ -45,7 +46,7 @@ def training_speed(settings: TrainingSettings, context_length: int, size: SizeNa
         max(1, TIMED_TOKENS // context_length), context_length, dtype=torch.long, device=hardware.device
     )
     seconds = []
-    for _ in range(4):
+    for _ in range(1 + TIMED_STEPS):
         began = time.perf_counter()
         loss = model.loss(ids_BT, ids_BT)
         loss.backward()
@@ -58,7 +59,7 @@ def training_speed(settings: TrainingSettings, context_length: int, size: SizeNa
 def settle_by_timing(
     config: RunConfig, corpus: PreparedCorpus, together: Callable[[float], float] = float
 ) -> tuple[RunConfig, tuple[str, ...]]:
-    """``settle`` by three timed steps; a smaller network than the timed one does less in a second, and is timed itself.
+    """``settle`` by timed steps; a smaller network than the timed one does less in a second, and is timed itself.
 
     A size that is set stays as it is. ``together``: what all workers do in a second, from what this one does.
     """
@@ -143,7 +144,7 @@ def _reasons(config: RunConfig, vocab_size: int, tokens: float, epochs: float, f
     given = any(getattr(model, name) is not None for name in DIMENSIONS)
     network = "the network given" if given else f"size {model.size}"
     reasons = [
-        f"three timed steps promise {flops / 1e12:.2g} TFLOP/s: {network} "
+        f"{TIMED_STEPS} timed steps promise {flops / 1e12:.2g} TFLOP/s: {network} "
         f"({parameters(model.model_config_for(vocab_size)) / 1e6:.1f} M parameters) sees about {tokens / 1e6:,.1f} M "
         f"tokens, {epochs:,.1f} times the text, {training.tokens_per_step:,} a step"
     ]

@@ -24,13 +24,14 @@ from movieplotgpt.model.checkpoints import (
 from movieplotgpt.model.gpt import GPT
 from movieplotgpt.model.previous_token_head import add_previous_token_head
 from movieplotgpt.text.token_files import PreparedCorpus
-from movieplotgpt.training.compiling import CompiledLoss
+from movieplotgpt.training.compiled_code import distrust_cache
+from movieplotgpt.training.compiling import CompiledLoss, reason_of
 from movieplotgpt.training.distillation import DistilledLoss, load_teachers
 from movieplotgpt.training.distributed import Workers
 from movieplotgpt.training.events import Evaluated, Event, Finished, Noted, Sampled, Saved, Skipped, Started, StepDone
 from movieplotgpt.training.gradients import BatchGradients, Loss, parts_for
 from movieplotgpt.training.hardware import choose_hardware, device_memory, device_name, keep_freed_memory
-from movieplotgpt.training.minutes import steps_left, timed_enough
+from movieplotgpt.training.minutes import Pace
 from movieplotgpt.training.resuming import Progress, read_state, run_record, write_state
 from movieplotgpt.training.run import RunConfig, RunFolder
 from movieplotgpt.training.step_ahead import StepAhead
@@ -121,7 +122,7 @@ class _Trainer:
         self.steps_ahead = STEPS_AHEAD_OF_A_GPU if self.hardware.device.type == "cuda" else 0
         self.rows = -(-self.batch_size // workers.world_size)  # of each worker
         parts = parts_for(self.model, self.rows, device_memory(self.hardware.device), self.hardware.dtype.itemsize)
-        self.gradients = BatchGradients(self.model, self.model.loss, workers, parts)
+        self.gradients = BatchGradients(self.model, self.model.loss, workers, parts, self._recover)
         self.progress = Progress(
             total_steps=self._steps_asked(),
             compiled=self.hardware.compile,
@@ -130,6 +131,10 @@ class _Trainer:
             parts=parts,
         )
         self.notes: list[str] = []
+        validation = corpus.manifest.splits["validation"]
+        self.pace = Pace(
+            config, workers, (validation.body_tokens + validation.header_tokens) * 1.3 / self.tokens_per_step / 3
+        )
 
     def resume(self) -> None:
         """Take optimizer and progress from the last checkpoint, whose weights the model has."""
@@ -153,11 +158,11 @@ class _Trainer:
         progress, began = self.progress, time.monotonic() - self.progress.seconds
         total, network, windows = progress.total_steps, self.model.config, self.windows.rows_in_epoch(0)
         yield Started(progress.step, total, parameters(network), self.tokens_per_step, windows, self.hardware)
-        yield from map(Noted, self.notes)
+        yield from self._news()
         if self.gradients.parts > 1:
             yield self._divided()
         self.gradients.loss = self._loss()
-        if progress.step in self._evaluation_steps() and progress.evaluated < progress.step:
+        if progress.step in self.pace.evaluation_steps(progress) and progress.evaluated < progress.step:
             yield from self._score(progress, began)  # the run was killed while scoring
         timed: list[float] = []
         interrupted = False
@@ -166,6 +171,7 @@ class _Trainer:
         while not self._out_of_patience() and (progress.total_steps is None or progress.step < progress.total_steps):
             launched.append(self._launch(progress.step))
             progress.step += 1
+            yield from self._news()
             if self.gradients.parts != progress.parts:
                 progress.parts = self.gradients.parts
                 yield self._divided()
@@ -180,15 +186,20 @@ class _Trainer:
                     if not self.hardware.compile:
                         yield from self._save_last()
                         raise TrainingError(self._why_given_up(done))
-                    yield self._without_compiler()
-            if progress.total_steps is None and self.workers.any(timed_enough(timed, self.settings.minutes or 0)):
-                progress.total_steps = int(self.workers.from_first(self._steps_in_budget(timed, progress)))
-                yield Noted(f"{self.settings.minutes:g} minutes are {progress.total_steps:,} steps at this speed")
+                    self._without_compiler(
+                        f"the loss was no number in {MOST_SKIPPED} steps in a row: going on without compiled code, in case "
+                        "the fault is the compiler's"
+                    )
+                    yield from self._news()
+            if total := self.pace.other_total(progress, timed, look):
+                if self.pace.change_total(progress, total):
+                    yield Noted(f"{self.settings.minutes:g} minutes are {total:,} steps at this speed")
                 look = self._looks(progress, interrupted)
             if look:
                 yield from self._save_last()  # before it is scored, so that nothing can be lost
-                if progress.step in self._evaluation_steps():
+                if progress.step in self.pace.evaluation_steps(progress):
                     yield from self._score(progress, began)
+                    progress.look_seconds = time.monotonic() - settled
                 settled = time.monotonic()
             if interrupted:
                 break
@@ -207,7 +218,7 @@ class _Trainer:
         """Whether the run is saved after this step."""
         every = self.settings.checkpoint_every
         due = every is not None and progress.step % every == 0
-        return interrupted or due or progress.step in self._evaluation_steps()
+        return interrupted or due or progress.step in self.pace.evaluation_steps(progress)
 
     def _score(self, progress: Progress, began: float) -> Iterator[Event]:
         """Evaluate, keep what is best, and sample."""
@@ -222,7 +233,7 @@ class _Trainer:
 
     def _launch(self, step: int) -> _Launched:
         """Hand a step to the device. Where its gradient is no number, the device itself leaves the weights alone."""
-        torch.manual_seed(self.settings.seed + step + 1_000_003 * self.workers.rank)  # dropout is a function of these
+        self._seed(step)
         multiplier = self._set_rates(step)
         self.model.train()
         batch, epoch = self.batches(step, self._plain(step))
@@ -263,14 +274,28 @@ class _Trainer:
             f"{self.config.optimizer.learning_rate:g}) and train --from {self.folder.last}, or anew"
         )
 
-    def _without_compiler(self) -> Noted:
+    def _recover(self, error: Exception) -> bool:
+        """Return to the eager network where compiled code fails, and prepare to take the step again."""
+        if not self.hardware.compile:
+            return False
+        distrust_cache()
+        self._without_compiler(f"compiling failed, so this training runs without compiled code: {reason_of(error)}")
+        self._seed(self.progress.step)
+        return True
+
+    def _without_compiler(self, why: str) -> None:
         self.hardware = replace(self.hardware, compile=False)
         self.progress.compiled, self.progress.skipped_in_a_row = False, 0
         self.gradients.loss = self._loss()
-        return Noted(
-            f"the loss was no number in {MOST_SKIPPED} steps in a row: going on without compiled code, in case the fault "
-            "is the compiler's"
-        )
+        self.notes.append(why)
+
+    def _news(self) -> Iterator[Noted]:
+        yield from map(Noted, self.notes)
+        self.notes.clear()
+
+    def _seed(self, step: int) -> None:
+        """Dropout is a function of the run's seed, the step and the worker."""
+        torch.manual_seed(self.settings.seed + step + 1_000_003 * self.workers.rank)
 
     def _divided(self) -> Noted:
         return Noted(
@@ -290,7 +315,7 @@ class _Trainer:
         return batch, self.windows.epoch_of(step * self.batch_size)[0]
 
     def _set_rates(self, step: int) -> float:
-        multiplier = self.config.schedule.multiplier(step, self.progress.total_steps)
+        multiplier = self.pace.multiplier(self.progress, step)
         for optimizer, rates in zip(self.optimizers, self.rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * multiplier
@@ -308,10 +333,6 @@ class _Trainer:
         progress.evaluated = progress.step
         return Evaluated(progress.step, bits, better, time.monotonic() - began)
 
-    def _evaluation_steps(self) -> set[int]:
-        total, count = self.progress.total_steps, self.settings.evaluations
-        return {round(total * (k + 1) / count) for k in range(count)} if total else set()
-
     def _out_of_patience(self) -> bool:
         return self.settings.patience is not None and self.progress.evaluations_since_best >= self.settings.patience
 
@@ -323,16 +344,6 @@ class _Trainer:
         if self.settings.minutes is None:
             raise TrainingError("say how long to train: --minutes 30, --steps 1000 or --epochs 4")
         return None
-
-    def _steps_in_budget(self, timed: list[float], progress: Progress) -> int:
-        """Scoring costs about a third of training a token."""
-        assert self.settings.minutes is not None
-        validation = self.corpus.manifest.splits["validation"]
-        tokens = (validation.body_tokens + validation.header_tokens) * 1.3
-        scored = self.settings.evaluations / 3 * tokens / self.tokens_per_step
-        return progress.step + steps_left(
-            timed, minutes=self.settings.minutes, spent=progress.seconds, scored_steps=scored
-        )
 
     def _save_last(self) -> Iterator[Saved]:
         if self.workers.first:
