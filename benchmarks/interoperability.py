@@ -66,7 +66,7 @@ lets the tool write from what was written, and keeps it only if the text is the 
 
 ```console
 $ movieplotgpt export plots-bpe --to gguf --type q8_0      # and a Modelfile for Ollama
-$ movieplotgpt export plots-bpe --to onnx
+$ movieplotgpt export plots-bpe --to onnx      # for ONNX Runtime and transformers.js
 $ movieplotgpt export plots-bpe --to hf-bf16
 $ movieplotgpt export plots-bpe --to int8      # bytes: half of bfloat16, for this library alone
 $ movieplotgpt export runs/mine --to all -o exports/mine
@@ -74,11 +74,33 @@ $ movieplotgpt export runs/mine --to all -o exports/mine
 
 | tool | how |
 | --- | --- |
-| llama.cpp | `llama-server -m plots-bpe-q8_0.gguf`; the prompt is the sentence with the title and a line break |
+| llama.cpp | `llama-server -m plots-bpe-q8_0.gguf`; in its chat, a title is the message |
 | Ollama | `ollama create plots -f Modelfile`, then `ollama run plots "Mars, Texas"`: the template makes the sentence |
-| ONNX Runtime | inputs and outputs are described in `src/movieplotgpt/sharing/onnx_file.py`; tokenizer.json is beside the file |
+| ONNX Runtime | `onnx/model.onnx`; inputs and outputs are described in `src/movieplotgpt/engine/plain_graph.py` |
+| transformers.js | `await pipeline("text-generation", "onnx-f32")` with `env.localModelPath`; one text at a time |
 | a browser | `make demo`, then any file server before `docs/demo/`: the Office model, with no server of ours |
-| transformers | `AutoModelForCausalLM.from_pretrained(folder)`, `AutoTokenizer.from_pretrained(folder)` |
+| transformers | `pipeline("text-generation", model=folder)`, or `AutoModelForCausalLM` and `AutoTokenizer` |
+
+## What travels with a model
+
+- **A chat template**, in `tokenizer_config.json` and in the GGUF file. The last message of a user is the title; the prompt is
+  the sentence that the completion makes of it, token for token. For models without titles the message is the beginning of the
+  text. A message of an assistant after it begins the answer; system messages and earlier turns are left out.
+- **Sampling defaults**: temperature 1, min-p 0.02, no top-k, no top-p, in `generation_config.json` (with `max_new_tokens`,
+  three quarters of the context) and as `general.sampling.*` in the GGUF file. What other programs do not have - guidance,
+  plans, names taken back - they leave out.
+- **A pad token of its own**, `<|pad|>`, with padding on the left: `DataCollatorForLanguageModeling` masks the padding and not
+  END_OF_PLOT. Its id is that of the byte 0xFF, which no UTF-8 text contains, so the vocabulary does not grow.
+- **Licence, description, tags and size** from the model card, in the GGUF file.
+
+```python
+from transformers import pipeline
+
+write = pipeline("text-generation", model="weights/plots-bpe")
+print(write([{{"role": "user", "content": "Mars, Texas"}}])[0]["generated_text"][-1]["content"])
+```
+
+A checkpoint that transformers has fine-tuned or saved comes back with `movieplotgpt import FOLDER -o NEW`.
 
 ## What was compared
 
@@ -176,9 +198,11 @@ def as_gguf(checkpoint: Checkpoint, folder: Path, kind: FileType) -> Path:
 
 
 def as_onnx(checkpoint: Checkpoint, folder: Path, kind: FileType) -> Path:
-    save_onnx(checkpoint, folder / "model.onnx", kind)
+    path = folder / "onnx" / "model.onnx"
+    path.parent.mkdir(exist_ok=True)
+    save_onnx(checkpoint, path, kind)
     write_description(folder, checkpoint, torch.float32)
-    return folder / "model.onnx"
+    return path
 
 
 def cell(

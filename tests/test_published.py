@@ -121,7 +121,12 @@ def test_transformers_reads_every_text_as_the_same_tokens(name: str) -> None:
     for text in [*headers, *HOSTILE, *(header + text for header in headers for text in HOSTILE)]:
         assert tokenizer(text).input_ids == [ours.end_id, *ours.encode(text).tolist()], repr(text)[:80]
         assert tokenizer(text, add_special_tokens=False).input_ids == ours.encode(text).tolist()
-    assert tokenizer.bos_token == tokenizer.eos_token == tokenizer.pad_token == "END_OF_PLOT"
+    assert tokenizer.bos_token == tokenizer.eos_token == "END_OF_PLOT"
+    assert (tokenizer.pad_token, tokenizer.pad_token_id, tokenizer.padding_side) == ("<|pad|>", 256, "left")
+    for prompt in prompts_for(name, checkpoint)[:: len(checkpoint.format.hints) + 1]:
+        chat = [{"role": "user", "content": prompt.title if checkpoint.format.header else prompt.begun}]
+        asked = tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"]
+        assert asked == [ours.end_id, *ours.encode(prompt.header + prompt.begun).tolist()]
 
 
 @pytest.mark.slow

@@ -13,27 +13,29 @@ function visibleBytes() {
 }
 
 export class Tokenizer {
-  #ids; #ranks; #bytes; #symbols = visibleBytes(); #known = new Map();
+  #ids; #ranks; #bytes; #special; #specials; #symbols = visibleBytes(); #known = new Map();
 
   constructor(spec) {
     if (spec.model.byte_fallback) throw new Error("This page reads byte pairs and bytes, not characters.");
     const byteOf = new Map(this.#symbols.map((symbol, byte) => [symbol, byte]));
-    const { id, content } = spec.added_tokens[0];
-    this.endId = id;
-    this.end = content;
+    this.#special = new Map(spec.added_tokens.map(({ id, content }) => [content, id]));
+    this.endId = spec.added_tokens[0].id;
+    const longestFirst = [...this.#special.keys()].sort((a, b) => b.length - a.length);
+    this.#specials = new RegExp(`(${longestFirst.map((each) => each.replace(/\W/g, "\\$&")).join("|")})`);
     this.#ids = new Map(Object.entries(spec.model.vocab));
     this.#ranks = new Map(spec.model.merges.map((pair, rank) => [pair.join(" "), rank]));
     this.#bytes = [];
     for (const [token, own] of this.#ids) {
-      this.#bytes[own] = own === id ? new TextEncoder().encode(content) : Uint8Array.from(token, (each) => byteOf.get(each));
+      const spelled = this.#special.has(token) ? new TextEncoder().encode(token) : null;
+      this.#bytes[own] = spelled ?? Uint8Array.from(token, (each) => byteOf.get(each));
     }
   }
 
-  /** The ids of a text; an end marker in it is the one special id. */
+  /** The ids of a text; a special token in it is its one id. */
   encode(text) {
-    return text.toWellFormed().split(this.end).flatMap((part, at) => {
-      const ids = (part.match(WORDS) ?? []).flatMap((word) => this.#word(word));
-      return at ? [this.endId, ...ids] : ids;
+    return text.toWellFormed().split(this.#specials).flatMap((part) => {
+      if (this.#special.has(part)) return [this.#special.get(part)];
+      return (part.match(WORDS) ?? []).flatMap((word) => this.#word(word));
     });
   }
 

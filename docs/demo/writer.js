@@ -14,7 +14,7 @@ export class Writer {
     const json = async (name) => (await fetched(folder + name)).json();
     const writer = new Writer();
     const [config, spec, weights] = await Promise.all([
-      json("config.json"), json("tokenizer.json"), download(folder + "model.onnx", told),
+      json("config.json"), json("tokenizer.json"), download(folder + "onnx/model.onnx", told),
     ]);
     writer.tokenizer = new Tokenizer(spec);
     writer.context = config.max_position_embeddings;

@@ -51,6 +51,7 @@ HOSTILE = [
     "Amélie – “naïve” … don’t",
     "e\u0301 \u00a0 \u180e\u200b \ufeff \ufeffx \u2028\u2029 \u3000 \ufffd",
     "END_OF_PLOT",
+    "L'Haÿ <|pad|>x<|pad|",
     "xEND_OF_PLOTy END_OF_PLO END_OF_PLOTEND_OF_PLOT",
     "supercalifragilistic" * 20,
     "__proto__ constructor toString",
@@ -200,7 +201,7 @@ def test_a_page_that_was_not_built_says_so(open_page: Open, folder: Path, tmp_pa
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path / "demo")) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         page = open_page(f"http://127.0.0.1:{server.server_port}/")
-        said = "The model cannot be loaded: vendor/model/model.onnx is not here; run build.sh."
+        said = "The model cannot be loaded: vendor/model/onnx/model.onnx is not here; run build.sh."
         expect(page.get_by_role("status")).to_have_text(said)
         expect(page.get_by_role("button", name="Write", exact=True)).to_be_disabled()
         server.shutdown()

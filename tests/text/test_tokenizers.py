@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from movieplotgpt.errors import CheckpointError, ConfigError
 from movieplotgpt.text import tokenizers as module
 from movieplotgpt.text.formatting import END_OF_PLOT, DocumentFormat
 from movieplotgpt.text.tokenizers import (
+    PAD,
     BpeSettings,
     BpeTokenizer,
     ByteSettings,
@@ -50,6 +52,7 @@ HOSTILE = [
     "e\u0301 Z\u0353\u0300alg\u0489o \u0301",
     f"{END_OF_PLOT}The sea{END_OF_PLOT}{END_OF_PLOT} END_OF_ PLOT xEND_OF_PLOTx END_OF_PLO",
     "<0x0A><0xC3>é<0xff> <unk> </s> <|endoftext|> Ġthe Ċ â",
+    f"L'Haÿ <0xFF> ÿ{PAD}{PAD}x {PAD}{END_OF_PLOT} <|pad <|pad|<|pad|>|>",
     "'s 're 'LL I'Ve don't ''s",
     "١٢٣ ½ ² 1234567890 \U0010ffff\uffff\ufffd",
 ]
@@ -112,9 +115,11 @@ def test_streaming_never_yields_half_a_character(tokenizer: Tokenizer) -> None:
 
 
 @each_kind
-def test_the_vocabulary_is_the_end_marker_then_the_bytes(tokenizer: Tokenizer) -> None:
+def test_the_vocabulary_is_the_end_marker_then_the_bytes_then_the_pad_token(tokenizer: Tokenizer) -> None:
     assert tokenizer.token_bytes(tokenizer.end_id) == END_OF_PLOT.encode()
-    assert [tokenizer.token_bytes(1 + byte) for byte in range(256)] == [bytes([byte]) for byte in range(256)]
+    assert [tokenizer.token_bytes(1 + byte) for byte in range(255)] == [bytes([byte]) for byte in range(255)]
+    assert (tokenizer.pad, tokenizer.pad_id, tokenizer.token_bytes(256)) == (PAD, 256, PAD.encode())
+    assert tokenizer.encode(f"a{PAD}").tolist()[-1] == tokenizer.pad_id
     assert tokenizer.encode(f"a{END_OF_PLOT}").tolist()[-1] == tokenizer.end_id
     assert tokenizer.token_bytes(tokenizer.vocab_size) == b""
 
@@ -127,7 +132,7 @@ def test_every_character_of_the_training_text_is_one_token() -> None:
 
 
 def test_the_end_marker_in_a_training_text_teaches_nothing() -> None:
-    text = f"ab{END_OF_PLOT}" * 3
+    text = f"ab{END_OF_PLOT}{PAD}" * 3
     assert CharSettings().train([text], END_OF_PLOT).vocab_size == 257 + 2
     assert BpeSettings().train([text], END_OF_PLOT).vocab_size == 257 + 1
 
@@ -207,6 +212,27 @@ def test_header_lines_and_body_have_the_same_tokens_alone_and_together(
     assert alone.tolist() == tokenizer.encode("".join(lines) + body).tolist()
 
 
+def _of_an_older_version(tokenizer: Tokenizer) -> dict[str, Any]:
+    """What was saved when the id 256 was the byte 0xFF, and no token a pad."""
+    spec = _spec(tokenizer)
+    byte = "<0xFF>" if tokenizer.kind == "char" else "ÿ"
+    vocabulary = {byte if token == PAD else token: token_id for token, token_id in spec["model"]["vocab"].items()}
+    return spec | {"added_tokens": spec["added_tokens"][:1], "model": spec["model"] | {"vocab": vocabulary}}
+
+
+@each_kind
+def test_a_file_of_an_older_version_gets_the_pad_token(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    old = _of_an_older_version(tokenizer)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(old), encoding="utf-8")
+    assert Tokenizer.load(tmp_path).to_json() == tokenizer.to_json()
+    theirs = tokenizers.Tokenizer.from_str(json.dumps(old))
+    for text in (text.replace(PAD, "") for text in [*HOSTILE, *TEXTS]):
+        assert tokenizer.encode(text).tolist() == theirs.encode(text, add_special_tokens=False).ids
+    (tmp_path / "tokenizer.json").write_text(_with(old, normalizer={"type": "Lowercase"}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="is not a tokenizer of movieplotgpt"):
+        Tokenizer.load(tmp_path)
+
+
 @each_kind
 def test_loading_gives_the_tokenizer_that_was_saved(tokenizer: Tokenizer, tmp_path: Path) -> None:
     tokenizer.save(tmp_path / "model", model_max_length=64)
@@ -218,7 +244,8 @@ def test_loading_gives_the_tokenizer_that_was_saved(tokenizer: Tokenizer, tmp_pa
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": END_OF_PLOT,
         "eos_token": END_OF_PLOT,
-        "pad_token": END_OF_PLOT,
+        "pad_token": PAD,
+        "padding_side": "left",
         "clean_up_tokenization_spaces": False,
         "model_max_length": 64,
     }
@@ -317,7 +344,8 @@ def test_transformers_encodes_and_decodes_alike(tokenizer: Tokenizer, model_type
     if model_type:
         (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    assert theirs.bos_token_id == theirs.eos_token_id == theirs.pad_token_id == tokenizer.end_id
+    assert theirs.bos_token_id == theirs.eos_token_id == tokenizer.end_id
+    assert (theirs.pad_token, theirs.pad_token_id, theirs.padding_side) == (PAD, tokenizer.pad_id, "left")
     assert len(theirs) == tokenizer.vocab_size
     draw = random.Random(1)
     mixed = ["".join(draw.choices([*HOSTILE, *TEXTS, *"ab \n'é日😀"], k=5)) for _ in range(200)]
@@ -325,7 +353,7 @@ def test_transformers_encodes_and_decodes_alike(tokenizer: Tokenizer, model_type
         ids = [tokenizer.end_id, *tokenizer.encode(text).tolist()]
         assert theirs(text, verbose=False)["input_ids"] == ids
         assert theirs.decode(ids) == tokenizer.decode(ids) == END_OF_PLOT + text
-        assert theirs.decode(ids, skip_special_tokens=True) == text.replace(END_OF_PLOT, "")
+        assert theirs.decode(ids, skip_special_tokens=True) == re.sub(rf"{END_OF_PLOT}|{re.escape(PAD)}", "", text)
 
 
 @pytest.mark.slow

@@ -18,13 +18,13 @@ def export(
     type_: Annotated[Literal["f32", "f16", "bf16", "q8_0"] | None, Parameter(name="--type")] = None,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
 ) -> None:
-    """Write a model for llama.cpp and Ollama, for ONNX Runtime, or as a smaller Hugging Face folder; then run it there.
+    """Write a model for llama.cpp and Ollama, for ONNX Runtime and transformers.js, or as a smaller Hugging Face folder; then run it there.
 
     What was written is kept only if the tool, where it is installed, writes the model's own text from it.
 
     Args:
         model: A published name, a model folder or a run.
-        to: gguf (with a Modelfile for Ollama), onnx (with its tokenizer), hf-bf16 (bfloat16 weights), int8
+        to: gguf (with a Modelfile for Ollama), onnx (for ONNX Runtime and transformers.js), hf-bf16 (bfloat16 weights), int8
             (half of that, for this library alone), or all of them.
         type_: How weights are kept, by default as exactly as the target's readers like: bf16 in GGUF, f32 in ONNX.
         out: The folder in which each gets a folder of its own; by default exports/NAME.

@@ -1,4 +1,4 @@
-"""``movieplotgpt import``: a Qwen3 of transformers in, a checkpoint to fine-tune out."""
+"""``movieplotgpt import``: a Qwen3 that transformers saved in, a checkpoint of ours out."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ def import_model(
     source: str,
     *,
     out: Annotated[Path, Parameter(name=["--out", "-o"])],
-    header: str = "",
+    header: str | None = None,
     end: str | None = None,
     context_length: int | None = None,
     revision: str | None = None,
 ) -> None:
-    """Make a checkpoint of a Qwen3 that others trained, weight for weight; fine-tune it with train --from.
+    """Make a checkpoint of a Qwen3 that others trained or saved, weight for weight; fine-tune it with train --from.
 
     Args:
         source: A model folder that transformers has written, or hf:owner/repo, which is fetched once.
         out: The model folder to write: a new one.
-        header: The sentence before a text, with {Title} where its title stands; without it texts have no titles.
-        end: The special token between texts (default: <|endoftext|>, or what ends a sequence).
+        header: The sentence before a text, with {Title} where its title goes (default: what the folder keeps of a model
+            that movieplotgpt wrote; otherwise texts have no titles).
+        end: The special token between texts (default: that of movieplotgpt's tokenizers, <|endoftext|>, or what ends a
+            sequence).
         context_length: How many tokens it reads at once (default: 1,024, or what the model can).
         revision: Of hf:owner/repo: a branch, tag or commit.
     """

@@ -52,6 +52,23 @@ def publish(run: str, name: str, *, evaluation: Path | None = None, weights: Pat
 
 
 @app.command
+def refresh(*names: str, weights: Path | None = None) -> None:
+    """Write the JSON files and the usage of published models as this version does; their weights stay as they are.
+
+    Args:
+        names: The published models (default: all of them).
+        weights: Another weights folder.
+    """
+    from movieplotgpt.sharing import publishing
+    from movieplotgpt.sharing.published import read_manifest
+
+    folder = weights or weights_folder()
+    for name in names or read_manifest(folder).models:
+        entry = publishing.refresh(name, folder)
+        print(f"{folder / name}: {len(entry.files)} files, {entry.size / 1e6:.1f} MB")
+
+
+@app.command
 def upload(model: str, repository: str, *, private: bool = False) -> None:
     """Put a published model on the Hugging Face hub: its weights, tokenizer and card (log in with `hf auth login` first).
 

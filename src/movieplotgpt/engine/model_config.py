@@ -11,6 +11,7 @@ from movieplotgpt.config import Settings
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]  # on which it generates
 Precision: TypeAlias = Literal["int8", "float16", "float32"]  # in which a network generates
 BYTES: dict[Precision, int] = {"int8": 1, "float16": 2, "float32": 4}  # of a weight, a key or a value
+TEMPERATURE, MIN_P = 1.0, 0.02  # of sampling, where nothing else is asked for: here and in other programs
 LARGEST_GRAPH = 2_000_000_000  # bytes: an ONNX graph is one protobuf message
 HEAD_MULTIPLE = 16  # ONNX Runtime turns heads of multiples of this size
 LARGEST_TABLE = 1 << 24  # rotary angles, 131,072 tokens with heads of 128: no file bounds what a setting asks for

@@ -87,6 +87,11 @@ def load_folder(name: str | Path) -> ModelFolder:
         CheckpointError: a file is missing or damaged, or the format is another version's.
     """
     folder = resolve(name)
+    if not (folder / "movieplotgpt.json").exists() and (folder / "config.json").exists():
+        raise CheckpointError(
+            f"{folder} was saved by another program: it has no movieplotgpt.json; make it a model of movieplotgpt: "
+            f"movieplotgpt import {folder} -o FOLDER"
+        )
     about = read_json(folder, "movieplotgpt.json")
     if about.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(

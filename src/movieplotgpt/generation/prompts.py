@@ -139,10 +139,11 @@ class PromptForm:
             changes.append(f"\\u{ord(lost):04x}→{replacement}")
         text, folded = fold_prompt(text, self.cleaning)
         changes += [change if change[2:] else f"{change[:1]!r} left out" for change in folded]
-        if self.format.end in text:
-            changes.append(f"{self.format.end} left out")
-        while self.format.end in text:  # its halves may have stood around another
-            text = text.replace(self.format.end, "")
+        special = dict.fromkeys((self.format.end, self.tokenizer.end, self.tokenizer.pad))
+        while found := [token for token in special if token in text]:  # taking one out may join the halves of another
+            for token in found:
+                text = text.replace(token, "")
+            changes += [left_out for token in found if (left_out := f"{token} left out") not in changes]
         return text, changes
 
     def _fitted(self, prompt: Prompt) -> Prompt:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, field_validator
 
 from movieplotgpt.config import Settings
+from movieplotgpt.engine.model_config import MIN_P, TEMPERATURE
 
 Length: TypeAlias = Literal["short", "medium", "long"]
 AUTO, NO_PLAN = "auto", "none"
@@ -23,11 +24,13 @@ class SamplingConfig(Settings):
     The text whose repetitions are punished is the body, from its begin on: the header is not.
     """
 
-    temperature: float = Field(1.0, ge=0, description="Below 1 bolder, above 1 wilder; 0 takes the likeliest token.")
+    temperature: float = Field(
+        TEMPERATURE, ge=0, description="Below 1 bolder, above 1 wilder; 0 takes the likeliest token."
+    )
     top_k: int | None = Field(None, ge=1, description="Draw from the k likeliest tokens.")
     top_p: float | None = Field(None, gt=0, le=1, description="Draw from the fewest tokens that together reach p.")
     min_p: float | None = Field(
-        0.02, ge=0, le=1, description="Draw from tokens at least p times as likely as the best."
+        MIN_P, ge=0, le=1, description="Draw from tokens at least p times as likely as the best."
     )
     typical_p: float | None = Field(
         None, gt=0, le=1, description="Draw from the tokens of most ordinary surprise that together reach p."

@@ -88,6 +88,7 @@ class Writing:
         self._forbidden: dict[int, set[int]] = {}  # at which token of those written
         self._banned = config.banned if config.cast in (None, True) else (*config.banned, CAST)
         self._never = _ids_holding(tokenizer, tuple(text.encode() for text in self._banned))
+        self._never |= {tokenizer.pad_id} - {tokenizer.end_id}
         self._completing: dict[bytes, frozenset[int]] = {}  # the tokens that begin with the rest of a banned text
         self._faded = False  # what is read once is not read twice again, even when the text goes back
         self._spoilt_by: dict[str, None] = {}  # what second thoughts did not mend

@@ -15,13 +15,12 @@ from typing import Any
 import torch
 
 from movieplotgpt.atomic import replacing_folder
-from movieplotgpt.engine.model_config import ModelConfig
+from movieplotgpt.engine.model_config import MIN_P, TEMPERATURE, ModelConfig
 from movieplotgpt.engine.model_folder import FORMAT_VERSION, TextModel, load_folder
 from movieplotgpt.engine.quantization import F32
 from movieplotgpt.model.gpt import GPT
 from movieplotgpt.model.weight_files import NO_LIMIT, save_bytes, save_weights
-
-SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+from movieplotgpt.text.chat_template import chat_template
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,16 +74,22 @@ def write_model_files(
 
 
 def write_description(folder: Path, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
-    """Write the files of a model folder that stand beside its weights, into an existing folder."""
-    model, end_id = checkpoint.model, checkpoint.tokenizer.end_id
-    _write_json(folder / "config.json", huggingface_config(model.config, end_id, dtype))
-    _write_json(folder / "generation_config.json", dict.fromkeys(SPECIAL_TOKENS, end_id))
-    checkpoint.tokenizer.save(folder, model_max_length=model.config.context_length)
+    """Write the files of a model folder that accompany its weights, into an existing folder."""
+    config, tokenizer = checkpoint.config, checkpoint.tokenizer
+    text = {
+        "document_format": checkpoint.format.model_dump(mode="json"),
+        "cleaning": checkpoint.cleaning.model_dump(mode="json"),
+    }
+    special = {"bos_token_id": tokenizer.end_id, "eos_token_id": tokenizer.end_id, "pad_token_id": tokenizer.pad_id}
+    values = huggingface_config(config, dtype)
+    _write_json(folder / "config.json", {**values, **special, "movieplotgpt": text})
+    _write_json(folder / "generation_config.json", {**special, **generation_config(config)})
+    template = chat_template(checkpoint.format, checkpoint.cleaning, tokenizer)
+    tokenizer.save(folder, model_max_length=config.context_length, chat_template=template)
     about = {
         **checkpoint.info,
         "format_version": FORMAT_VERSION,
-        "document_format": checkpoint.format.model_dump(mode="json"),
-        "cleaning": checkpoint.cleaning.model_dump(mode="json"),
+        **text,
     }
     _write_json(folder / "movieplotgpt.json", about)
 
@@ -119,8 +124,23 @@ def trained_before(start_from: Checkpoint | None) -> list[dict[str, Any]]:
     return [*info.get("trained_before", []), last]
 
 
-def huggingface_config(config: ModelConfig, end_id: int, dtype: torch.dtype) -> dict[str, Any]:
-    """``config.json`` as transformers' ``Qwen3ForCausalLM`` reads it."""
+def generation_config(config: ModelConfig) -> dict[str, Any]:
+    """Return the sampling defaults for ``generation_config.json``, which transformers and vLLM use.
+
+    A quarter of the context is left to the prompt: other programs write past the context, for which no model is trained.
+    """
+    return {
+        "do_sample": True,
+        "temperature": TEMPERATURE,
+        "min_p": MIN_P,
+        "top_k": 0,
+        "top_p": 1.0,
+        "max_new_tokens": config.context_length * 3 // 4,
+    }
+
+
+def huggingface_config(config: ModelConfig, dtype: torch.dtype) -> dict[str, Any]:
+    """``config.json`` as transformers' ``Qwen3ForCausalLM`` reads it, without the special tokens."""
     return {
         "architectures": ["Qwen3ForCausalLM"],
         "model_type": "qwen3",
@@ -143,7 +163,6 @@ def huggingface_config(config: ModelConfig, end_id: int, dtype: torch.dtype) -> 
         "sliding_window": None,
         "use_cache": True,
         "initializer_range": 0.02,
-        **dict.fromkeys(SPECIAL_TOKENS, end_id),
         "torch_dtype": str(dtype).removeprefix("torch."),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -141,9 +142,11 @@ def _write(checkpoint: Checkpoint, folder: Path, target: Target, weights: Weight
         load_checkpoint(folder)
         return folder
     if target == "onnx":
-        path = folder / "model.onnx"
+        path = folder / "onnx" / "model.onnx"  # where transformers.js looks for it
+        path.parent.mkdir()
         save_onnx(checkpoint, path, weights)
         write_description(folder, checkpoint, torch.float32)
+        _name_one_file(folder / "config.json")
         return path
     from movieplotgpt.sharing.gguf import save_gguf
 
@@ -151,6 +154,12 @@ def _write(checkpoint: Checkpoint, folder: Path, target: Target, weights: Weight
     save_gguf(checkpoint, path, weights)
     atomic.write_text(folder / "Modelfile", modelfile(checkpoint, path.name))
     return path
+
+
+def _name_one_file(config: Path) -> None:
+    """Let transformers.js read ``model.onnx`` in a browser, too, where it looks for ``model_quantized.onnx`` by itself."""
+    values = json.loads(config.read_text(encoding="utf-8"))
+    atomic.write_text(config, json.dumps({**values, "transformers.js_config": {"dtype": "fp32"}}, indent=2) + "\n")
 
 
 def model_name(checkpoint: Checkpoint) -> str:

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Literal, get_args
 
 import gguf
 import numpy as np
 from gguf import GGMLQuantizationType, LlamaFileType, TokenType
+from gguf.metadata import yaml
 
-from movieplotgpt.errors import ConfigError
+from movieplotgpt.engine.model_config import MIN_P, TEMPERATURE, parameters
+from movieplotgpt.errors import CheckpointError, ConfigError
 from movieplotgpt.model.checkpoints import Checkpoint
+from movieplotgpt.text.chat_template import chat_template
 from movieplotgpt.text.pretrained import PretrainedTokenizer
-from movieplotgpt.text.tokenizers import Tokenizer
+from movieplotgpt.text.tokenizers import PAD_ID, Tokenizer
 
 GgufType = Literal["f32", "f16", "bf16", "q8_0"]
 _TYPES: dict[str, tuple[GGMLQuantizationType, LlamaFileType]] = {
@@ -36,6 +40,7 @@ def save_gguf(checkpoint: Checkpoint, path: Path, weights: GgufType = "bf16") ->
     """Write ``checkpoint`` to ``path``, its matrices as ``weights`` says; norms stay float32.
 
     Raises:
+        CheckpointError: the front matter of the model card is not YAML.
         ConfigError: no such kind of weights, a tokenizer that others trained, or rows that do not divide into blocks.
         OSError: the disk refused; nothing is left behind.
     """
@@ -61,7 +66,7 @@ def _write(checkpoint: Checkpoint, path: Path, weights: GgufType) -> None:
     kind, file_type = _TYPES[weights]
     config = checkpoint.config
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[_ARCHITECTURE])
-    writer.add_name(checkpoint.folder.name if checkpoint.folder else "movieplotgpt")
+    _metadata(checkpoint).set_gguf_meta_model(writer)
     writer.add_file_type(file_type)
     writer.add_vocab_size(config.vocab_size)
     writer.add_context_length(config.context_length)
@@ -75,6 +80,7 @@ def _write(checkpoint: Checkpoint, path: Path, weights: GgufType) -> None:
     writer.add_layer_norm_rms_eps(config.norm_eps)
     writer.add_rope_freq_base(config.rope_theta)
     _add_tokenizer(writer, checkpoint.tokenizer, config.vocab_size)
+    writer.add_chat_template(chat_template(checkpoint.format, checkpoint.cleaning, checkpoint.tokenizer))
     names = gguf.get_tensor_name_map(_ARCHITECTURE, config.n_layer)
     for own, values in checkpoint.weights().items():
         name = names.get_name(own, try_suffixes=(".weight",))
@@ -87,13 +93,43 @@ def _write(checkpoint: Checkpoint, path: Path, weights: GgufType) -> None:
     writer.close()
 
 
+def _metadata(checkpoint: Checkpoint) -> gguf.Metadata:
+    """What the model card says of the model, where it has one, and the sampling defaults."""
+    folder, size = checkpoint.folder, parameters(checkpoint.config)
+    defaults = gguf.Metadata(
+        name=folder.name if folder else "movieplotgpt",
+        size_label=gguf.size_label(size, size, 0, 0),
+        description=_summary(folder / "README.md") if folder else None,
+        sampling_temp=TEMPERATURE,
+        sampling_min_p=MIN_P,
+        sampling_top_k=0,
+        sampling_top_p=1.0,
+        sampling_penalty_repeat=1.0,
+    )
+    try:
+        card = gguf.Metadata.load_model_card(folder)
+    except (yaml.YAMLError, UnicodeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"the front matter of {folder}/README.md is not YAML ({reason}); mend or remove it"
+        ) from None
+    return gguf.Metadata.apply_metadata_heuristic(defaults, card or {"tags": ["movieplotgpt", "text-generation"]})
+
+
+def _summary(card: Path) -> str | None:
+    """The paragraph under the title of a model card, without links."""
+    found = re.search(r"^# .*\n+(.+)$", card.read_text("utf-8", "replace"), re.MULTILINE) if card.is_file() else None
+    return re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", found[1]) if found else None
+
+
 def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer, rows: int) -> None:
     """The tokens, filled up to the embedding's rows."""
     model = json.loads(tokenizer.to_json())["model"]
     tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
-    kinds = [TokenType.CONTROL] + [TokenType.NORMAL] * (len(tokens) - 1)
+    kinds = [TokenType.NORMAL] * len(tokens)
+    kinds[tokenizer.end_id] = kinds[tokenizer.pad_id] = TokenType.CONTROL
     if tokenizer.kind == "char":
-        kinds[1:257] = [TokenType.BYTE] * 256
+        kinds[1:PAD_ID] = [TokenType.BYTE] * (PAD_ID - 1)
         tokens[257:] = [token.replace(" ", "\u2581") for token in tokens[257:]]
         writer.add_tokenizer_model("llama")
         writer.add_add_space_prefix(False)
@@ -107,4 +143,5 @@ def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer, rows: int) -> 
     writer.add_token_types(kinds + [TokenType.UNUSED] * missing)
     writer.add_bos_token_id(tokenizer.end_id)
     writer.add_eos_token_id(tokenizer.end_id)
+    writer.add_pad_token_id(tokenizer.pad_id)
     writer.add_add_bos_token(True)

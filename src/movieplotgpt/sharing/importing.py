@@ -1,4 +1,6 @@
-"""A Qwen3 that others trained becomes a checkpoint of ours, weight for weight: `train --from` fine-tunes it.
+"""A Qwen3 that others trained or saved becomes a checkpoint of ours, weight for weight: `train --from` fine-tunes it.
+
+Of our own models that transformers has saved again, the layout of texts comes back, too: ``config.json`` keeps it.
 
 What our network cannot say exactly is refused, not approximated: Llama has no norms on queries and keys, Qwen2 has biases.
 """
@@ -22,6 +24,7 @@ from movieplotgpt.model.gpt import GPT
 from movieplotgpt.text.cleaning import CleaningSettings
 from movieplotgpt.text.formatting import DocumentFormat
 from movieplotgpt.text.pretrained import PretrainedTokenizer
+from movieplotgpt.text.tokenizers import Tokenizer
 
 CONTEXT = 1024  # tokens, unless asked for or the model reads fewer: training keeps the activations of all of them
 SEPARATOR = "<|endoftext|>"  # between the documents such models were trained on
@@ -29,12 +32,18 @@ _Q_NORM, _HEAD = "model.layers.0.self_attn.q_norm.weight", "lm_head.weight"
 
 
 def import_model(
-    folder: Path, *, header: str = "", end: str | None = None, context_length: int | None = None, origin: str = ""
+    folder: Path,
+    *,
+    header: str | None = None,
+    end: str | None = None,
+    context_length: int | None = None,
+    origin: str = "",
 ) -> tuple[Checkpoint, torch.dtype]:
     """Read a model folder of transformers; the checkpoint, and the precision in which saving it loses nothing.
 
-    ``header`` is the sentence before a text, with ``{Title}`` for its title, or nothing; ``end`` the token between
-    texts, by default ``<|endoftext|>`` where there is one, else the one that ends a sequence.
+    ``header`` is the sentence before a text, with ``{Title}`` for its title, or nothing: by default the one that
+    ``config.json`` keeps of a model of ours. ``end`` is the token between texts, by default that of our tokenizers, else
+    ``<|endoftext|>`` where there is one, else the one that ends a sequence.
 
     Raises:
         CheckpointError: the folder cannot be read, or holds what our network or tokenizer cannot say exactly.
@@ -49,14 +58,30 @@ def import_model(
             f"{folder / 'tokenizer.json'} has {tokenizer.vocab_size} tokens and the model only {config.vocab_size}; give "
             "the tokenizer that belongs to it"
         )
+    layout, cleaning = _text_form(values, folder)
     try:
-        layout = DocumentFormat(header=header, end=tokenizer.end)
+        sentence = layout.header if header is None else header
+        layout = DocumentFormat(header=sentence, hints=layout.hints, end=tokenizer.end)
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise ConfigError(f"--header {header!r} cannot be used: {reason}") from None
     info = {"imported": {"from": origin or str(folder), "model_type": values["model_type"]}}
     model = network(config, fitting_weights(config, weights, folder)).eval()
-    return Checkpoint(config, tokenizer, layout, CleaningSettings(), info, model=model), _exact_dtype(model)
+    return Checkpoint(config, tokenizer, layout, cleaning, info, model=model), _exact_dtype(model)
+
+
+def _text_form(values: dict[str, Any], folder: Path) -> tuple[DocumentFormat, CleaningSettings]:
+    """Layout and cleaning as ``config.json`` keeps them; plain texts where it does not."""
+    kept = values.get("movieplotgpt")
+    if kept is None:
+        return DocumentFormat(), CleaningSettings()
+    try:
+        layout = DocumentFormat.model_validate(kept["document_format"])
+        return layout, CleaningSettings.model_validate(kept["cleaning"])
+    except (LookupError, TypeError, ValidationError):
+        raise CheckpointError(
+            f"{folder / 'config.json'} is damaged (movieplotgpt); copy the model again, or take that key out"
+        ) from None
 
 
 def _exact_dtype(model: GPT) -> torch.dtype:
@@ -114,9 +139,15 @@ def _refused(values: dict[str, Any]) -> list[tuple[bool, str]]:
     ]
 
 
-def _tokenizer(folder: Path, end: str | None) -> PretrainedTokenizer:
+def _tokenizer(folder: Path, end: str | None) -> Tokenizer:
     path = folder / "tokenizer.json"
     spec = read_json(folder, "tokenizer.json")
+    try:
+        own = Tokenizer.load(folder)
+        if end in (None, own.end):
+            return own
+    except CheckpointError:
+        pass  # another program's
     try:
         added = [token["content"] for token in spec["added_tokens"]]
     except (LookupError, TypeError):

@@ -26,6 +26,7 @@ from movieplotgpt.tables import Table
 from movieplotgpt.text.formatting import one_line
 
 SAMPLE_TOKENS = 200
+_USE, _LIMITS = "## How to use it\n\n", "\n\n## Limits\n\n"
 
 
 class CardSettings(Settings):
@@ -82,10 +83,15 @@ def model_card(
         f"## How well it does\n\n{_scorecard(measured, rounded)}",
         *([f"## What it writes\n\n{_writing(measured)}"] if measured and measured.samples else []),
         *([f"## Samples\n\n{_samples(samples)}"] if samples else []),
-        f"## How to use it\n\n{_usage(name, card, checkpoint)}",
-        f"## Limits\n\n{card.limits.strip()}",
+        f"{_USE}{_usage(name, card, checkpoint)}{_LIMITS}{card.limits.strip()}",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def with_usage(text: str, name: str, card: CardSettings, checkpoint: Checkpoint) -> str:
+    """The card ``text`` with its section on use as it is written today."""
+    before, rest = text.split(_USE, 1)
+    return before + _USE + _usage(name, card, checkpoint) + _LIMITS + rest.split(_LIMITS, 1)[1]
 
 
 def _front_matter(card: CardSettings) -> str:
@@ -208,9 +214,12 @@ tokenizer = AutoTokenizer.from_pretrained("weights/{name}")
 model = AutoModelForCausalLM.from_pretrained("weights/{name}")
 prompt = {_python_string(prompt)}
 inputs = tokenizer(prompt, return_tensors="pt")
-ids = model.generate(**inputs, max_new_tokens=300, do_sample=True, temperature=0.9, top_p=0.95)
+ids = model.generate(**inputs)
 print(tokenizer.decode(ids[0]))
-```"""
+```
+
+`generate` samples as `generation_config.json` sets it. In a chat - `pipeline("text-generation", ...)`, llama.cpp - the last
+message is the {"title" if titled else "beginning of the text"}."""
 
 
 def _python_string(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,12 @@ from movieplotgpt import atomic
 from movieplotgpt.engine.model_config import parameters
 from movieplotgpt.engine.places import resolve
 from movieplotgpt.engine.weight_files import weights_sha256
-from movieplotgpt.errors import CheckpointError
+from movieplotgpt.errors import CheckpointError, ConfigError
 from movieplotgpt.evaluation.record import Evaluation, read_evaluation
 from movieplotgpt.generation.copying import PUBLISHED as COPIES_FOLDER
 from movieplotgpt.generation.generator import PlotGenerator
-from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, write_model_files
-from movieplotgpt.sharing.model_card import SAMPLE_TOKENS, CardSettings, card_for, model_card
+from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, write_description, write_model_files
+from movieplotgpt.sharing.model_card import SAMPLE_TOKENS, CardSettings, card_for, model_card, with_usage
 from movieplotgpt.sharing.published import (
     CARDS,
     MANIFEST,
@@ -27,6 +28,7 @@ from movieplotgpt.sharing.published import (
     ModelEntry,
     WeightsManifest,
     check_name,
+    problems_of,
     read_manifest,
 )
 from movieplotgpt.tables import Table
@@ -72,6 +74,34 @@ def publish(source: str | Path, name: str, weights: Path, *, evaluation: Path | 
             )
     models = dict(sorted({**manifest.models, name: entry}.items()))
     _write_manifest(weights, manifest.model_copy(update={"models": models}))
+    return entry
+
+
+def refresh(name: str, weights: Path) -> ModelEntry:
+    """Write what goes with the weights of a published model as this version writes it, and enter it in the manifest.
+
+    These are the JSON files that other programs read, and the card's section on use. The weights stay as they are.
+
+    Raises:
+        CheckpointError: a file is not the published one, or cannot be read.
+        ConfigError: no such model is published, or ``weights/cards.toml`` has no card for it.
+        StorageError: the disk refuses; what was published before is untouched.
+    """
+    manifest, folder = read_manifest(weights), weights / name
+    if name not in manifest.models:
+        raise ConfigError(f"{weights} has no model {name!r}; it has {', '.join(manifest.models) or 'none'}")
+    if wrong := problems_of(folder, manifest.models[name].files):
+        raise CheckpointError(f"{folder} is not as published: {'; '.join(wrong)}; get or publish it again")
+    card, checkpoint = card_for(name, weights / CARDS), load_checkpoint(folder)
+    with atomic.replacing_folder(folder) as partial:
+        shutil.copytree(folder, partial, dirs_exist_ok=True)
+        write_description(partial, checkpoint, torch.bfloat16)
+        text = (folder / README).read_text(encoding="utf-8")
+        atomic.write_text(partial / README, with_usage(text, name, card, checkpoint))
+        files = _files(partial)
+    changed = {"files": files, "size": sum(file.size for file in files.values())}
+    entry = manifest.models[name].model_copy(update=changed)
+    _write_manifest(weights, manifest.model_copy(update={"models": {**manifest.models, name: entry}}))
     return entry
 
 
@@ -157,12 +187,16 @@ def _before_rounding(measured: Evaluation, source_sha256: str, partial: Path, ev
     )
 
 
-def _entry(folder: Path, card: CardSettings, checkpoint: Checkpoint, measured: Evaluation | None) -> ModelEntry:
-    files = {
+def _files(folder: Path) -> dict[str, FileEntry]:
+    return {
         path.relative_to(folder).as_posix(): FileEntry(sha256=file_sha256(path), size=path.stat().st_size)
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def _entry(folder: Path, card: CardSettings, checkpoint: Checkpoint, measured: Evaluation | None) -> ModelEntry:
+    files = _files(folder)
     return ModelEntry(
         summary=card.summary,
         licence=card.licence_name or card.licence,

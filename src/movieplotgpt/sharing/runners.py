@@ -44,14 +44,15 @@ import json, sys, numpy, onnxruntime, tokenizers
 from pathlib import Path
 asked = json.load(sys.stdin)
 path = Path(asked["path"])
+folder = path.parent.parent
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = 1
 session = onnxruntime.InferenceSession(path, options)
-tokenizer = tokenizers.Tokenizer.from_file(str(path.with_name("tokenizer.json")))
+tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
 ids = [tokenizer.encode(text, add_special_tokens=False).ids for text in asked["texts"]]
 shapes = {each.name: each.shape for each in session.get_inputs() if each.name != "input_ids"}
 past = {name: numpy.zeros((1, heads, 0, size), numpy.float32) for name, (_, heads, _, size) in shapes.items()}
-end = json.loads(path.with_name("generation_config.json").read_text(encoding="utf-8"))["eos_token_id"]
+end = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))["eos_token_id"]
 read, written = asked["prompt"], []
 while len(written) < asked["tokens"] and end not in written:
     logits, *present = session.run(None, {"input_ids": numpy.array([read]), **past})

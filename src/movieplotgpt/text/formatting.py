@@ -107,7 +107,8 @@ class DocumentFormat(Settings):
         return f"{PLAN}: {UNKNOWN_PLAN}\n{self.sentence(title)}"
 
     @cached_property
-    def _around_title(self) -> tuple[str, str]:
+    def around_title(self) -> tuple[str, str]:
+        """What the header says before and after the title."""
         before, after = re.split(r"\{[^{}]+\}", self.header)
         return before, after
 
@@ -115,7 +116,7 @@ class DocumentFormat(Settings):
         """The fixed sentence for ``title`` with its newline; the empty title is the unconditional form."""
         if not self.header:
             return ""
-        before, after = self._around_title
+        before, after = self.around_title
         return f"{before}{one_line(title)}{after}\n"
 
     def hint_lines(self, hints: Mapping[str, str]) -> list[str]:
@@ -132,7 +133,7 @@ class DocumentFormat(Settings):
 
     def title_in(self, header: str) -> str:
         """The title of a header that this format has made."""
-        before, after = self._around_title
+        before, after = self.around_title
         return header.splitlines()[-1][len(before) :].removesuffix(after)
 
     def split_prompt(self, prompt: str) -> tuple[str, str]:
@@ -144,7 +145,7 @@ class DocumentFormat(Settings):
         """
         if not self.header:
             return "", prompt
-        before, after = self._around_title
+        before, after = self.around_title
         hints = "".join(rf"(?:{re.escape(name)}: [^\n]*\n)?" for name in self.hints)
         line_break = r"(?:[ \t]*(?:\r?\n|\\n)[ \t]*|[ \t]+|$)"
         pattern = rf"\s*({hints}){re.escape(before)}([^\n]*){re.escape(after)}{line_break}"

@@ -17,7 +17,6 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from movieplotgpt.text.tokenizers import (
     BYTES_BY_SYMBOL,
     BpeTokenizer,
-    ByteTokenizer,
     Ids,
     agrees,
     check_end,
@@ -26,6 +25,7 @@ from movieplotgpt.text.tokenizers import (
 
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+NO_UTF_8 = {"\u00ff"}  # how a vocabulary writes the byte 0xFF, which no text contains
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 PATTERNS = (  # how words are cut; all of them take a time that grows with the text and no faster
     _CONTRACTIONS + r"\p{N}" + _REST,  # Qwen 2 and 3
@@ -42,6 +42,9 @@ class PretrainedTokenizer(BpeTokenizer):
         self._pipeline = _built(spec, end)
         ids = self._pipeline.get_vocab(with_added_tokens=True)
         self.end_id = ids[end]
+        special = [token["content"] for token in spec["added_tokens"] if token["special"]]
+        self.pad = next((token for token in special if "pad" in token.lower()), end)
+        self.pad_id = ids[self.pad]
         spelled = [b""] * (max(ids.values()) + 1)
         for token, token_id in ids.items():
             spelled[token_id] = self._token_bytes(token)
@@ -86,7 +89,7 @@ def _built(spec: dict[str, Any], end: str) -> tokenizers.Tokenizer:
     vocabulary = model["vocab"]
     pairs = (pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"])
     merges = [(first, second) for first, second in pairs]
-    if not vocabulary.keys() >= set(ByteTokenizer.byte_tokens):
+    if not vocabulary.keys() >= BYTES_BY_SYMBOL.keys() - NO_UTF_8:
         raise ValueError("lacks tokens for some bytes, so that some texts would fail")
     if not vocabulary.keys() >= {part for a, b in merges for part in (a, b, a + b)}:
         raise ValueError("merges what is not in its vocabulary")

@@ -1,11 +1,14 @@
 """Char, byte and BPE tokenizers behind one class, saved as the tokenizer.json that transformers loads as it is.
 
-Every one of them holds all 256 bytes, so that no text can fail, and one special token, the end marker: end and begin of
-sequence at once. Where an id lies:
+Every one of them holds all bytes of UTF-8, so that no text can fail, and two special tokens: the end marker, which is end
+and beginning of sequence at once, and a pad token, which only other programs use. The ids:
 
     0           the end marker
-    1 + b       the byte b
+    1 + b       the byte b, up to 0xFE
+    256         the pad token <|pad|>, in place of the byte 0xFF, which UTF-8 never contains
     257 ..      char: the characters of the training text, by code point; bpe: what was merged, in the order learned
+
+Either special token, spelled out in a text, is encoded as its one id, and decoded as it was spelled.
 
 A tokenizer is its tokens and its merges; what the tokenizers library needs besides is fixed for each kind, so that a
 tokenizer.json is one of ours if what is built anew from the two agrees with it.
@@ -35,6 +38,8 @@ from movieplotgpt.errors import CheckpointError, ConfigError
 Ids: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 Kind: TypeAlias = Literal["char", "byte", "bpe"]
 
+PAD, PAD_ID = "<|pad|>", 256
+
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _CHUNK = 1 << 16  # characters looked up at a time: their code points stay in the cache
@@ -59,15 +64,16 @@ class CharSettings(Settings):
     kind: Literal["char"] = "char"
 
     def train(self, texts: Iterable[str], end: str) -> Tokenizer:
-        """Take the characters of ``texts``, without those that only the end marker holds.
+        """Take the characters of ``texts``, without those that only special tokens hold.
 
         Raises:
             ConfigError: ``end`` cannot be told from ordinary text.
         """
         seen = np.zeros(0x110000, bool)
         for text in texts:
-            for points in _code_points(well_formed(text).replace(end, "")):
-                seen[points] = True
+            for part in _ordinary(text, end):
+                for points in _code_points(part):
+                    seen[points] = True
         characters = [chr(point) for point in np.flatnonzero(seen)]
         return CharTokenizer([end, *CharTokenizer.byte_tokens, *characters])
 
@@ -90,7 +96,7 @@ class BpeSettings(Settings):
     """Byte-level byte-pair encoding within GPT-2's words."""
 
     kind: Literal["bpe"] = "bpe"
-    vocab_size: int = Field(4096, ge=257, description="All tokens: 256 bytes, the end marker, and what is merged.")
+    vocab_size: int = Field(4096, ge=257, description="All tokens: bytes, two special ones, and what is merged.")
 
     def train(self, texts: Iterable[str], end: str) -> Tokenizer:
         """Merge the most frequent pairs of ``texts``; a short text has too few for the whole ``vocab_size``.
@@ -109,8 +115,8 @@ class BpeSettings(Settings):
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        learner.train_from_iterator((part for text in texts for part in well_formed(text).split(end)), trainer)
-        tokens, merges = _tokens_and_merges(json.loads(learner.to_str())["model"])
+        learner.train_from_iterator((part for text in texts for part in _ordinary(text, end)), trainer)
+        tokens, merges = tokens_and_merges(json.loads(learner.to_str())["model"])
         tokenizer = BpeTokenizer if merges else ByteTokenizer
         return tokenizer([end, *tokenizer.byte_tokens, *tokens[256:]], merges)
 
@@ -122,16 +128,18 @@ class Tokenizer(ABC):
     """Text to ids and back; immutable. ``decode(encode(s)) == s`` for every str without lone surrogates."""
 
     kind: ClassVar[Kind]
-    byte_tokens: ClassVar[tuple[str, ...]]  # how the vocabulary writes each byte
+    byte_tokens: ClassVar[tuple[str, ...]]  # how the vocabulary writes each byte, and the pad token in place of 0xFF
     end: str  # the end marker
     end_id = 0  # end and begin of sequence
+    pad = PAD  # what other programs fill a batch with
+    pad_id = PAD_ID
 
     def __init__(self, tokens: Sequence[str], merges: Sequence[tuple[str, str]] = ()) -> None:
         self.end, *others = tokens
         check_end(self.end, others)
-        every_byte = (bytes([byte]) for byte in range(256))
-        self._bytes = (self.end.encode(), *every_byte, *map(self._token_bytes, others[256:]))
-        self._end_ids = np.zeros(1, self.dtype)
+        every_byte = (bytes([byte]) for byte in range(255))
+        self._bytes = (self.end.encode(), *every_byte, PAD.encode(), *map(self._token_bytes, others[256:]))
+        self._special = _special_tokens(self.end)
         self._pipeline = _pipeline(tokens, merges, by_characters=self.kind == "char")
 
     @staticmethod
@@ -141,9 +149,11 @@ class Tokenizer(ABC):
         Raises:
             CheckpointError: it is missing, damaged, or was made by another program.
         """
+        from movieplotgpt.text.tokenizer_json import read_tokenizer  # which builds on this module
+
         path = folder / "tokenizer.json"
         try:
-            return _from_json(path.read_bytes())
+            return read_tokenizer(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             raise CheckpointError(f"{folder} has no tokenizer.json; name the folder of a model") from None
         except OSError as error:
@@ -151,8 +161,10 @@ class Tokenizer(ABC):
         except ValueError as error:
             raise CheckpointError(f"{path} {error}; copy or download the model again") from None
 
-    def save(self, folder: Path, *, model_max_length: int) -> None:
+    def save(self, folder: Path, *, model_max_length: int, chat_template: str | None = None) -> None:
         """Write tokenizer.json and tokenizer_config.json, from which transformers' AutoTokenizer loads it.
+
+        ``chat_template`` is the Jinja template by which other programs turn messages into a prompt.
 
         Raises:
             StorageError: the disk refuses.
@@ -161,9 +173,11 @@ class Tokenizer(ABC):
             "tokenizer_class": "PreTrainedTokenizerFast",  # without it transformers 5 silently takes a wrong class
             "bos_token": self.end,
             "eos_token": self.end,
-            "pad_token": self.end,
+            "pad_token": self.pad,
+            "padding_side": "left",  # a text is continued at its right end
             "clean_up_tokenization_spaces": False,
             "model_max_length": model_max_length,
+            **({"chat_template": chat_template} if chat_template else {}),
         }
         atomic.write_text(folder / "tokenizer.json", self.to_json())
         atomic.write_text(folder / "tokenizer_config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
@@ -183,16 +197,22 @@ class Tokenizer(ABC):
         return np.uint16 if self.vocab_size <= 1 << 16 else np.uint32
 
     def encode(self, text: str) -> Ids:
-        """The ids of ``text``, with no begin token; an end marker in it becomes the one special id."""
-        first, *others = map(self._encode_part, well_formed(text).split(self.end))
-        return np.concatenate([first, *(ids for part in others for ids in (self._end_ids, part))]) if others else first
+        """The ids of ``text``, with no begin token; a special token in it becomes its one id."""
+        text = well_formed(text)
+        if self.end not in text and PAD not in text:
+            return self._encode_part(text)
+        special = {self.end: self.end_id, PAD: PAD_ID}
+        parts = self._special.split(text)
+        return np.concatenate(
+            [np.array([special[part]], self.dtype) if part in special else self._encode_part(part) for part in parts]
+        )
 
     def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
         """``encode`` of each text; bpe is several times faster here than text by text."""
         return [self.encode(text) for text in texts]
 
     def decode(self, ids: Sequence[int] | Ids) -> str:
-        """The text of ``ids``, end markers included; bytes that are no UTF-8 become U+FFFD.
+        """The text of ``ids``, special tokens included; bytes that are not UTF-8 become U+FFFD.
 
         An id that no token has, as a padded embedding may draw, is no text (as in transformers).
         """
@@ -206,8 +226,9 @@ class Tokenizer(ABC):
         return self._bytes[token_id] if token_id < len(self._bytes) else b""
 
     def ids_where(self, asked: Callable[[bytes], object]) -> frozenset[int]:
-        """The ids of the tokens of whose bytes ``asked`` is true; the end marker is none of them."""
-        return frozenset(i for i, spelled in enumerate(self._bytes) if i != self.end_id and asked(spelled))
+        """The ids of the tokens for whose bytes ``asked`` is true, special tokens excluded."""
+        special = (self.end_id, self.pad_id)
+        return frozenset(i for i, spelled in enumerate(self._bytes) if i not in special and asked(spelled))
 
     def decoder(self) -> StreamDecoder:
         """A decoder for ids that come one by one."""
@@ -220,7 +241,7 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def _encode_part(self, part: str) -> Ids:
-        """The ids of a well-formed text that holds no end marker."""
+        """The ids of a well-formed text without special tokens."""
 
     @staticmethod
     @abstractmethod
@@ -248,7 +269,7 @@ class CharTokenizer(Tokenizer):
     """Characters by a look-up table over code points; those it lacks are spelled in bytes."""
 
     kind = "char"
-    byte_tokens = tuple(f"<0x{byte:02X}>" for byte in range(256))
+    byte_tokens = (*(f"<0x{byte:02X}>" for byte in range(255)), PAD)
 
     def __init__(self, tokens: Sequence[str], merges: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(tokens, merges)
@@ -282,7 +303,7 @@ class ByteTokenizer(Tokenizer):
     """Bytes of UTF-8, which the vocabulary writes as GPT-2 does: each as one visible character."""
 
     kind: ClassVar[Kind] = "byte"
-    byte_tokens = tuple(_visible_bytes())
+    byte_tokens = (*itertools.islice(_visible_bytes(), 255), PAD)
 
     def _encode_part(self, part: str) -> Ids:
         return _byte_ids(part.encode())
@@ -317,32 +338,7 @@ class BpeTokenizer(ByteTokenizer):
         return [np.frombuffer(b"".join(map(ids_of_word.__getitem__, words)), self.dtype) for words in words_of]
 
 
-BYTES_BY_SYMBOL = {symbol: bytes([byte]) for byte, symbol in enumerate(ByteTokenizer.byte_tokens)}
-
-
-def _from_json(data: bytes) -> Tokenizer:
-    """Read tokenizer.json; ValueError says what is wrong, in words that follow the name of the file.
-
-    The tokenizers library aborts the whole process on some damaged files: what is built anew must agree with this one.
-    """
-    try:
-        spec = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"is damaged ({error})") from None
-    try:
-        tokens, merges = _tokens_and_merges(spec["model"])
-        cls = BpeTokenizer if merges else CharTokenizer if tokens[1] == "<0x00>" else ByteTokenizer
-        known = {*tokens}.issuperset(part for a, b in merges for part in (a, b, a + b))
-        if known and tuple(tokens[1:257]) == cls.byte_tokens:
-            tokenizer = cls(tokens, merges)
-            whole = tokenizer.to_json()
-            if whole.encode() == data or agrees(spec, json.loads(whole)):  # as saved, or saved again by another library
-                return tokenizer
-    except (ConfigError, LookupError, TypeError, AttributeError, ValueError):
-        pass  # of a form that none of ours has
-    from movieplotgpt.text.pretrained import read_own  # which builds on this module
-
-    return read_own(spec)
+BYTES_BY_SYMBOL = {symbol: bytes([byte]) for byte, symbol in enumerate(_visible_bytes())}
 
 
 def agrees(theirs: Any, ours: Any) -> bool:
@@ -364,7 +360,8 @@ def _pipeline(tokens: Sequence[str], merges: Sequence[tuple[str, str]], *, by_ch
         pipeline.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
         pipeline.decoder = decoders.ByteLevel()
     end = tokens[0]
-    pipeline.add_special_tokens([tokenizers.AddedToken(end, special=True, normalized=False)])
+    special = [tokenizers.AddedToken(token, special=True, normalized=False) for token in (end, PAD)]
+    pipeline.add_special_tokens(special)
     pipeline.post_processor = processors.TemplateProcessing(
         single=[end, "$A"], pair=[end, "$A", end, "$B:1"], special_tokens=[(end, 0)]
     )
@@ -379,10 +376,20 @@ def check_end(end: str, others: Sequence[str] = ()) -> None:
         raise ConfigError(_BAD_END.format(end))
 
 
-def _tokens_and_merges(model: dict[str, Any]) -> tuple[list[str], list[tuple[str, str]]]:
+def tokens_and_merges(model: dict[str, Any]) -> tuple[list[str], list[tuple[str, str]]]:
     """Return the vocabulary in the order of its ids, and the merges in the order learned."""
     ids = model["vocab"]
     return sorted(ids, key=ids.__getitem__), [(first, second) for first, second in model["merges"]]
+
+
+def _special_tokens(end: str) -> re.Pattern[str]:
+    """What finds either special token, the longer one first, as the tokenizers library does."""
+    return re.compile(f"({'|'.join(map(re.escape, sorted((end, PAD), key=len, reverse=True)))})")
+
+
+def _ordinary(text: str, end: str) -> list[str]:
+    """The parts of ``text`` between special tokens."""
+    return _special_tokens(end).split(well_formed(text))[::2]
 
 
 def well_formed(text: str) -> str:

@@ -1,0 +1,59 @@
+"""Read a tokenizer.json of ours: which class it belongs to, and whether it says what that class would write.
+
+Files of older versions have the byte 0xFF at the id of the pad token, and are read as if they had the pad token.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from movieplotgpt.errors import ConfigError
+from movieplotgpt.text.pretrained import read_own
+from movieplotgpt.text.tokenizers import (
+    PAD,
+    PAD_ID,
+    BpeTokenizer,
+    ByteTokenizer,
+    CharTokenizer,
+    Tokenizer,
+    agrees,
+    tokens_and_merges,
+)
+
+
+def read_tokenizer(data: bytes) -> Tokenizer:
+    """Read tokenizer.json; ValueError says what is wrong, in words that follow the name of the file.
+
+    The tokenizers library aborts the whole process on some damaged files: what is built anew must agree with this one.
+    """
+    try:
+        spec = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is damaged ({error})") from None
+    try:
+        padded = _with_pad(spec)
+        tokens, merges = tokens_and_merges(padded["model"])
+        cls = BpeTokenizer if merges else CharTokenizer if tokens[1] == "<0x00>" else ByteTokenizer
+        known = {*tokens}.issuperset(part for a, b in merges for part in (a, b, a + b))
+        if known and tuple(tokens[1:257]) == cls.byte_tokens:
+            tokenizer = cls(tokens, merges)
+            whole = tokenizer.to_json()
+            if whole.encode() == data or agrees(
+                padded, json.loads(whole)
+            ):  # as saved, or saved again by another library
+                return tokenizer
+    except (ConfigError, LookupError, TypeError, AttributeError, ValueError):
+        pass  # of a form that none of ours has
+    return read_own(spec)
+
+
+def _with_pad(spec: dict[str, Any]) -> dict[str, Any]:
+    """``spec`` with the pad token where a file of an older version has the byte 0xFF."""
+    vocabulary = spec["model"]["vocab"]
+    old = next((symbol for symbol in ("<0xFF>", "\u00ff") if vocabulary.get(symbol) == PAD_ID), None)
+    if old is None:
+        return spec
+    renamed = {PAD if token == old else token: token_id for token, token_id in vocabulary.items()}
+    pad = {**spec["added_tokens"][0], "id": PAD_ID, "content": PAD}
+    return {**spec, "added_tokens": [*spec["added_tokens"], pad], "model": {**spec["model"], "vocab": renamed}}
