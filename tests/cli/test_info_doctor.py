@@ -114,7 +114,10 @@ def test_a_run_and_a_published_name_are_found(
     [
         ("nowhere", "there is no model 'nowhere'; published models here: plots-bpe, or give a folder"),
         ("empty", "empty is not a checkpoint: it has no config.json"),
-        ("broken", "broken has no movieplotgpt.json; copy or download the model again"),
+        (
+            "broken",
+            "broken was saved by another program: it has no movieplotgpt.json; make it a model of movieplotgpt: ",
+        ),
         ("later", "later has checkpoint format 99, this version reads 1; install the movieplotgpt that wrote it"),
     ],
 )

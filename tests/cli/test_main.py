@@ -119,7 +119,15 @@ def test_the_commands_are_those_of_the_documents() -> None:
             "corpus download",
             "report",
         ),
-        *("weights list", "weights download", "weights verify", "weights publish", "weights index", "weights upload"),
+        *(
+            "weights list",
+            "weights download",
+            "weights verify",
+            "weights publish",
+            "weights refresh",
+            "weights index",
+            "weights upload",
+        ),
     }
 
 
@@ -152,6 +160,7 @@ def test_help_of_a_group_and_no_arguments_list_the_commands(capsys: pytest.Captu
         "index",
         "list",
         "publish",
+        "refresh",
         "upload",
         "verify",
     ]

@@ -73,9 +73,10 @@ def test_the_pad_token_is_never_written(tiny_checkpoint: Make, kind: str) -> Non
     checkpoint = never_ending(tiny_checkpoint(kind))
     pad = checkpoint.tokenizer.pad_id
     rows = checkpoint.model.model.embed_tokens.weight.data
-    likeliest = recomputed(checkpoint, Prompt(""), SamplingConfig(temperature=0), 0, 1)[0]
+    [request] = PlotGenerator(checkpoint).requests("", temperature=0, max_tokens=40, distinct_names=False)
+    likeliest = recomputed(checkpoint, request.prompt, request.config, 0, 1)[0]
     rows[[pad, likeliest]] = rows[[likeliest, pad]]
-    writing = PlotGenerator(checkpoint).writing(PlotGenerator(checkpoint).requests("", temperature=0, max_tokens=40)[0])
+    writing = PlotGenerator(checkpoint).writing(request)
     list(write(exact(checkpoint), [writing], checkpoint.tokenizer.vocab_size, room=1))
     assert writing.tokens == 40 and pad not in writing.body
 

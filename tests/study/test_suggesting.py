@@ -79,7 +79,7 @@ def test_a_text_is_studied_by_its_name_alone(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["films.csv"], "is a table; name its text with --text-column"),
+        (["films.csv"], "films.csv is a table with the columns Title, Plot; name the one with the text: --text-column"),
         (["films.txt", "--source", "x.csv"], "leave --source out"),
         (["study.toml", "--minutes", "3"], "are for a text or table"),
         (["films.txt", "--jobs", "0"], "--jobs is 0"),
@@ -89,6 +89,7 @@ def test_a_text_is_studied_by_its_name_alone(
 def test_what_cannot_be_asked_is_one_sentence(
     text: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Path("films.csv").write_text("Title,Plot\nA,b c\n", encoding="utf-8")
     assert main(["compare", *arguments]) == 1
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and said in err

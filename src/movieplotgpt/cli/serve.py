@@ -60,8 +60,8 @@ def serve(
         page: Whether the page is served as well.
         allow_origin: Sites whose pages may call the API from a browser, such as https://example.org; * is every site. None
             may, if you leave it out.
-        allow_host: Further names that the server answers to, such as that of a proxy before it; * is every name. At another
-            --host than this machine's own it answers to every name, if you leave it out.
+        allow_host: Further names that the server answers to, such as that of a proxy before it; * is every name. A server that
+            listens at another address than this machine's own answers to every name, if you leave it out.
         upstream: The address of another server's OpenAI API (http://host:8000/v1), which writes in place of this one:
             vLLM, llama.cpp. The model given here has the form of the prompts and knows what was copied.
         upstream_model: What the other server calls the model.
