@@ -32,7 +32,7 @@ from movieplotgpt.training.run import TrainingSettings
 POLICIES = {
     "default": {},
     "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
-    **{f"spins {spins}": {"GOMP_SPINCOUNT": str(spins)} for spins in (1_000, 10_000, 30_000, 100_000)},
+    **{f"spins {spins}": {"GOMP_SPINCOUNT": str(spins)} for spins in (1_000, 3_000, 10_000, 100_000)},
 }
 CONTEXT, VOCABULARY = 256, 1024
 BUSY = [sys.executable, "-c", "while True: pass"]

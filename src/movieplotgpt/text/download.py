@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 from movieplotgpt.errors import DataError, DownloadError, StorageError, WrongFileError
 from movieplotgpt.text.sources import CHUNK_BYTES, file_sha256, read_source
-from movieplotgpt.text.table_files import read_table
+from movieplotgpt.text.table_files import listed, read_table
 
 ATTEMPTS = 5
 TIMEOUT_SECONDS = 30
@@ -197,7 +197,7 @@ def check_table(path: Path, corpus: PublicCorpus, origin: str) -> None:
         raise DownloadError(f"{origin} is not the table of {corpus.file}: {error}") from None
     missing = [name for name in corpus.columns if name not in table.names]
     if missing:
-        raise DownloadError(f"{origin} lacks the column {missing[0]!r}; it has {', '.join(table.names)}")
+        raise DownloadError(f"{origin} lacks the column {missing[0]!r}; it has {listed(table.names)}")
     if table.height < corpus.at_least:
         raise DownloadError(
             f"{origin} has {table.height:,} rows, fewer than the {corpus.at_least:,} expected; try again"

@@ -1,8 +1,8 @@
 """How OpenMP's threads wait for each other, and how many there are: decided before PyTorch is imported, and so without it.
 
 By default a thread that waits keeps its processor busy. Beside another busy process it does so while the thread that it waits
-for has no processor to run on: two threads trained 876 tokens/s in place of about 25,000, and 7,579 where they waited in a
-loop for a short time and then slept (`benchmarks/busy_neighbour.py` measures it).
+for has no processor to run on. A thread that waits in a loop for a short time and then sleeps leaves it the processor:
+`benchmarks/busy_neighbour.py` measures what that costs alone and saves beside a busy process.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from movieplotgpt.engine.threads import VARIABLE as THREADS
 from movieplotgpt.engine.threads import thread_count
 
 SPINS = (
-    10_000  # turns of the loop before a thread sleeps: tens of microseconds, longer than most waits of a training step
+    3_000  # turns of the loop before a thread sleeps: alone 5 % slower, beside a busy process half as fast, not a third
 )
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")  # of GNU's OpenMP, which PyTorch's packages for Linux use
 
