@@ -175,6 +175,27 @@ def test_the_run_is_named_after_its_config_or_text(run: Run, text_of: Callable[[
     }
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes there")
+def test_a_text_whose_name_is_not_utf8_trains(run: Run, text_of: Callable[[int], str]) -> None:
+    source = os.fsdecode(b"caf\xe9.txt")
+    Path(source).write_text(text_of(9_000), encoding="utf-8")
+    code, _, err = run("train", source, "--steps", "1", *TINY)
+    assert code == 0, err
+    assert [path.name for path in Path("runs").iterdir()] == ["caf\ufffd"]
+    assert run("train", source, "--steps", "1", *TINY, "--resume")[0] == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pipes with names")
+def test_a_pipe_trains(run: Run, text_of: Callable[[int], str]) -> None:
+    os.mkfifo("pipe")
+    text = text_of(9_000)
+    Path("poems.txt").write_text(text, encoding="utf-8")
+    writer = subprocess.Popen(["dd", "if=poems.txt", "of=pipe", "bs=1M", "status=none"])
+    code, _, err = run("train", "pipe", "--steps", "1", *TINY)
+    assert (code, writer.wait()) == (0, 0), err
+    assert f"{len(text):,} characters of text" in err
+
+
 def test_the_folder_one_is_in_gives_the_run_its_name(
     run: Run, text_of: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

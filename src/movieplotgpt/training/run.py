@@ -18,6 +18,7 @@ from movieplotgpt.errors import TrainingError
 from movieplotgpt.model.sizes import SizeSettings
 from movieplotgpt.text.file_kinds import COMPRESSION_SUFFIXES, SUFFIXES
 from movieplotgpt.text.prepare import PrepareSettings
+from movieplotgpt.text.sources import printable
 from movieplotgpt.training.distillation import DistillationSettings
 from movieplotgpt.training.optimizers import MuonSettings, OptimizerSettings
 from movieplotgpt.training.schedules import ScheduleSettings
@@ -104,10 +105,11 @@ class RunConfig(PrepareSettings):
 def run_name(source: Path) -> str:
     """Name the run or study of a settings file, text or folder: its name without the suffixes that say what kind of file it is.
 
-    ``.`` and ``..`` have the name of the folder they are. A name that begins with a dot loses the dot.
+    ``.`` and ``..`` have the name of the folder they are. A name that begins with a dot loses the dot. Bytes that are not
+    UTF-8 are replaced.
     """
     path = source.resolve() if source.name in ("", "..") else source
-    name = path.name
+    name = printable(path.name)  # other names are refused by the libraries that write the files
     if not source.is_dir():
         while (suffix := Path(name).suffix.lower()) in KINDS and Path(name).stem.strip("."):
             name = name[: -len(suffix)]
