@@ -13,7 +13,7 @@ TABLE = "For a table: "
 
 @dataclass(frozen=True)
 class FileFlags:
-    """How files are written, where that is not what it seems."""
+    """How files are read where detection is not enough."""
 
     encoding: Annotated[
         str | None, Parameter(help="The encoding of the files (default: UTF-8, or what a byte order mark says).")
@@ -31,7 +31,7 @@ class FileFlags:
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        """As ``section.key=value``."""
+        """Return the flags as ``section.key=value``."""
         separator = "\t" if self.separator == r"\t" else self.separator
         return (
             *([f"corpus.encoding={json.dumps(self.encoding)}"] if self.encoding else []),

@@ -15,7 +15,7 @@ LARGEST_EXPANSION = 4 << 30  # bytes of all members together
 
 
 def zip_names(name: PurePath, data: bytes) -> set[str]:
-    """The names of a ZIP file's members.
+    """Return the names of a ZIP file's members.
 
     Raises:
         DataError: the archive is damaged.

@@ -31,7 +31,7 @@ NOT_A_TEXT = ("nan", "none", "null")  # what programs write for a missing text
 
 
 class _FileSettings(Settings):
-    """How the files of a corpus are written. What is left at its default does not change the corpus's hash."""
+    """How the files of a corpus are read. Settings at their defaults are not part of the corpus's hash."""
 
     encoding: str | None = Field(None, description="The files' encoding: UTF-8, or what a byte order mark says.")
 
@@ -82,7 +82,7 @@ CorpusSettings = Annotated[TableCorpus | DialogueCorpus | PlainCorpus, Field(dis
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """What a source held: its documents, how many of its rows were left out and why, and what a person should know."""
+    """The documents of a source; how many rows were left out and why; ``notes`` on what was unusual."""
 
     documents: list[Document]
     rows: int
@@ -140,7 +140,7 @@ def _read_rows(settings: TableCorpus, layout: DocumentFormat, source: Source) ->
 
 
 def _doubtful_titles(documents: list[Document]) -> Iterator[str]:
-    """Titles that may be missing ones: kept, for a film may be called so."""
+    """Report titles that may be missing values; they are kept, because a film may have that title."""
     found = Counter(document.title for document in documents if document.title.lower() in NOT_A_TEXT)
     for title, count in found.items():
         yield f"{count:,} titles are the word {title!r}"

@@ -1,4 +1,4 @@
-"""CSV and its relatives: find out how a delimited file is written, and read it with Python's csv module.
+"""CSV and its relatives: detect the dialect of a delimited file, and read it with Python's csv module.
 
 A reading is accepted only if it explains the whole file: every row has as many fields as the header. Readings are
 tried in an order, from RFC 4180 to no quoting at all; a file that none of them explains is refused with the line.
@@ -20,13 +20,13 @@ from movieplotgpt.config import Settings
 from movieplotgpt.errors import DataError
 
 SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a vertical bar"}
-LONGEST_FIELD = 2**31 - 1  # characters; csv refuses fields above 131,072 unless it is told
+LONGEST_FIELD = 2**31 - 1  # characters; the csv module's default is 131,072
 MANY_LINES = 3  # that all look like rows: text does not do that by chance
 END = "\0end of the table"
 
 
 class CsvSettings(Settings):
-    """How a delimited file is written; settings left out are found by reading it."""
+    """The dialect of a delimited file; what is not set is detected."""
 
     separator: str | None = Field(None, min_length=1, max_length=1, description="The character between two fields.")
     quote: str | None = Field(None, max_length=1, description="The character around a field; empty if quotes are text.")
@@ -36,7 +36,7 @@ class CsvSettings(Settings):
 
 @dataclass(frozen=True)
 class Rows:
-    """What a delimited file holds. ``notes`` are sentences about choices a person may want to know of."""
+    """The content of a delimited file. ``notes`` are sentences about unusual choices that were made."""
 
     names: tuple[str, ...]
     cells: list[list[str]]
@@ -45,7 +45,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Dialect:
-    """One way to read a file; ``quote`` and ``escape`` are None for none. A lenient one reads as csv does by default."""
+    """One way to read a file. ``quote`` and ``escape`` may be None; ``lenient`` is the csv module's default mode."""
 
     separator: str
     quote: str | None = '"'
@@ -64,7 +64,7 @@ class Fault:
 
 @dataclass
 class Reading:
-    """The rows that a dialect makes of a text, and what speaks against them."""
+    """The rows of a text in one dialect, and the first line that does not fit."""
 
     dialect: Dialect
     rows: list[list[str]] = field(default_factory=list)
@@ -96,7 +96,7 @@ class Reading:
 
 
 def read_delimited(text: str, name: str, settings: CsvSettings, usual: str) -> Rows:
-    """Read ``text``; ``usual`` is the separator that the file's suffix promises, ``name`` is for messages.
+    """Read ``text``. ``usual`` is the separator of the file's suffix; ``name`` appears in messages.
 
     Raises:
         DataError: no reading explains the file; names the first line that does not fit.
@@ -130,20 +130,20 @@ def read_delimited(text: str, name: str, settings: CsvSettings, usual: str) -> R
 
 
 def looks_headerless(names: Sequence[str]) -> bool:
-    """Whether names are more like a row of a table: one is a number, or longer than a name would be."""
+    """Return whether the names look like a row of data: one is a number, or longer than names usually are."""
     return any(re.fullmatch(r"\s*[-+]?\d[\d.,]*\s*", name) or len(name) > 60 for name in names)
 
 
 def _announced_separator(text: str) -> tuple[str, str | None]:
-    """Take off the line ``sep=;`` that Excel reads and writes."""
+    """Remove the line ``sep=;`` that Excel understands, and return its separator."""
     found = re.match(r'"?sep=(.)"?[ \t]*(?:\r\n|\n|\r)', text, re.IGNORECASE)
     return (text[found.end() :], found[1]) if found else (text, None)
 
 
 def _hide_stray_line_ends(text: str) -> tuple[str, str, str]:
-    """Return the text with a stand-in for line ends that are not those of its rows, the stand-in and what it is for.
+    """Replace line ends that do not end rows; return the text, the placeholder, and the line end it replaces.
 
-    Programs leave a carriage return in a field without quotes where rows end in a line feed; csv ends the row there.
+    Where rows end in a line feed, some programs leave a carriage return in a field without quotes; csv would end the row there.
     """
     first = re.match(r'(?:[^"\r\n]|"[^"]*")*(\r\n?|\n)', text)  # the end of the header, whose names may be quoted
     pattern, stray = ("\n", "\n") if first and first[1] == "\r" else (r"\r(?!\n)", "\r")
@@ -154,7 +154,7 @@ def _hide_stray_line_ends(text: str) -> tuple[str, str, str]:
 
 
 def _choose(text: str, settings: CsvSettings, usual: str) -> tuple[Reading | None, list[Reading]]:
-    """Return the first reading in which every row is as wide as the header, else the first with shorter rows only."""
+    """Return the first reading in which every row is as wide as the header, or else the first without wider rows."""
     shorter: Reading | None = None
     tried = []
     for dialect in _dialects(text, settings, usual):
@@ -174,7 +174,7 @@ def _choose(text: str, settings: CsvSettings, usual: str) -> tuple[Reading | Non
 
 
 def _wrapped(reading: Reading) -> bool:
-    """Whether a reading without quotes leaves them around fields."""
+    """Return whether a reading without quoting leaves quotes around fields."""
     return any(len(cell) > 1 and cell[0] == cell[-1] == '"' for row in reading.rows for cell in row)
 
 
@@ -207,19 +207,19 @@ def _escaped_quotes(text: str) -> bool:
 
 
 def _other_separators(text: str, dialect: Dialect) -> bool:
-    """Whether the first line has a separator that the reading does not use."""
+    """Return whether the first line contains a separator that the dialect does not use."""
     head = re.split(r"[\r\n]", text.lstrip(), maxsplit=1)[0]
     return any(one in head for one in SEPARATORS if one != dialect.separator)
 
 
 def _by_likelihood(head: str, usual: str) -> list[str]:
-    """The usual separator first, if the first line has it; then those it has, the most frequent first."""
+    """Return separators to try: the usual one if the first line contains it, then the others by frequency."""
     found = sorted((one for one in SEPARATORS if one in head), key=head.count, reverse=True)
     return [usual, *(one for one in found if one != usual)] if usual in head else [*found, usual]
 
 
 def _in_quotes(text: str, quote: str, separator: str) -> bool:
-    """Whether some field begins with ``quote``, and some field ends with it."""
+    """Return whether some field begins with ``quote`` and some field ends with it."""
     edge = f"[{re.escape(separator)}\\r\\n]"
     return bool(re.search(f"(?:^|{edge}){quote}", text) and re.search(f"{quote}(?:$|{edge})", text))
 
@@ -258,13 +258,13 @@ def _read(text: str, dialect: Dialect) -> Reading:
 
 
 def _lines(text: str, dialect: Dialect) -> Iterable[str]:
-    """The lines of a text; after a lenient reading's last one, a row that is lost in a field left open."""
+    """Return the lines of a text. A lenient reading gets one more row, which an unclosed quote would swallow."""
     lines = io.StringIO(_keep_other_escapes(text, dialect) if dialect.escape else text, newline="")
     return chain(lines, [END]) if dialect.lenient else lines
 
 
 def _escapes(separator: str) -> re.Pattern[str]:
-    """A backslash; group 1 is what follows if it may be escaped."""
+    """Match a backslash; group 1 is the next character if it may be escaped."""
     special = re.escape(separator + "".join(SEPARATORS)) + r"\\\r\n\ue000-\uf8ff" + "\"'"
     return re.compile(rf"\\([{special}])|\\")
 
@@ -277,7 +277,7 @@ def _keep_other_escapes(text: str, dialect: Dialect) -> str:
 
 
 def _ambiguous(text: str, reading: Reading, settings: CsvSettings) -> str | None:
-    """Where the file reads differently with escapes, or with the other quotes, and nothing tells which is meant."""
+    """Return where another dialect fits the whole file as well and gives other rows, or None."""
     dialect = reading.dialect
     unset = settings.escape is None and not dialect.escape and "\\" in text
     if unset and all(found[1] for found in _escapes(dialect.separator).finditer(text)):
@@ -296,14 +296,14 @@ def _ambiguous(text: str, reading: Reading, settings: CsvSettings) -> str | None
 
 
 def _all_wrapped(text: str, dialect: Dialect) -> bool:
-    """Whether quotes are around every field of the first line."""
+    """Return whether the first line is wrapped in quotes."""
     head = re.split(r"[\r\n]", text.lstrip(), maxsplit=1)[0].split(dialect.separator)
     quote = dialect.quote or ""
     return head[0].startswith(quote) and head[-1].endswith(quote) and len(head[0]) > 1
 
 
 def _differs(text: str, reading: Reading, dialect: Dialect) -> int | None:
-    """The first line that ``dialect`` reads in another way, if it explains the whole file as well."""
+    """Return the first line that ``dialect`` reads differently, if it explains the whole file as well."""
     other = _read(text, dialect)
     if not other.explains or other.short:
         return None
@@ -325,7 +325,7 @@ def _with_blanks_skipped(text: str, reading: Reading, settings: CsvSettings) -> 
 
 
 def _swallowed(reading: Reading, text: str) -> int | None:
-    """The line of the first row with a quoted field that contains what look like rows of their own.
+    """Return the line of the first row with a quoted field that contains what look like rows of their own.
 
     A line looks like a row if it has as many fields as the header and numbers in the columns that hold numbers. In a
     table without numbers, all lines of a row have to, and several of them.
@@ -345,7 +345,7 @@ def _swallowed(reading: Reading, text: str) -> int | None:
 
 
 def _number_columns(reading: Reading) -> list[int]:
-    """Columns in which all cells of the rows of one line are short numbers."""
+    """Return the columns in which every cell of the first rows is a short number."""
     plain = [row for row in reading.rows[1:2000] if len(row) == reading.width]
     return [
         column
@@ -362,7 +362,7 @@ def _like_a_row(line: str, reading: Reading, numbers: list[int]) -> bool:
 
 
 def _explain(tried: Sequence[Reading]) -> str:
-    """What is wrong, by the reading that came furthest."""
+    """Return what is wrong according to the reading that came furthest."""
     faults = [(one.fault or one.ragged, one.dialect.separator) for one in tried]
     fault, separator = max(
         ((fault, by) for fault, by in faults if fault), key=lambda one: one[0].line, default=(None, "")

@@ -33,7 +33,7 @@ UNREAD = ("script", "style", "noscript", "template", "nav", "head", "svg")
 
 
 def document_text(part: Part) -> str:
-    """The text of a document, a paragraph a line.
+    """Return the text of a document, a paragraph a line.
 
     Raises:
         DataError: the document is damaged, encrypted or has no text.
@@ -52,7 +52,7 @@ def _html(part: Part) -> str:
 
 
 def _plain(markup: bytes) -> str:
-    """The text of HTML without its scripts, styles and navigation."""
+    """Return the text of HTML without scripts, styles and navigation."""
     page = optional("bs4", "documents").BeautifulSoup(markup, "html.parser")
     for tag in page.find_all(UNREAD):
         tag.decompose()
@@ -66,7 +66,7 @@ def _plain(markup: bytes) -> str:
 
 
 def _epub(part: Part) -> str:
-    """The chapters of a book, in the order in which it is read."""
+    """Return the chapters of a book in reading order."""
     soup = optional("bs4", "documents").BeautifulSoup
     try:
         with zipfile.ZipFile(io.BytesIO(part.data)) as book:
@@ -92,7 +92,7 @@ def _docx(part: Part) -> str:
 
 
 def _blocks(document: Any) -> list[str]:
-    """Paragraphs and rows of tables, in the document's order."""
+    """Return paragraphs and tables in the document's order."""
     return [
         block.text
         if hasattr(block, "text")

@@ -1,4 +1,4 @@
-"""What a file is: by its first bytes where they say it, else by its suffix."""
+"""Recognise files: by their first bytes where those are unambiguous, or else by the suffix."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ ZIPPED_FOREIGN = {
 
 
 def kind_suffix(name: PurePath) -> str:
-    """The suffix that says what a file holds, compression taken off: ``.csv`` for ``plots.CSV.gz``."""
+    """Return the suffix without that of the compression, in lower case: ``.csv`` for ``plots.CSV.gz``."""
     suffixes = [suffix.lower() for suffix in name.suffixes[-2:]]
     if suffixes and suffixes[-1] in COMPRESSION_SUFFIXES:
         suffixes.pop()
@@ -69,15 +69,15 @@ def kind_suffix(name: PurePath) -> str:
 
 
 def kind_of(suffix: str) -> Kind:
-    """What a file of this suffix is read as."""
+    """Return what a file with this suffix is read as."""
     return SUFFIXES.get(suffix, Kind.OTHER)
 
 
 def true_suffix(name: PurePath, data: bytes) -> str:
-    """The suffix that fits what a file holds: ``.pdf`` for a PDF document whatever its name is.
+    """Return the suffix that matches the content: ``.pdf`` for a PDF document whatever its name is.
 
     Raises:
-        DataError: the first bytes are those of something that holds no text we read; says what it is.
+        DataError: the first bytes are those of a format that is not read; names the format.
     """
     for magic, (what, remedy) in FOREIGN.items():
         if data.startswith(magic):

@@ -1,6 +1,6 @@
-"""What a path leads to: a file, a folder or an archive, as named parts that are decompressed, hashed and decoded.
+"""Read a file, a folder or an archive as named parts: decompressed, hashed and decoded.
 
-What is wrong with a file is reported here, in one sentence with its name in it.
+Errors are one sentence that names the file.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Source:
-    """All that can be read of a path. ``ignored`` counts files of other kinds in a folder or archive, by suffix."""
+    """The readable files of a path. ``ignored`` counts the other files of a folder or archive by suffix."""
 
     path: Path
     parts: tuple[Part, ...]
@@ -86,7 +86,7 @@ def read_source(path: Path, suffix: str | None = None) -> Source:
     """Read a file, every readable file of a folder, or every one of an archive, in the order of their names.
 
     An archive with one readable file is that file, so that ``x.csv``, ``x.csv.gz`` and ``x.zip`` name one corpus.
-    ``suffix`` says what a file is whose name does not.
+    ``suffix`` replaces that of the file's name.
 
     Raises:
         DataError: the path is missing or not readable, a file is damaged, or there is nothing to read in it.
@@ -127,7 +127,7 @@ def printable(name: str) -> str:
 
 
 def decode(part: Part, encoding: str | None = None) -> str:
-    """The text of ``part``: in ``encoding``, by its byte order mark, or in UTF-8.
+    """Decode ``part``: in ``encoding``, by its byte order mark, or as UTF-8.
 
     Raises:
         DataError: it is binary, or not in that encoding; names the line.
@@ -164,7 +164,7 @@ def _not_decoded(data: bytes, name: str, encoding: str | None, error: UnicodeErr
 
 
 def _readable(name: str) -> bool:
-    """Whether a file of a folder or archive is visible, and of a kind that is read."""
+    """Return whether a file of a folder or archive is visible and of a kind that is read."""
     hidden = any(piece.startswith(".") or piece == "__MACOSX" for piece in name.split("/"))
     return not hidden and kind_of(kind_suffix(PurePosixPath(name))) not in (Kind.OTHER, Kind.ARCHIVE)
 
@@ -203,7 +203,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _is_stream(path: Path) -> bool:
-    """Whether a path can be read only once: a pipe, a terminal."""
+    """Return whether a path can be read only once, like a pipe."""
     try:
         return not stat.S_ISREG(path.stat().st_mode)
     except OSError:
@@ -236,7 +236,7 @@ def _chain(first: bytes, file: Any) -> Iterator[bytes]:
 
 
 def _compression(path: Path, first: bytes) -> str:
-    """How a file is compressed, by its name or its first bytes."""
+    """Return the suffix of a file's compression, by its name or its first bytes."""
     suffix = path.suffix.lower()
     if suffix in (".tgz", ".tbz2", ".txz"):
         return {".tgz": ".gz", ".tbz2": ".bz2", ".txz": ".xz"}[suffix]

@@ -38,7 +38,7 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def column(self, name: str) -> list[str | None]:
-        """One column as text; blank and missing cells are None.
+        """Return a column as text; blank and missing cells are None.
 
         A column with records of a chat is laid out as dialogue, ``role: content``; ``film.Plot`` is the field ``Plot`` of
         the records in the column ``film``. Names match with blanks around them stripped.
@@ -61,7 +61,7 @@ class Table:
         return [self._text(cell, name) for cell in cells]
 
     def choices(self) -> list[str]:
-        """Names that ``column`` takes: columns, and the fields of those that hold records."""
+        """Return the names that ``column`` accepts: columns, and the fields of those that hold records."""
         found: list[str] = []
         for name in self.names:
             first = next((cell for cell in self.cells(name) if cell is not None), None)
@@ -110,7 +110,7 @@ class Table:
 
 
 def column_name(name: str) -> str:
-    """A column's name on one line, without blanks around it and without braces, which a header uses for its placeholder."""
+    """Normalise a column's name: one line, no blanks around it, parentheses for the braces that a header's placeholder uses."""
     return " ".join(name.split()).replace("{", "(").replace("}", ")")
 
 
@@ -132,7 +132,7 @@ def read_table(source: Source, settings: CsvSettings | None = None, encoding: st
 
 
 def _unnamed(source: Source) -> list[Part]:
-    """A table whose name does not say so: a pipe, or a .txt."""
+    """Return a table whose suffix is not that of a table: a pipe, or a .txt."""
     if source.folder or source.parts[0].kind not in (Kind.TEXT, Kind.OTHER):
         return []
     part = source.parts[0]
@@ -177,7 +177,7 @@ def _parse(part: Part, settings: CsvSettings, encoding: str | None) -> Table:
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """Names told apart: a second ``Title`` becomes ``Title (2)``."""
+    """Make names unique: a second ``Title`` becomes ``Title (2)``."""
     seen: dict[str, int] = {}
     distinct = []
     for name in names:
@@ -230,7 +230,7 @@ def _parse_json(text: str, part: Part) -> Table:
 
 
 def _json_rows(text: str, part: Part) -> list[dict[str, Any]]:
-    """The rows of a JSON document: a list of objects, columns, or one list in an object; else of JSON Lines."""
+    """Return the rows of a JSON document: a list of objects, columns, one list in an object, or JSON Lines."""
     try:
         values = _loads(text)
     except json.JSONDecodeError as error:
@@ -276,17 +276,17 @@ def _json_lines(text: str, part: Part) -> Iterator[dict[str, Any]]:
 
 
 def _loads(text: str) -> Any:
-    """JSON, with the NaN and Infinity that programs write into it as missing values."""
+    """Parse JSON; NaN and Infinity, which some programs write, become missing values."""
     return json.loads(text, parse_constant=lambda name: None)
 
 
 def _whole(text: str) -> str:
-    """Halves of surrogate pairs, which JSON can hold and UTF-8 cannot, are replaced."""
+    """Replace halves of surrogate pairs, which JSON can contain and UTF-8 cannot."""
     return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
 def _dialogue(records: Sequence[Any]) -> str | None:
-    """The records of a chat, ``role: content``, a line each; None for anything else."""
+    """Lay the messages of a chat out as ``role: content``, a line each; return None for anything else."""
     for who, what in ROLES:
         if records and all(
             isinstance(one, Mapping) and isinstance(one.get(what), str) and who in one for one in records
@@ -296,7 +296,7 @@ def _dialogue(records: Sequence[Any]) -> str | None:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names for a message: not more than ten of them, and none longer than forty characters."""
+    """Join names for a message: at most ten of them, at most forty characters of each."""
     shown = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in names[:MOST_NAMES]]
     more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
     return ", ".join(name or "(no name)" for name in shown) + more

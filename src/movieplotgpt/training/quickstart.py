@@ -83,7 +83,7 @@ def suggest(
 
 
 def _corpus(source: Source, text_column: str | None, overrides: list[str]) -> tuple[CorpusSettings, tuple[str, ...]]:
-    """How to read a source: as a table where its text column is named, else as plain text."""
+    """Return how to read a source: as a table if its text column is named, or else as plain text."""
     reasons: tuple[str, ...] = ()
     values: dict[str, Any] = {"kind": "table", "text": text_column} if text_column else {"kind": "plain"}
     if not text_column and not any(text.startswith("corpus.kind=") for text in overrides):
@@ -100,7 +100,7 @@ def _corpus(source: Source, text_column: str | None, overrides: list[str]) -> tu
 
 
 def _name_a_column(source: Source) -> str:
-    """What to write for a table, with the column that holds the longest texts as the example."""
+    """Return how to name the text column, with the column of the longest texts as the example."""
     table = read_table(source)
     names = table.choices()
     longest = max(names, key=lambda name: _typical_length(table, name))
