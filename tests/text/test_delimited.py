@@ -219,3 +219,9 @@ def test_without_a_header_columns_are_numbered_and_short_rows_are_reported() -> 
 
 def test_a_field_longer_than_csv_expects() -> None:
     assert read(f'Title,Plot\nA,"{"x" * 200_000}"\n').cells[0][1] == "x" * 200_000
+
+
+def test_a_file_of_one_column_may_contain_commas() -> None:
+    found = read('Plot\nShe walks, and back.\n"He rows;\nfar, far."\nAway.\n')
+    assert found.cells == [["She walks, and back."], ["He rows;\nfar, far."], ["Away."]]
+    assert found.notes == ("the header names one column, so commas are read as text",)

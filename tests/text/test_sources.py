@@ -240,3 +240,27 @@ def test_what_a_training_wrote_into_a_folder_is_not_its_text(tmp_path: Path) -> 
     for name in ("metrics.jsonl", "samples.md", "data/report.json", "data/notes.txt"):
         (run / name).write_text("{}", encoding="utf-8")
     assert source_sha256(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "suffix"),
+    [
+        ("page.txt", "<!DOCTYPE html><p>text", ".html"),
+        ("page", "\ufeff <html><p>text", ".html"),
+        ("page.xml", '<?xml version="1.0"?><html>', ".html"),
+        ("films", '[\n {"Title": 1}]', ".json"),
+        ("films.ndjson.bak", '{"Title": 1}', ".json"),
+        ("films.txt", '{"Title": 1}', ".txt"),
+        ("poem", "{braces} are text", ""),
+        ("tags.txt", "<p>text</p>", ".txt"),
+    ],
+)
+def test_markup_is_recognised_by_how_it_begins(tmp_path: Path, name: str, text: str, suffix: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert read_source(tmp_path / name).parts[0].suffix == suffix
+
+
+def test_xml_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "films.xml").write_text("<?xml version='1.0'?><films/>", encoding="utf-8")
+    with pytest.raises(DataError, match=r"films.xml is an XML file; extract its text"):
+        read_source(tmp_path / "films.xml")

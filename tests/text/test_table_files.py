@@ -257,3 +257,32 @@ def test_a_text_is_not_a_table(tmp_path: Path) -> None:
     write(tmp_path / "a.txt", "Only text.")
     with pytest.raises(DataError, match=r"is not a table; a table is CSV, TSV, JSON"):
         read(tmp_path)
+
+
+def test_messages_in_parts_and_without_text(tmp_path: Path) -> None:
+    parts = [
+        {"type": "text", "text": "Hello, "},
+        {"type": "text", "text": "you."},
+        {"type": "image_url", "image_url": {}},
+    ]
+    chat = [
+        {"role": "user", "content": parts},
+        {"role": "assistant", "content": None},
+        {"role": "user", "content": "Bye."},
+    ]
+    path = write(tmp_path / "rows.jsonl", json.dumps({"messages": chat}))
+    assert read(path).column("messages") == ["user: Hello, you.\nuser: Bye."]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('{"a": ' + "[" * 100_000 + "}", "it is nested too deeply"),
+        ('{"a": ' + "9" * 5000 + "}", "a number has too many digits"),
+    ],
+    ids=["nesting", "digits"],
+)
+def test_json_that_python_cannot_hold(tmp_path: Path, text: str, sentence: str) -> None:
+    for suffix in (".json", ".jsonl"):
+        with pytest.raises(DataError, match=rf"line 1: {sentence}"):
+            read(write(tmp_path / f"rows{suffix}", text))

@@ -20,6 +20,7 @@ from movieplotgpt.config import Settings
 from movieplotgpt.errors import DataError
 
 SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a vertical bar"}
+ONE_COLUMN = "\x1f"  # a separator that texts do not contain
 LONGEST_FIELD = 2**31 - 1  # characters; the csv module's default is 131,072
 MANY_LINES = 3  # that all look like rows: text does not do that by chance
 END = "\0end of the table"
@@ -215,6 +216,8 @@ def _other_separators(text: str, dialect: Dialect) -> bool:
 def _by_likelihood(head: str, usual: str) -> list[str]:
     """Return separators to try: the usual one if the first line contains it, then the others by frequency."""
     found = sorted((one for one in SEPARATORS if one in head), key=head.count, reverse=True)
+    if not found:
+        return [usual, ONE_COLUMN]
     return [usual, *(one for one in found if one != usual)] if usual in head else [*found, usual]
 
 
@@ -363,6 +366,7 @@ def _like_a_row(line: str, reading: Reading, numbers: list[int]) -> bool:
 
 def _explain(tried: Sequence[Reading]) -> str:
     """Return what is wrong according to the reading that came furthest."""
+    tried = [one for one in tried if one.dialect.separator != ONE_COLUMN] or tried
     faults = [(one.fault or one.ragged, one.dialect.separator) for one in tried]
     fault, separator = max(
         ((fault, by) for fault, by in faults if fault), key=lambda one: one[0].line, default=(None, "")
@@ -375,7 +379,9 @@ def _explain(tried: Sequence[Reading]) -> str:
 
 def _notes(reading: Reading, settings: CsvSettings, usual: str, text: str) -> Iterator[str]:
     dialect = reading.dialect
-    if settings.separator is None and dialect.separator != usual:
+    if dialect.separator == ONE_COLUMN:
+        yield "the header names one column, so commas are read as text"
+    elif settings.separator is None and dialect.separator != usual:
         yield f"fields are separated by {SEPARATORS.get(dialect.separator, repr(dialect.separator))}"
     if dialect.quote == "'" and settings.quote is None:
         yield "fields are quoted with single quotes"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from pathlib import PurePath
 
@@ -91,7 +92,21 @@ def true_suffix(name: PurePath, data: bytes) -> str:
     for magic, suffix in ((b"PAR1", ".parquet"), (b"%PDF-", ".pdf")):
         if data.startswith(magic):
             return suffix
-    return kind_suffix(name)
+    return _marked_up(name, data, kind_suffix(name))
+
+
+def _marked_up(name: PurePath, data: bytes, suffix: str) -> str:
+    """Return the suffix of a text, which is HTML or JSON if it looks like it and its name does not say otherwise."""
+    start = data[:1024].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if kind_of(suffix) not in (Kind.TEXT, Kind.OTHER):
+        return suffix
+    if start.startswith((b"<!doctype html", b"<html")) or (start.startswith(b"<?xml") and b"<html" in start):
+        return ".html"
+    if kind_of(suffix) is Kind.TEXT:
+        return suffix
+    if start.startswith(b"<?xml"):
+        raise DataError(f"{name} is an XML file; extract its text into a text file or a table")
+    return ".json" if re.match(rb'(\[\s*)?\{\s*("|$)', start) else suffix
 
 
 def _zipped(name: PurePath, data: bytes) -> str:

@@ -276,8 +276,18 @@ def _json_lines(text: str, part: Part) -> Iterator[dict[str, Any]]:
 
 
 def _loads(text: str) -> Any:
-    """Parse JSON; NaN and Infinity, which some programs write, become missing values."""
-    return json.loads(text, parse_constant=lambda name: None)
+    """Parse JSON; NaN and Infinity, which some programs write, become missing values.
+
+    Raises:
+        JSONDecodeError: the text is not JSON, or nested too deeply, or holds a number of thousands of digits.
+    """
+    try:
+        return json.loads(text, parse_constant=lambda name: None)
+    except json.JSONDecodeError:
+        raise
+    except (RecursionError, ValueError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
+        raise json.JSONDecodeError(reason, text, 0) from None
 
 
 def _whole(text: str) -> str:
@@ -288,10 +298,19 @@ def _whole(text: str) -> str:
 def _dialogue(records: Sequence[Any]) -> str | None:
     """Lay the messages of a chat out as ``role: content``, a line each; return None for anything else."""
     for who, what in ROLES:
-        if records and all(
-            isinstance(one, Mapping) and isinstance(one.get(what), str) and who in one for one in records
-        ):
-            return "\n".join(f"{one[who]}: {one[what]}" for one in records)
+        if records and all(isinstance(one, Mapping) and who in one and what in one for one in records):
+            lines = [(one[who], _message(one[what])) for one in records]
+            if all(text is not None for _, text in lines):
+                return "\n".join(f"{role}: {text}" for role, text in lines if text)
+    return None
+
+
+def _message(content: Any) -> str | None:
+    """Return the text of a message, empty where it has none (a call of a tool); None if it is something else."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    if isinstance(content, Sequence) and all(isinstance(part, Mapping) for part in content):
+        return "".join(part["text"] for part in content if isinstance(part.get("text"), str))
     return None
 
 
