@@ -449,7 +449,7 @@ def test_too_many_in_a_row_end_the_run_with_the_last_good_weights_saved(
     good = run("good", stop=stop_after(4))
     a_loss_that_fails(monkeypatch, at={4, 5, 6})
     words = (
-        r"the loss was no number in 3 steps in a row, the last of them step 6 \(nan\); the weights before them are saved "
+        r"the loss was NaN or infinite in 3 steps in a row, the last of them step 6 \(nan\); the weights before them are saved "
         r"in (.*last): lower optimizer\.learning_rate \(it is 0\.02\) and train --from \1, or anew"
     )
     with pytest.raises(TrainingError, match=f"^{words}$"):
@@ -459,7 +459,7 @@ def test_too_many_in_a_row_end_the_run_with_the_last_good_weights_saved(
 
 
 def test_but_compiled_code_is_given_up_first(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compilers err, and a run need not end for it (GCC 12 once made no number of a gradient)."""
+    """Compilers err, and a run need not end for it (GCC 12 once made a gradient NaN)."""
     monkeypatch.setattr(module, "MOST_SKIPPED", 3)
 
     class Miscompiled(CompiledLoss):
@@ -471,7 +471,7 @@ def test_but_compiled_code_is_given_up_first(run: Run, monkeypatch: pytest.Monke
     result = run("a", "training.compile=on")
     (note,) = result.of(Noted)
     assert note.message == (
-        "the loss was no number in 3 steps in a row: going on without compiled code, in case the fault is the compiler's"
+        "the loss was NaN or infinite in 3 steps in a row: continuing without compiled code, in case the fault is the compiler's"
     )
     assert list(result.losses) == [3, 4, 5, 6, 7, 8] and result.finished == (9, "complete")
     assert (result.progress["compiled"], result.progress["skipped"]) == (False, 3)
@@ -526,7 +526,7 @@ def test_an_error_that_is_not_the_compiler_s_is_raised(run: Run, monkeypatch: py
 
 
 def test_a_rate_far_too_high_is_found_out(run: Run) -> None:
-    with pytest.raises(TrainingError, match=r"the loss was no number in 10 steps in a row"):
+    with pytest.raises(TrainingError, match=r"the loss was NaN or infinite in 10 steps in a row"):
         run("a", "optimizer.kind=adamw", "optimizer.learning_rate=1e30", "training.steps=50")
 
 

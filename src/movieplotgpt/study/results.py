@@ -28,7 +28,7 @@ from movieplotgpt.training.windows import TrainingWindows
 
 RESULTS = "study.json"
 FEW = 5  # held-out texts
-WORDS = ("size", "tokenizer", "bits per character, by seed", "interval of the first")  # columns that are no numbers
+WORDS = ("size", "tokenizer", "bits per character, by seed", "interval of the first")  # columns that are not numbers
 COLUMNS = (*WORDS[:2], "parameters", *WORDS[2:], "epochs", "minutes")
 BY_HEART = ("bits per character of text it has read", "of that word for word", "characters word for word, of 100")
 

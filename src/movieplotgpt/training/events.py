@@ -36,7 +36,7 @@ class StepDone:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A step whose loss or gradient was no number: the weights stay as they were. ``total``: how many there have been."""
+    """A step whose loss or gradient was NaN or infinite: the weights stay as they were. ``total``: how many there have been."""
 
     step: int
     loss: float

@@ -104,7 +104,7 @@ class Muon(torch.optim.Optimizer):
                 self._step_alike(weights, group, unsound)
 
     def _step_alike(self, weights: list[Tensor], group: dict[str, Any], unsound: Tensor | None) -> None:
-        """``unsound``: whether the gradients are no numbers, on a GPU, where it would take time to ask."""
+        """``unsound``: whether the gradients are NaN or infinite, on a GPU, where it would take time to ask."""
         for weight in weights:
             if not self.state[weight]:
                 self.state[weight]["momentum"] = torch.zeros_like(weight)

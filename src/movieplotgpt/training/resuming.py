@@ -39,7 +39,7 @@ class Progress:
     threads: int = 0
     workers: int = 1
     parts: int = 1  # in how many a batch is taken, for want of memory
-    skipped: int = 0  # steps whose loss was no number
+    skipped: int = 0  # steps whose loss was NaN or infinite
     skipped_in_a_row: int = 0
 
 

@@ -38,7 +38,7 @@ from movieplotgpt.training.step_ahead import StepAhead
 from movieplotgpt.training.windows import Batch, TrainingWindows
 
 STEPS_AHEAD_OF_A_GPU = 1  # handed over while the one before is being worked on
-MOST_SKIPPED = 10  # steps in a row whose loss is no number, before a run gives up
+MOST_SKIPPED = 10  # steps in a row whose loss is NaN or infinite, before a run gives up
 
 Evaluate = Callable[[GPT], float]
 Sample = Callable[[GPT], str]
@@ -187,7 +187,7 @@ class _Trainer:
                         yield from self._save_last()
                         raise TrainingError(self._why_given_up(done))
                     self._without_compiler(
-                        f"the loss was no number in {MOST_SKIPPED} steps in a row: going on without compiled code, in case "
+                        f"the loss was NaN or infinite in {MOST_SKIPPED} steps in a row: continuing without compiled code, in case "
                         "the fault is the compiler's"
                     )
                     yield from self._news()
@@ -232,7 +232,7 @@ class _Trainer:
             yield Sampled(progress.step, self.sample(self.model))
 
     def _launch(self, step: int) -> _Launched:
-        """Hand a step to the device. Where its gradient is no number, the device itself leaves the weights alone."""
+        """Hand a step to the device. Where its gradient is NaN or infinite, the device leaves the weights alone."""
         self._seed(step)
         multiplier = self._set_rates(step)
         self.model.train()
@@ -269,7 +269,7 @@ class _Trainer:
 
     def _why_given_up(self, last: Skipped) -> str:
         return (
-            f"the loss was no number in {MOST_SKIPPED} steps in a row, the last of them step {last.step} ({last.loss}); "
+            f"the loss was NaN or infinite in {MOST_SKIPPED} steps in a row, the last of them step {last.step} ({last.loss}); "
             f"the weights before them are saved in {self.folder.last}: lower optimizer.learning_rate (it is "
             f"{self.config.optimizer.learning_rate:g}) and train --from {self.folder.last}, or anew"
         )
