@@ -162,7 +162,7 @@ def test_missing_texts_are_counted_and_doubtful_titles_reported(tmp_path: Path) 
     corpus = read_documents(table, layout, source)
     assert [document.title for document in corpus.documents] == ["nan", "d"]
     assert corpus.dropped == {"whose text is the word 'nan'": 1, "whose text is the word 'NaN'": 1, "without text": 1}
-    assert corpus.notes == ("1 titles are the word 'nan'",)
+    assert corpus.notes == ("titles that are the word 'nan': 1",)
     source = _write(tmp_path / "films.jsonl", '{"Title": "a", "Plot": NaN}\n{"Title": "b", "Plot": "text"}\n')
     assert read_documents(table, layout, source).dropped == {"without text": 1}
 
@@ -190,8 +190,8 @@ def test_what_a_folder_holds_besides_is_reported(tmp_path: Path) -> None:
     _write(tmp_path / "b.png", "")
     _write(tmp_path / "c.csv", "Title,Plot\na,b\n")
     assert read_documents(PLAIN, DocumentFormat(), tmp_path).notes == (
-        "1 tables are left out; name their text column to read them instead",
-        "1 files of other kinds are left out (1 .png)",
+        "tables left out: 1; name their text column to read them instead",
+        "files of other kinds left out: 1 (1 .png)",
     )
     table = read_documents(TableCorpus(text="Plot"), DocumentFormat(), tmp_path)
     assert [document.body for document in table.documents] == ["b"]

@@ -214,7 +214,7 @@ def test_single_quotes_around_fields() -> None:
 def test_without_a_header_columns_are_numbered_and_short_rows_are_reported() -> None:
     found = read("a,b\nc\n", header=False)
     assert (found.names, found.cells) == (("1", "2"), [["a", "b"], ["c", ""]])
-    assert found.notes == ("1 rows have fewer fields than the header; their last cells are empty",)
+    assert found.notes == ("rows with fewer fields than the header: 1; their last cells are empty",)
 
 
 def test_a_field_longer_than_csv_expects() -> None:
@@ -225,3 +225,8 @@ def test_a_file_of_one_column_may_contain_commas() -> None:
     found = read('Plot\nShe walks, and back.\n"He rows;\nfar, far."\nAway.\n')
     assert found.cells == [["She walks, and back."], ["He rows;\nfar, far."], ["Away."]]
     assert found.notes == ("the header names one column, so commas are read as text",)
+
+
+def test_lines_are_counted_from_the_start_of_the_file() -> None:
+    with pytest.raises(DataError, match=r"line 4 has 3 fields and the header has 2"):
+        read("sep=;\nTitle;Plot\na;b\nc;d;e\n")

@@ -264,3 +264,21 @@ def test_xml_is_refused(tmp_path: Path) -> None:
     (tmp_path / "films.xml").write_text("<?xml version='1.0'?><films/>", encoding="utf-8")
     with pytest.raises(DataError, match=r"films.xml is an XML file; extract its text"):
         read_source(tmp_path / "films.xml")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "sentence"),
+    [
+        (8, 99, r"texts.zip cannot be unpacked here \(.+\); unpack it yourself"),
+        (6, 1, r"texts.zip is encrypted; unpack it"),
+    ],
+)
+def test_an_archive_that_python_cannot_unpack(tmp_path: Path, place: int, value: int, sentence: str) -> None:
+    """A method of compression, and the flag of encryption, in the header of the member and in the directory."""
+    data = bytearray(zipped({"a.txt": b"text"}))
+    for start in (place, data.index(b"PK\x01\x02") + place + 2):
+        data[start] = value
+    path = tmp_path / "texts.zip"
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=sentence):
+        read_source(path)

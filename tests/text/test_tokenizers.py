@@ -277,7 +277,7 @@ FOREIGN = {
     "another thing": "[]",
     "cut short": BPE.to_json()[:-200],
     "a normalizer": _with(_spec(CHAR), normalizer={"type": "Lowercase"}),
-    "no begin token": _with(_spec(BPE), post_processor=None),
+    "no BOS token": _with(_spec(BPE), post_processor=None),
     "no special token": _with(_spec(BPE), added_tokens=[]),
     "another pre-tokenizer": _with(_spec(BPE), pre_tokenizer={"type": "Whitespace"}),
     "another model": _with(

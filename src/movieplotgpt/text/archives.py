@@ -45,9 +45,11 @@ def members(name: PurePath, data: bytes, wanted: Callable[[str], bool]) -> Itera
         raise DataError(
             f"{name} holds more than {LARGEST_EXPANSION >> 30} GiB; unpack it yourself and name the folder"
         ) from None
+    except NotImplementedError as error:  # a RuntimeError, too
+        raise DataError(f"{name} cannot be unpacked here ({error}); unpack it yourself and name the folder") from None
     except RuntimeError:  # zipfile's, for a password
         raise DataError(f"{name} is encrypted; unpack it yourself and name the folder") from None
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError, OSError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
         raise DataError(f"{name} is a damaged archive ({error}); get the file again") from None
 
 

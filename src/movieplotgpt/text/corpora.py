@@ -114,7 +114,7 @@ def read_documents(settings: CorpusSettings, layout: DocumentFormat, source: Pat
 def _ignored(source: Source) -> Iterator[str]:
     if source.ignored:
         kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in source.ignored[:5])
-        yield f"{sum(count for _, count in source.ignored):,} files of other kinds are left out ({kinds})"
+        yield f"files of other kinds left out: {sum(count for _, count in source.ignored):,} ({kinds})"
 
 
 def _read_rows(settings: TableCorpus, layout: DocumentFormat, source: Source) -> Corpus:
@@ -143,7 +143,7 @@ def _doubtful_titles(documents: list[Document]) -> Iterator[str]:
     """Report titles that may be missing values; they are kept, because a film may have that title."""
     found = Counter(document.title for document in documents if document.title.lower() in NOT_A_TEXT)
     for title, count in found.items():
-        yield f"{count:,} titles are the word {title!r}"
+        yield f"titles that are the word {title!r}: {count:,}"
 
 
 def _read_dialogue(settings: DialogueCorpus, layout: DocumentFormat, source: Source) -> Corpus:
@@ -202,7 +202,7 @@ def _read_plain(settings: PlainCorpus, layout: DocumentFormat, source: Source) -
             key = f"{name} {number}" if separator else name
             documents.append(Document(piece, title if layout.header else "", {}, key))
     tables = len(source.of_kind(Kind.TABLE))
-    notes += [f"{tables:,} tables are left out; name their text column to read them instead"] if tables else []
+    notes += [f"tables left out: {tables:,}; name their text column to read them instead"] if tables else []
     return Corpus(documents, len(documents) + dropped.total(), source.sha256, dict(dropped), tuple(notes))
 
 

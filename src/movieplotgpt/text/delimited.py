@@ -136,9 +136,15 @@ def looks_headerless(names: Sequence[str]) -> bool:
 
 
 def _announced_separator(text: str) -> tuple[str, str | None]:
-    """Remove the line ``sep=;`` that Excel understands, and return its separator."""
-    found = re.match(r'"?sep=(.)"?[ \t]*(?:\r\n|\n|\r)', text, re.IGNORECASE)
-    return (text[found.end() :], found[1]) if found else (text, None)
+    """Blank the line ``sep=;`` that Excel understands, and return its separator."""
+    found = re.match(r'"?sep=(.)"?[ \t]*(\r\n|\n|\r)', text, re.IGNORECASE)
+    return (text[found.start(2) :], found[1]) if found else (text, None)
+
+
+def _first_line(text: str) -> str:
+    """Return the first line that is not blank."""
+    found = re.search(r"\S[^\r\n]*", text)
+    return found[0] if found else ""
 
 
 def _hide_stray_line_ends(text: str) -> tuple[str, str, str]:
@@ -180,9 +186,7 @@ def _wrapped(reading: Reading) -> bool:
 
 
 def _dialects(text: str, settings: CsvSettings, usual: str) -> Iterator[Dialect]:
-    start = text.lstrip()
-    head = re.split(r"[\r\n]", start, maxsplit=1)[0]
-    separators = [settings.separator] if settings.separator else _by_likelihood(head, usual)
+    separators = [settings.separator] if settings.separator else _by_likelihood(_first_line(text), usual)
     for separator in separators:
         if settings.quote is not None or settings.escape is not None:
             quote = '"' if settings.quote is None else settings.quote or None
@@ -191,16 +195,14 @@ def _dialects(text: str, settings: CsvSettings, usual: str) -> Iterator[Dialect]
             continue
         standard, single = Dialect(separator), Dialect(separator, quote="'")
         escapes = [None] if "\\" not in text else ["\\", None] if _escaped_quotes(text) else [None, "\\"]
-        quoted = [replace(standard, escape=escape) for escape in escapes]
-        quoted_once = [replace(single, escape=escape) for escape in escapes] if _in_quotes(text, "'", separator) else []
-        yield from quoted_once if not _in_quotes(text, '"', separator) else ()
-        yield from quoted
-        yield replace(standard, after_blanks=True)
-        yield from quoted_once
-        if escapes[0]:
-            yield replace(standard, quote=None, escape="\\")
+        quoted = [replace(standard, escape=escape) for escape in escapes] + [replace(standard, after_blanks=True)]
+        in_single = [replace(single, escape=escape) for escape in escapes] if _in_quotes(text, "'", separator) else []
+        unquoted = [replace(standard, quote=None, escape=escape) for escape in escapes]
+        escaped = 1 if escapes[0] else 0  # of the unquoted readings, likelier than the lenient one
+        yield from quoted + in_single if _in_quotes(text, '"', separator) else in_single + quoted
+        yield from unquoted[:escaped]
         yield replace(standard, lenient=True)  # as Python's csv and pandas read by default
-        yield from (replace(standard, quote=None, escape=escape) for escape in escapes)
+        yield from unquoted[escaped:]
 
 
 def _escaped_quotes(text: str) -> bool:
@@ -209,7 +211,7 @@ def _escaped_quotes(text: str) -> bool:
 
 def _other_separators(text: str, dialect: Dialect) -> bool:
     """Return whether the first line contains a separator that the dialect does not use."""
-    head = re.split(r"[\r\n]", text.lstrip(), maxsplit=1)[0]
+    head = _first_line(text)
     return any(one in head for one in SEPARATORS if one != dialect.separator)
 
 
@@ -300,7 +302,7 @@ def _ambiguous(text: str, reading: Reading, settings: CsvSettings) -> str | None
 
 def _all_wrapped(text: str, dialect: Dialect) -> bool:
     """Return whether the first line is wrapped in quotes."""
-    head = re.split(r"[\r\n]", text.lstrip(), maxsplit=1)[0].split(dialect.separator)
+    head = _first_line(text).split(dialect.separator)
     quote = dialect.quote or ""
     return head[0].startswith(quote) and head[-1].endswith(quote) and len(head[0]) > 1
 
@@ -393,4 +395,4 @@ def _notes(reading: Reading, settings: CsvSettings, usual: str, text: str) -> It
     if dialect.quote is None and settings.quote is None and '"' in text:
         yield "double quotes are read as plain text: as quotes around fields they do not fit"
     if reading.short:
-        yield f"{reading.short:,} rows have fewer fields than the header; their last cells are empty"
+        yield f"rows with fewer fields than the header: {reading.short:,}; their last cells are empty"

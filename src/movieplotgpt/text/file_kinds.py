@@ -7,6 +7,7 @@ from enum import Enum
 from pathlib import PurePath
 
 from movieplotgpt.errors import DataError
+from movieplotgpt.text.archives import zip_names
 
 COMPRESSION_SUFFIXES = (".gz", ".zst", ".bz2", ".xz")
 
@@ -110,8 +111,6 @@ def _marked_up(name: PurePath, data: bytes, suffix: str) -> str:
 
 
 def _zipped(name: PurePath, data: bytes) -> str:
-    from movieplotgpt.text.archives import zip_names
-
     names = zip_names(name, data)
     suffix = next((suffix for member, suffix in ZIPPED.items() if member in names), ".zip")
     if suffix in ZIPPED_FOREIGN:

@@ -190,7 +190,7 @@ def fit_header(header_ids: IdsT, context_length: int) -> IdsT:
 def cut_pieces(header_len: int, body_len: int, context_length: int, overlap: int) -> list[Piece]:
     """Cut a body of ``body_len`` tokens, its end token included, into pieces that fit a context behind their header.
 
-    A window is the begin token, the header, and a piece; a model that reads ``context_length`` tokens predicts the
+    A window is the BOS token, the header, and a piece; a model that reads ``context_length`` tokens predicts the
     last of ``context_length + 1``, so a window may be that long. The first piece opens the body; each later one repeats
     the last ``overlap`` tokens of the piece before. Used alike by training, scoring and generation.
     """

@@ -51,7 +51,7 @@ class PretrainedTokenizer(BpeTokenizer):
         self._bytes = tuple(spelled)
 
     def encode(self, text: str) -> Ids:
-        """The ids of ``text``, with no begin token; an added token in it becomes its one id."""
+        """The ids of ``text``, with no BOS token; an added token in it becomes its one id."""
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[Ids]:

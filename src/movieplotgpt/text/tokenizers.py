@@ -197,7 +197,7 @@ class Tokenizer(ABC):
         return np.uint16 if self.vocab_size <= 1 << 16 else np.uint32
 
     def encode(self, text: str) -> Ids:
-        """The ids of ``text``, with no begin token; a special token in it becomes its one id."""
+        """The ids of ``text``, with no BOS token; a special token in it becomes its one id."""
         text = well_formed(text)
         if self.end not in text and PAD not in text:
             return self._encode_part(text)
