@@ -72,7 +72,7 @@ def test_transformers_finds_the_same_nats(corpus_of: CorpusOf, untrained_on: Unt
     nats = []
     for i, title in enumerate(part.titles):
         header = checkpoint.format.sentence(title)
-        n_header = len(tokenizer(header)["input_ids"])  # the begin token is one of them
+        n_header = len(tokenizer(header)["input_ids"])  # the BOS token is one of them
         ids = tokenizer(header + corpus.tokenizer.decode(part.body(i)))["input_ids"] + [tokenizer.eos_token_id]
         assert len(ids) <= 1025
         log_p = torch.log_softmax(theirs(torch.tensor([ids[:-1]])).logits[0].double(), -1)

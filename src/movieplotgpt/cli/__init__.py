@@ -110,9 +110,7 @@ def _sentence(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
         return str(MissingExtraError(error.name, EXTRAS[error.name]))
-    if isinstance(
-        error, OSError
-    ):  # what the system refuses where no sentence of ours was ready: a full disk, a bad path
+    if isinstance(error, OSError):  # refused by the system, and not foreseen by us: a full disk, a bad path
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror or error}"
     return None

@@ -44,7 +44,7 @@ class PromptForm:
         self._readers = _hint_readers(model.info)
 
     def from_title(self, title: str, hints: Mapping[str, str] | None = None, begin: str = "") -> Prompt:
-        """A prompt for a plot that may be begun; the empty title is the unconditional form, or the begin token alone without a header.
+        """A prompt for a plot that may be begun; the empty title is the unconditional form, or the BOS token alone without a header.
 
         Raises:
             PromptError: the model knows no titles, or not such a hint.

@@ -143,7 +143,7 @@ class Writing:
         return fmean(gains) if gains else 0.0
 
     def window(self, reading: int = 0) -> list[int]:
-        """What the model reads to go on: begin token, header, and the piece that training would cut here."""
+        """What the model reads to go on: BOS token, header, and the piece that training would cut here."""
         header, overlap = self.headers[reading], overlap_for(self.context_length)
         piece = cut_pieces(len(header), len(self.body) + 1, self.context_length, overlap)[-1]
         return [self.end_id, *header, *self.body[piece.start :]]

@@ -50,7 +50,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class _Row:
-    """One window to score: the begin token, the header, a piece of the body."""
+    """One window to score: the BOS token, the header, a piece of the body."""
 
     document: int
     ids: Ids

@@ -57,7 +57,7 @@ class Usage(BaseModel):
 class CompletionLogprobs(BaseModel):
     """Of each token: its text, its log-probability, the likeliest tokens in its place, where it starts in the text.
 
-    Nothing comes before a begin token that the client sent, so its log-probability is null.
+    Nothing comes before a BOS token that the client sent, so its log-probability is null.
     """
 
     tokens: list[str]

@@ -31,6 +31,7 @@ NOTHING: Mapping[str, tuple[Any, ...]] = {  # field: values that ask for nothing
 MOST = dict.fromkeys(("max_tokens", "max_completion_tokens", "min_tokens"), MOST_TOKENS)
 NESTED: Mapping[str, type[BaseModel]] = {"messages": Message, "content": TextPart, "stream_options": StreamOptions}
 SEEDS = 1 << 63  # a negative seed other than -1 is taken modulo this
+REPORTED = ("X-Ignored-Fields", "X-Changed-Fields")  # response headers
 MOST_REPORTED, LONGEST_REPORTED = 20, 60  # names in a header, characters of each
 
 
@@ -44,11 +45,8 @@ class Adapted:
 
     def headers(self) -> dict[str, str]:
         """Return the response headers that report it."""
-        told = {"X-Ignored-Fields": self.ignored, "X-Changed-Fields": self.changed}
-        return {name: ", ".join(map(_header_safe, texts[:MOST_REPORTED])) for name, texts in told.items() if texts}
-
-
-REPORTED = ("X-Ignored-Fields", "X-Changed-Fields")
+        named = zip(REPORTED, (self.ignored, self.changed), strict=True)
+        return {name: ", ".join(map(_header_safe, texts[:MOST_REPORTED])) for name, texts in named if texts}
 
 
 def adapt(body: Any, model: type[BaseModel]) -> Adapted:

@@ -74,7 +74,7 @@ class ServedModel:
         return path.read_text(encoding="utf-8") if path and path.is_file() else ""
 
     def prompt_tokens(self, request: PlotRequest) -> int:
-        """Return the number of tokens of a prompt: the begin token, the header and the beginning of the text.
+        """Return the number of tokens of a prompt: the BOS token, the header and the beginning of the text.
 
         Raises:
             ContextLengthError: they are more than the context holds.
@@ -88,7 +88,7 @@ class ServedModel:
         return tokens
 
     def read_prompt(self, request: PlotRequest, others: int) -> PromptReading:
-        """Return each token of a prompt after the begin token, with the ``others`` likeliest ones in its place."""
+        """Return each token of a prompt after the BOS token, with the ``others`` likeliest ones in its place."""
         tokenizer = self.generator.checkpoint.tokenizer
         ids = prompt_ids(tokenizer, request.prompt)
         with self.turn:

@@ -268,7 +268,7 @@ class _Chats(_Layout[ChatChoice]):
 
 
 def _marker(request: PlotRequest) -> str:
-    """Return the text of the begin token if the client sent that token."""
+    """Return the text of the BOS token if the client sent that token."""
     return request.prompt.marker if isinstance(request.prompt, TokenPrompt) else ""
 
 

@@ -225,7 +225,7 @@ class TokenizeRequest(Settings):
 
     content: Text = Field(description="Is cleaned as prompts are.")
     model: str | None = Field(None, max_length=200)
-    add_special: bool = Field(False, description="Put the begin token before it.")
+    add_special: bool = Field(False, description="Put the BOS token before it.")
     with_pieces: bool = Field(False, description="Tell each token's text, too.")
 
 

@@ -19,7 +19,7 @@ BYTES = "bytes:"  # opens a token in a completion that is only a part of a chara
 class TokenPrompt(Prompt):
     """A prompt that was sent as ids: ``begun_ids`` are those of ``begun``, which other ids may spell as well.
 
-    ``marker`` is the begin token's text if the client sent that token, too.
+    ``marker`` is the BOS token's text if the client sent that token, too.
     """
 
     begun_ids: tuple[int, ...] = ()
@@ -46,7 +46,7 @@ def token_prompt(form: PromptForm, ids: Sequence[int]) -> TokenPrompt:
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
-    """Return the ids of a prompt, without the begin token."""
+    """Return the ids of a prompt, without the BOS token."""
     begun = prompt.begun_ids if isinstance(prompt, TokenPrompt) else tokenizer.encode(prompt.begun).tolist()
     return [*tokenizer.encode(prompt.header).tolist(), *begun]
 

@@ -93,7 +93,7 @@ def export(checkpoint: Checkpoint, target: Target, weights: WeightType, out: Pat
 
 
 def prompt_ids(checkpoint: Checkpoint, title: str = TITLE) -> list[int]:
-    """The begin token and the header of a film, where the model knows titles."""
+    """The BOS token and the header of a film, where the model knows titles."""
     prompt = PromptForm(checkpoint).from_title(title if checkpoint.format.header else "")
     return [checkpoint.tokenizer.end_id, *checkpoint.tokenizer.encode(prompt.header).tolist()]
 

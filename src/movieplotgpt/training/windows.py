@@ -1,6 +1,6 @@
 """Documents -> training windows; the batch of a step is a pure function of (seed, step, rank).
 
-A window is one row of a batch: the begin token, then one or more pieces of documents, each behind its own header. Long
+A window is one row of a batch: the BOS token, then one or more pieces of documents, each behind its own header. Long
 documents go on in continuation windows (header again, overlap, new tokens), where all but the header and the first
 tokens behind it is learnt; short ones share a window. Which header a document wears
 (hints, plan, title or empty title) is drawn anew each epoch, and so are the names of its people where asked. Some plans are
@@ -148,14 +148,14 @@ class TrainingWindows:
         return Batch(ids_BT, targets[:, 1:], self._starts(ids_BT))
 
     def _disturb(self, ids_T: Ids, row: int) -> None:
-        """Replace some tokens, but no begin tokens, by tokens drawn from the same row; targets stay."""
+        """Replace some tokens, but no BOS tokens, by tokens drawn from the same row; targets stay."""
         random = np.random.default_rng([self.seed, row])
         others = random.choice(ids_T[ids_T != self.end_id], size=len(ids_T))
         chosen = (random.random(len(ids_T)) < self.settings.noise) & (ids_T != self.end_id)
         ids_T[chosen] = others[chosen]
 
     def _starts(self, ids_BT: Ids) -> Ids:
-        """Where each token's document starts: at its begin token, which is the end token of the one before."""
+        """Where each token's document starts: at its BOS token, which is the end token of the one before."""
         begins = (ids_BT == self.end_id) & self.settings.separate
         places_T = np.arange(self.context_length, dtype=np.int32)
         return np.maximum.accumulate(np.where(begins, places_T, 0), axis=1, dtype=np.int32)
@@ -184,7 +184,7 @@ class TrainingWindows:
         return [rows[i] for i in random.permutation(len(rows))]
 
     def _parts(self, random: np.random.Generator, epoch: int) -> Iterator[tuple[Part, int]]:
-        """The pieces of every document, each with the tokens it takes behind the begin token."""
+        """The pieces of every document, each with the tokens it takes behind the BOS token."""
         settings, plans, n_hints = self.settings, self.plans, len(self.split.hint_names)
         segments_NS = np.diff(self.split.offsets, axis=1)  # tokens of each hint line, of the sentence, of the body
         drawn = random.random((self.split.n_documents, 2 + n_hints + (plans is not None)))
@@ -245,7 +245,7 @@ class TrainingWindows:
         return part.renamed.plan if part.renamed else self.split.segment(part.document, self.plans.segment)
 
     def _fill(self, ids: Ids, targets: Ids, row: Row, plain: bool) -> None:
-        """Lay the parts of a row one behind the other; position 0 is the begin token, which the row came with."""
+        """Lay the parts of a row one behind the other; position 0 is the BOS token, which the row came with."""
         at = 1
         for part in row:
             header, body = self._header(part, plain), self._body(part)
