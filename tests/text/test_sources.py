@@ -157,6 +157,14 @@ def test_an_archive_of_one_table_is_that_table(tmp_path: Path) -> None:
     assert source_sha256(path) == source_sha256(plain)
 
 
+def packed_zip(text: bytes) -> bytes:
+    """Compress a text as the one member of a ZIP file."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.txt", text)
+    return target.getvalue()
+
+
 @pytest.mark.parametrize("pack", [zipped, lambda files: tarred(files, "w")])
 def test_an_archive_is_not_expanded_beyond_a_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: Callable[[dict[str, bytes]], bytes]
@@ -169,6 +177,16 @@ def test_an_archive_is_not_expanded_beyond_a_limit(
         path.write_bytes(pack(files))
         with pytest.raises(DataError, match=r"texts.zip holds more than .*; unpack it yourself"):
             read_source(path)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst", ".bz2", ".xz", ".zip"])
+def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    path = tmp_path / f"texts{suffix}"
+    monkeypatch.setattr(archives, "ALWAYS_PLAUSIBLE", 100_000)
+    bomb = b"a" * 10_000_000
+    path.write_bytes(packed_zip(bomb) if suffix == ".zip" else COMPRESS[suffix](bomb))
+    with pytest.raises(DataError, match=r"texts.* grows to more than 200 times its size"):
+        read_source(path)
 
 
 def test_a_folder_without_text_says_what_it_looked_for(tmp_path: Path) -> None:

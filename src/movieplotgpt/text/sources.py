@@ -20,10 +20,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from movieplotgpt.errors import DataError
-from movieplotgpt.text.archives import members
+from movieplotgpt.text.archives import check_expansion, members
 from movieplotgpt.text.file_kinds import COMPRESSION_SUFFIXES, SUFFIXES, Kind, kind_of, kind_suffix, true_suffix
 
 CHUNK_BYTES = 1 << 20
+PACKED_BYTES = 16 << 10  # of compressed data, decompressed at once
 OUR_FILES = {
     "metrics.jsonl",
     "movieplotgpt.json",
@@ -251,17 +252,28 @@ def _decompressed(raw: Iterator[bytes], suffix: str, name: str) -> Iterator[byte
         yield from raw
         return
     new, failure = _decompressor(suffix)
-    stream = new()
+    stream, packed, unpacked = new(), 0, 0
     try:
-        for chunk in raw:
+        for chunk in _sliced(raw):
+            packed += len(chunk)
             while chunk:
                 stream = new() if stream.eof else stream
-                yield stream.decompress(chunk)
+                piece = stream.decompress(chunk)
+                unpacked += len(piece)
+                check_expansion(name, packed, unpacked)
+                yield piece
                 chunk = stream.unused_data.lstrip(b"\0") if stream.eof else b""
     except (failure, ValueError, OSError) as error:
         raise DataError(f"{name} is damaged ({error}); get the file again") from None
     if not stream.eof:
         raise DataError(f"{name} is cut short: the compressed data ends too early; get the file again")
+
+
+def _sliced(raw: Iterator[bytes]) -> Iterator[bytes]:
+    """Cut compressed data so small that a piece cannot fill the memory."""
+    for chunk in raw:
+        for start in range(0, len(chunk), PACKED_BYTES):
+            yield chunk[start : start + PACKED_BYTES]
 
 
 def _decompressor(suffix: str) -> tuple[Callable[[], Any], type[Exception]]:
