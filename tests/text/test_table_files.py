@@ -147,6 +147,15 @@ def test_json_lines_called_json(tmp_path: Path) -> None:
     assert table.column("Plot") == ["a", "b"]
 
 
+def test_a_json_list_called_json_lines(tmp_path: Path) -> None:
+    table = read(write(tmp_path / "rows.jsonl", '[{"Plot": "a"},\n {"Plot": "b"}]'))
+    assert table.column("Plot") == ["a", "b"]
+
+
+def test_a_json_list_of_texts_is_a_column_named_text(tmp_path: Path) -> None:
+    assert columns(read(write(tmp_path / "rows.json", '["a", "b"]'))) == {"text": ["a", "b"]}
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

@@ -106,7 +106,8 @@ class Table:
             if looks_headerless(self.names)
             else ""
         )
-        return f"{self.name} has no column {name!r}{hint} its columns are {listed(own)}{headerless}"
+        one = "; if it has several, name the character between them (corpus.csv.separator)" if len(own) == 1 else ""
+        return f"{self.name} has no column {name!r}{hint} its columns are {listed(own)}{headerless}{one}"
 
 
 def column_name(name: str) -> str:
@@ -224,13 +225,14 @@ def _plain(cells: pl.Series) -> list[Any]:
 
 
 def _parse_json(text: str, part: Part) -> Table:
-    rows = _json_rows(text, part) if part.suffix == ".json" else list(_json_lines(text, part))
+    whole = part.suffix == ".json" or text.lstrip().startswith("[")  # a list of objects under another name
+    rows = _json_rows(text, part) if whole else list(_json_lines(text, part))
     names = tuple(dict.fromkeys(name for row in rows for name in row))
     return Table(part.name, names, len(rows), lambda name: [row.get(name) for row in rows])
 
 
 def _json_rows(text: str, part: Part) -> list[dict[str, Any]]:
-    """Return the rows of a JSON document: a list of objects, columns, one list in an object, or JSON Lines."""
+    """Return the rows of a JSON document: a list of objects or of texts, columns, one list in an object, or JSON Lines."""
     try:
         values = _loads(text)
     except json.JSONDecodeError as error:
@@ -246,6 +248,8 @@ def _json_rows(text: str, part: Part) -> list[dict[str, Any]]:
             return [{name: column.get(key) for name, column in values.items()} for key in keys]
         if values and all(isinstance(value, list) for value in values.values()):
             return [dict(zip(values, row, strict=True)) for row in _rows_of_columns(values, part)]
+    if isinstance(values, list) and values and all(isinstance(value, str) for value in values):
+        return [{"text": value} for value in values]
     if not _is_rows(values):
         raise DataError(f"{part.name} is JSON without rows; a table is a list of objects: [{{...}}, {{...}}]")
     return list(values)
