@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import posixpath
 import zipfile
 from typing import Any
@@ -103,6 +104,7 @@ def _blocks(document: Any) -> list[str]:
 
 def _pdf(part: Part) -> str:
     pypdf = optional("pypdf", "documents")
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it warns of each fault that it repairs
     try:
         reader = pypdf.PdfReader(io.BytesIO(part.data))
         return "\n".join(page.extract_text() for page in reader.pages)

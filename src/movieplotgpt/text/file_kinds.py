@@ -45,6 +45,7 @@ FOREIGN = {  # first bytes -> what it is, and what to do
     b"\x89HDF": ("an HDF5 file", "export its table as CSV or Parquet"),
     b"\x80\x04\x95": ("a Python pickle", "write its data as CSV, JSON Lines or Parquet"),
     b"\x80\x05\x95": ("a Python pickle", "write its data as CSV, JSON Lines or Parquet"),
+    b"GGUF": ("a GGUF model", "name a file of text"),
     b"OggS": ("an Ogg recording", "name a file of text"),
     b"ID3": ("an MP3 recording", "name a file of text"),
 }
