@@ -21,7 +21,7 @@ PYTEST  = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --d
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help plot serve train demo test test-browser check check-all lint format clean
+.PHONY: help plot serve train demo docs reference test test-browser check check-all lint format clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,13 @@ train: $(TRAIN) ## train the default model: make train SOURCE=wiki_movie_plots_d
 demo: $(TRAIN) requirements-dev.txt ## docs/demo: the Office model in a browser, with no server of ours (needs npm)
 	PYTHON="$(abspath $(BIN))/python" sh docs/demo/build.sh
 	@echo "python3 -m http.server -d docs/demo 8001   # then open http://127.0.0.1:8001/"
+
+docs: $(DEV) ## the documentation as a site in build/site; a broken link is an error
+	$(BIN)/python docs/reference/build.py --check
+	$(BIN)/zensical build --strict
+
+reference: $(TRAIN) ## docs/reference: the command line and the settings, from the code
+	$(BIN)/python docs/reference/build.py
 
 test: $(DEV) ## the tests, under three minutes, no network
 	$(PYTEST) -m "not slow and not browser"

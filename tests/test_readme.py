@@ -18,7 +18,8 @@ from movieplotgpt.config import read_settings
 from movieplotgpt.training.run import RunConfig
 
 ROOT = Path(__file__).parent.parent
-GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+GENERATED = {ROOT / "docs" / "reference" / name for name in ("command-line.md", "settings.md")}  # see test_docs.py
+GUIDES = [ROOT / "README.md", *sorted({*(ROOT / "docs").rglob("*.md")} - GENERATED)]
 PAPERS = sorted({*ROOT.glob("*.md"), *GUIDES, *(ROOT / "results").glob("*.md"), *(ROOT / "weights").glob("**/*.md")})
 SHELLS = ("console", "sh", "bash", "shell")
 

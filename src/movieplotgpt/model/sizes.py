@@ -29,14 +29,14 @@ class SizeSettings(Settings):
 
     size: Literal[SizeName, "auto"] = Field("base", description="A step of the ladder; auto: by a few timed steps.")
     context_length: int = Field(512, ge=32, description="Tokens the model reads at once.")
-    n_layer: int | None = Field(None, ge=1)
-    n_embd: int | None = Field(None, ge=8)
-    n_head: int | None = Field(None, ge=1)
+    n_layer: int | None = Field(None, ge=1, description="Number of blocks; default: by size.")
+    n_embd: int | None = Field(None, ge=8, description="Width of the embedding; default: by size.")
+    n_head: int | None = Field(None, ge=1, description="Number of query heads; default: by size.")
     n_kv_head: int | None = Field(None, ge=1, description="Fewer than n_head groups the queries; default: as many.")
-    head_dim: int | None = Field(None, ge=2)
-    n_ff: int | None = Field(None, ge=1)
-    rope_theta: float = Field(10_000.0, gt=0)
-    tie_embeddings: bool = True
+    head_dim: int | None = Field(None, ge=2, description="Width of a head; default: by size.")
+    n_ff: int | None = Field(None, ge=1, description="Hidden width of the MLP; default: by size.")
+    rope_theta: float = Field(10_000.0, gt=0, description="Base of the rotary frequencies.")
+    tie_embeddings: bool = Field(True, description="Use the embedding as the output matrix, too.")
 
     def model_config_for(self, vocab_size: int) -> ModelConfig:
         """The network's dimensions for a tokenizer of ``vocab_size`` ids.

@@ -36,12 +36,12 @@ _TOKENIZER = re.compile(r"char|byte|bpe-[1-9][0-9]*")
 class Grid(Settings):
     """Every size with every tokenizer, budget and seed, and with every value of each setting that varies."""
 
-    sizes: tuple[SizeName, ...] = Field(min_length=1)
+    sizes: tuple[SizeName, ...] = Field(min_length=1, description="Named sizes of the network.")
     tokenizers: tuple[str, ...] = Field(min_length=1, description="char, byte, or bpe and its vocabulary: bpe-4096.")
-    seeds: tuple[int, ...] = Field((1,), min_length=1)
+    seeds: tuple[int, ...] = Field((1,), min_length=1, description="A run for each seed.")
     flops: tuple[Amount, ...] = Field((), description="Floating-point operations of each training.")
-    epochs: tuple[Amount, ...] = ()
-    minutes: tuple[Amount, ...] = ()
+    epochs: tuple[Amount, ...] = Field((), description="Passes over the text, of each training.")
+    minutes: tuple[Amount, ...] = Field((), description="Minutes of each training.")
     vary: dict[str, tuple[str | bool | float, ...]] = Field(
         {}, description="Other settings to try: section.key = [values]."
     )
@@ -94,7 +94,7 @@ class StudySettings(Settings):
     memorisation: bool = Field(False, description="Also ask what each model has learnt by heart.")
     text: str | None = Field(None, description="The SHA-256 of the text a suggested study is of.")
     minutes: float | None = Field(None, description="What a suggested study was to take in all.")
-    grid: tuple[Grid, ...] = Field(min_length=1)
+    grid: tuple[Grid, ...] = Field(min_length=1, description="Grids of runs, one after the other.")
 
     @field_validator("set")
     @classmethod

@@ -47,7 +47,7 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 class PrepareSettings(Settings):
     """Everything that decides what a prepared corpus holds."""
 
-    corpus: CorpusSettings
+    corpus: CorpusSettings = Field(description="What documents are read from.")
     cleaning: CleaningSettings = Field(CleaningSettings(), description="What is done to each text.")
     format: DocumentFormat = Field(DocumentFormat(), description="How title, hints and body become one text.")
     split: SplitSettings = Field(GroupSplit(), description="What is kept for measuring.")

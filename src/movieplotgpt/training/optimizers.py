@@ -18,10 +18,10 @@ class AdamWSettings(Settings):
     """AdamW for every weight: the control for every comparison."""
 
     kind: Literal["adamw"] = "adamw"
-    learning_rate: float = Field(2e-3, gt=0)
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.95, ge=0, lt=1)
-    weight_decay: float = Field(0.1, ge=0, description="Of matrices; norms and embeddings have none.")
+    learning_rate: float = Field(2e-3, gt=0, description="The highest learning rate.")
+    beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the mean of gradients.")
+    beta2: float = Field(0.95, ge=0, lt=1, description="Decay of the mean of squared gradients.")
+    weight_decay: float = Field(0.1, ge=0, description="Weight decay of matrices; norms and embeddings have none.")
 
     def build(self, model: GPT) -> list[torch.optim.Optimizer]:
         """One optimizer with two groups: matrices with weight decay, the rest without."""
@@ -34,14 +34,16 @@ class MuonSettings(Settings):
     """Muon for the matrices inside the blocks, AdamW for embeddings, head and norms."""
 
     kind: Literal["muon"] = "muon"
-    learning_rate: float = Field(0.02, gt=0, description="Of the matrices.")
-    momentum: float = Field(0.95, ge=0, lt=1)
-    weight_decay: float = Field(0.0, ge=0, description="Of the matrices, times their learning rate.")
+    learning_rate: float = Field(0.02, gt=0, description="The highest learning rate of the matrices.")
+    momentum: float = Field(0.95, ge=0, lt=1, description="Muon's momentum.")
+    weight_decay: float = Field(0.0, ge=0, description="Weight decay of the matrices, times their learning rate.")
     row_beta: float | None = Field(None, ge=0, lt=1, description="Decay of a second moment for each row (NorMuon).")
-    adamw_learning_rate: float = Field(0.01, gt=0, description="Of embeddings, head and norms.")
-    adamw_weight_decay: float = Field(0.0, ge=0, description="Of embeddings and head.")
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.95, ge=0, lt=1)
+    adamw_learning_rate: float = Field(
+        0.01, gt=0, description="The highest learning rate of embeddings, head and norms."
+    )
+    adamw_weight_decay: float = Field(0.0, ge=0, description="Weight decay of embeddings and head.")
+    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's decay of the mean of gradients.")
+    beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's decay of the mean of squared gradients.")
 
     def build(self, model: GPT) -> list[torch.optim.Optimizer]:
         """Two optimizers, Muon first."""

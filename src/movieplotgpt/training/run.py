@@ -36,10 +36,10 @@ class TrainingSettings(Settings):
     """
 
     minutes: float | None = Field(None, gt=0, description="Wall time for training, evaluation included.")
-    steps: int | None = Field(None, ge=1)
-    epochs: float | None = Field(None, gt=0)
+    steps: int | None = Field(None, ge=1, description="How long to train, in optimizer steps.")
+    epochs: float | None = Field(None, gt=0, description="How long to train, in passes over the text.")
     tokens_per_step: int = Field(8192, ge=32, description="Tokens a step learns from; rows are this over the context.")
-    seed: int = Field(1337, ge=0)
+    seed: int = Field(1337, ge=0, description="Of the initial weights, the windows and dropout.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Of the embedding and of what each block adds.")
     previous_token_head: bool = Field(True, description="Start with a head that looks at the token before each.")
     gradient_clip: float | None = Field(1.0, gt=0, description="Largest norm of the gradient.")
@@ -47,8 +47,12 @@ class TrainingSettings(Settings):
     evaluations: int = Field(5, ge=1, description="How often the validation split is scored, the last step included.")
     patience: int | None = Field(None, ge=1, description="Stop after so many evaluations without a better one.")
     checkpoint_every: int | None = Field(None, ge=1, description="In steps; always at each evaluation and at the end.")
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="Where to train; auto: a GPU if there is one."
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Of matrix products; auto: bfloat16 where the hardware has units for it."
+    )
     compile: Literal["auto", "on", "off"] = Field("auto", description="torch.compile, where a compiler is.")
 
     def batch_size(self, context_length: int) -> int:
@@ -66,11 +70,11 @@ class TrainingSettings(Settings):
 class UsualSampling(Settings):
     """The sampling settings that a model may set a default for; None leaves the general default."""
 
-    guidance: float | None = Field(None, ge=1, le=10)
-    end_bias: float | None = Field(None, ge=-20, le=20)
-    distinct_names: bool | None = None
-    plan: Literal["auto", "none"] | None = None
-    cast: bool | None = None
+    guidance: float | None = Field(None, ge=1, le=10, description="Strength of the guidance by title and hints.")
+    end_bias: float | None = Field(None, ge=-20, le=20, description="Nats added to the end token after a sentence.")
+    distinct_names: bool | None = Field(None, description="Take back names that return too soon.")
+    plan: Literal["auto", "none"] | None = Field(None, description="Whether a plan is written before the text.")
+    cast: bool | None = Field(None, description="Whether parentheses, in which plots name actors, are allowed.")
 
 
 _NOT_LEARNING: dict[str, Any] = {

@@ -13,7 +13,7 @@ class ScheduleSettings(Settings):
     Flat in the middle so that a budget in minutes can be turned into steps after training has begun.
     """
 
-    warmup_steps: int = Field(20, ge=0)
+    warmup_steps: int = Field(20, ge=0, description="Steps in which the learning rate rises to its highest.")
     decay: float = Field(0.5, ge=0, le=1, description="Share of training in which the rate falls to zero.")
 
     def multiplier(self, step: int, total_steps: int | None, since: int = 0, level: float = 1.0) -> float:
