@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
-BIN     = $(VENV)/bin
+BIN     = $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 TITLE  ?= The Lighthouse Keeper's Daughter
 CONFIG ?= configs/plots-bpe.toml
 SOURCE ?=
@@ -63,6 +63,7 @@ lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell src docs configs *.md
 
 format: $(DEV) ## put the code into its form
 	$(BIN)/ruff format .
