@@ -21,7 +21,7 @@ PYTEST  = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --d
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help plot serve train demo docs reference test test-browser check check-all lint format clean
+.PHONY: help plot serve train demo docs man reference test test-browser check check-all lint format clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ demo: $(TRAIN) requirements-dev.txt ## docs/demo: the Office model in a browser,
 docs: $(DEV) ## the documentation as a site in build/site; a broken link is an error
 	$(BIN)/python docs/reference/build.py --check
 	$(BIN)/zensical build --strict
+
+man: $(DEV) ## build/movieplotgpt.1, the manual page
+	$(BIN)/python docs/reference/build.py --man build/movieplotgpt.1
 
 reference: $(TRAIN) ## docs/reference: the command line and the settings, from the code
 	$(BIN)/python docs/reference/build.py

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from movieplotgpt.cli import COMMANDS
+
 ROOT = Path(__file__).parent.parent
 LESSONS = sorted((ROOT / "docs" / "how-it-works").glob("*.md"))
 PLACES = re.compile(r"https://github\.com/movieplotgpt/movieplotgpt/(?:blob|tree)/main/([^)#\s]+)")
@@ -35,6 +37,15 @@ def test_every_lesson_is_in_the_navigation_and_has_an_example() -> None:
     navigation = (ROOT / "zensical.toml").read_text(encoding="utf-8")
     assert [path.name for path in LESSONS if f"how-it-works/{path.name}" not in navigation] == []
     assert {path.stem for path in LESSONS if not examples(path)} == {"index", "measuring"}
+
+
+def test_manual_page_names_every_command(tmp_path: Path) -> None:
+    target = tmp_path / "man" / "movieplotgpt.1"
+    build = [sys.executable, "docs/reference/build.py", "--man", str(target)]
+    assert subprocess.run(build, cwd=ROOT, capture_output=True, text=True).returncode == 0
+    page = target.read_text(encoding="utf-8")
+    assert page.count(".SH") > 5
+    assert [name for name in COMMANDS if f".SH {name}" not in page and f".SS {name}" not in page] == []
 
 
 @pytest.mark.slow

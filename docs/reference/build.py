@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from movieplotgpt import __version__
 from movieplotgpt.cli import app
 from movieplotgpt.config import Settings
 from movieplotgpt.schema import toml_schema
@@ -112,11 +113,32 @@ def command_line_page() -> str:
     return app.generate_docs(heading_level=1).rstrip() + "\n"
 
 
+def man_page() -> str:
+    """Return the manual page, in roff."""
+    from docutils.core import publish_string
+
+    name, summary = app.name[0], str(app.help)
+    text = app.generate_docs(output_format="rst")
+    text = text[text.index("**Commands:**") :]  # after heading and table of contents
+    head = f"{'=' * len(name)}\n{name}\n{'=' * len(name)}\n\n{'-' * len(summary)}\n{summary}\n{'-' * len(summary)}\n"
+    page: bytes = publish_string(
+        f"{head}\n:Manual section: 1\n:Version: {__version__}\n\n{text}",
+        writer="manpage",
+        settings_overrides={"report_level": 5},  # equal headings of different commands are no fault
+    )
+    return page.decode()
+
+
 PAGES = {"settings.md": settings_page, "command-line.md": command_line_page}
 
 
 def main() -> int:
-    """Write the pages, or with --check compare them with the files."""
+    """Write the pages, or with --check compare them with the files, or write the manual page."""
+    if "--man" in sys.argv:
+        target = Path(sys.argv[-1])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(man_page(), encoding="utf-8")
+        return 0
     stale = []
     for name, page in PAGES.items():
         path, text = HERE / name, page()

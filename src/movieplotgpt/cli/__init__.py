@@ -40,6 +40,7 @@ COMMANDS = {  # name: where it is, and its line in --help (so that --help import
     "export": ("export:export", "Write a model for llama.cpp, Ollama or ONNX Runtime, and run it there."),
     "import": ("import_model:import_model", "Make a checkpoint of a Qwen3 that others trained, to fine-tune it."),
     "info": ("info:info", "Tell what a model is."),
+    "completion": ("completion:completion", "Print a script that completes commands and options in a shell."),
     "schema": ("schema:schema", "Print the JSON schema of a settings file, for editors."),
     "doctor": ("doctor:doctor", "Show what text is generated and models are trained with, and what is missing."),
     "corpus": ("corpus:app", "Fetch the public texts the published models were trained on."),
@@ -71,6 +72,7 @@ EXAMPLES = {  # what stands below a command's own --help
     "export": ("export plots-bpe --to gguf --type q8_0", "export runs/mine --to all -o exports/mine"),
     "import": ("""import hf:Qwen/Qwen3-0.6B-Base -o models/qwen3 --header "The plot of '{Title}' is:\"""",),
     "info": ("info office-bpe",),
+    "completion": ("completion bash > ~/.local/share/bash-completion/completions/movieplotgpt",),
     "schema": ("schema > movieplotgpt.schema.json",),
     "report": ("report --figure plots-bpe=runs/plots-bpe",),
 }
