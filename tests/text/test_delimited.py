@@ -230,3 +230,10 @@ def test_a_file_of_one_column_may_contain_commas() -> None:
 def test_lines_are_counted_from_the_start_of_the_file() -> None:
     with pytest.raises(DataError, match=r"line 4 has 3 fields and the header has 2"):
         read("sep=;\nTitle;Plot\na;b\nc;d;e\n")
+
+
+def test_a_quote_that_follows_a_blank_is_a_quote_where_that_fits() -> None:
+    spaced = 'Year, Title\n1950, "The Sea, the Sea"\n1951, "Two"\n'
+    assert read(spaced).cells == [["1950", "The Sea, the Sea"], ["1951", "Two"]]
+    assert read('Year,Title\n1950, "Two"\n1951,Three\n').cells == [["1950", "Two"], ["1951", "Three"]]
+    assert read('Year,Title\n1950, "One" and "Two"\n').cells == [["1950", ' "One" and "Two"']]

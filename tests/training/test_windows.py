@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from movieplotgpt.config import build_settings
+from movieplotgpt.errors import ConfigError
 from movieplotgpt.text.formatting import PLAN, overlap_for
 from movieplotgpt.text.prepare import PrepareSettings, prepare
 from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
@@ -426,3 +427,13 @@ def test_noise_disturbs_inputs_and_never_targets() -> None:
     assert (other.ids_BT[one.ids_BT != END] != END).all()
     assert (noisy.batch(0, 12, rank=1, world_size=2).ids_BT == other.ids_BT[1::2]).all()
     assert (noisy.batch(0, 12, plain=True).ids_BT == clear.batch(0, 12, plain=True).ids_BT).all()
+
+
+def test_shares_lie_between_nought_and_one() -> None:
+    ends = dict.fromkeys(WindowSettings.model_fields.keys() - {"separate", "noise"}, (0, 1)) | {"noise": (0, 0.99)}
+    for name, (least, most) in ends.items():
+        for value in (least, most):
+            assert getattr(build_settings(WindowSettings, {name: value}), name) == value
+        for value in (least - 0.01, most + 0.01):
+            with pytest.raises(ConfigError, match=name):
+                build_settings(WindowSettings, {name: value})
