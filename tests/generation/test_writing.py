@@ -126,3 +126,11 @@ def test_a_text_that_ends_is_released(start: Callable[..., Writing]) -> None:
     assert spell(writing, "A vill") == "A "
     assert writing.take(Chosen(writing.end_id)) == ("vill", 0)
     assert writing.told == "A vill"
+
+
+def test_only_tokens_that_open_with_a_small_letter_are_unusual(tiny_checkpoint: Callable[..., Checkpoint]) -> None:
+    tokenizer = tiny_checkpoint("bpe").tokenizer
+    writing = Writing(Prompt("X"), tokenizer, 64, SamplingConfig(), seed=0)
+    small = {id_ for id_ in range(tokenizer.vocab_size) if tokenizer.decode([id_])[:1].islower()}
+    assert small - {tokenizer.end_id, tokenizer.pad_id} == {*writing.history().unusual} - {tokenizer.pad_id}
+    assert any(tokenizer.decode([id_])[:2].islower() for id_ in range(tokenizer.vocab_size) if id_ not in small)

@@ -237,3 +237,14 @@ def test_a_quote_that_follows_a_blank_is_a_quote_where_that_fits() -> None:
     assert read(spaced).cells == [["1950", "The Sea, the Sea"], ["1951", "Two"]]
     assert read('Year,Title\n1950, "Two"\n1951,Three\n').cells == [["1950", "Two"], ["1951", "Three"]]
     assert read('Year,Title\n1950, "One" and "Two"\n').cells == [["1950", ' "One" and "Two"']]
+
+
+def test_a_field_that_contains_a_single_row_is_refused() -> None:
+    with pytest.raises(DataError, match="the quoted field in line 3 contains lines"):
+        read('Year,Plot\n1949,Ada\n1950,"She walks\n1951,He runs"\n1952,End\n')
+    assert read('Year,Plot\n1949,Ada\n1950,"She walks\nand he runs"\n').cells[1] == ["1950", "She walks\nand he runs"]
+
+
+def test_a_field_of_many_lines_is_read_where_there_is_one_column() -> None:
+    lines = "\n".join(f"She walks {number} miles." for number in range(40))
+    assert read(f'Plot\n"{lines}"\n"And back."\n').cells == [[lines], ["And back."]]
