@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from movieplotgpt.errors import DataError
+from movieplotgpt.config import build_settings
+from movieplotgpt.errors import ConfigError, DataError
 from movieplotgpt.text.delimited import CsvSettings, Rows, read_delimited
 
 PLAIN = ("sea", "He said", "old man", "it was late", "she walks", "away", "and back again", "1950", "café", "naïve")
@@ -248,3 +249,10 @@ def test_a_field_that_contains_a_single_row_is_refused() -> None:
 def test_a_field_of_many_lines_is_read_where_there_is_one_column() -> None:
     lines = "\n".join(f"She walks {number} miles." for number in range(40))
     assert read(f'Plot\n"{lines}"\n"And back."\n').cells == [[lines], ["And back."]]
+
+
+@pytest.mark.parametrize("name", ["separator", "quote", "escape"])
+def test_a_mark_of_a_dialect_is_one_character(name: str) -> None:
+    assert getattr(build_settings(CsvSettings, {name: "|"}), name) == "|"
+    with pytest.raises(ConfigError, match=name):
+        build_settings(CsvSettings, {name: "||"})
