@@ -17,11 +17,12 @@ RUNTIME = $(VENV)/.runtime
 SERVE   = $(VENV)/.serve
 TRAIN   = $(VENV)/.train
 DEV     = $(VENV)/.dev
+MUTANTS = $(VENV)-mutants
 PYTEST  = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help plot serve train demo docs man reference test test-browser check check-all lint format clean
+.PHONY: help plot serve train demo docs man reference test test-browser mutants check check-all lint format clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +55,9 @@ test: $(DEV) ## the tests, under three minutes, no network
 
 test-browser: $(DEV) ## the page in a real browser: Debian's chromium
 	$(PYTEST) tests/browser
+
+mutants: $(DEV) $(MUTANTS)/.installed ## which small faults the tests miss, out of a hundred: an hour [ARGS="--only text/splits.py"]
+	$(MUTANTS)/bin/python benchmarks/mutants.py --python "$(abspath $(BIN))/python" $(ARGS)
 
 check: lint ## test, and ruff, mypy --strict, import-linter: before each commit
 	$(PYTEST) -m "not slow and not browser"
@@ -95,4 +99,9 @@ $(TRAIN): requirements-train.txt $(RUNTIME)
 
 $(DEV): requirements-dev.txt $(TRAIN)
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt >&2
+	@touch $@
+
+$(MUTANTS)/.installed: requirements-mutants.txt
+	$(PYTHON) -m venv $(MUTANTS) >&2
+	$(MUTANTS)/bin/python -m pip install --disable-pip-version-check -r requirements-mutants.txt >&2
 	@touch $@

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from movieplotgpt import atomic
-from movieplotgpt.atomic import recover_folder, replacing_folder, write_bytes, write_text
+from movieplotgpt.atomic import check_place, recover_folder, replacing_folder, write_bytes, write_text
 from movieplotgpt.errors import StorageError
 
 KILLED = 9
@@ -361,3 +361,10 @@ def test_replacing_begins_with_recovery(home: Path) -> None:
         assert tree(home / "model") == filled("old")
         raise ValueError("ours")
     assert tree(home / "model") == filled("old")
+
+
+def test_a_place_below_missing_folders_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "results" / "of" / "today.json"
+    check_place(path)
+    write_text(path, "{}")
+    assert [each.name for each in path.parent.iterdir()] == ["today.json"]

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -232,3 +233,67 @@ def test_a_training_beside_a_busy_process_is_measured(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))["tokens_per_second"]
     assert {row["policy"] for row in found} == {"default", "passive"}
     assert all(rate > 0 for row in found for rate in (*row["alone"], *row["beside"]))
+
+
+@pytest.fixture
+def mutants(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import mutants
+
+    return mutants
+
+
+def test_modules_that_are_mutated_have_their_tests(mutants: Any, repository: Path) -> None:
+    listed = tomllib.loads(mutants.EQUIVALENT.read_text(encoding="utf-8"))["mutant"]
+    assert all({*each} == {"module", "before", "after", "why"} and each["module"] in mutants.MODULES for each in listed)
+    for module, more in mutants.MODULES.items():
+        assert (repository / mutants.PACKAGE / module).is_file()
+        for test in mutants.tests_of(module):
+            assert (repository / test).is_file()
+        assert len(mutants.tests_of(module)) == 1 + len(more)
+
+
+UNNOTICED = """
+@dataclass(frozen=True)
+class One:
+    width: int | None = 1
+    name: TypeAlias = int | None
+
+    @lru_cache(maxsize=2)
+    def of(self, at: int | None = 3) -> int | None:
+        assert at != 4, "no"
+        return at
+"""
+
+
+def test_changes_that_harm_nothing_are_not_made(mutants: Any) -> None:
+    lines = UNNOTICED.splitlines()
+    parts = [
+        lines[line - 1][column:stop]
+        for (line, column), (last, stop) in sorted(mutants.unnoticed(UNNOTICED))
+        if line == last
+    ]
+    assert parts == [
+        "frozen=True",
+        "int | None",
+        "name: TypeAlias = int | None",
+        "@lru_cache(maxsize=2)",
+        "int | None",
+        "int | None",
+        'assert at != 4, "no"',
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups")
+def test_a_mutant_is_killed_and_the_next_one_tried_on_sound_code(mutants: Any, repository: Path) -> None:
+    text = (repository / mutants.PACKAGE / "atomic.py").read_text(encoding="utf-8")
+    changes = [
+        ("partial.replace(path)", "partial.rename(path.parent / 'x')"),
+        ("docstring", "comment"),
+        ("fsync", "open"),
+    ]
+    sample = [mutants.Mutant("atomic.py", 1, *change, text.replace(*change)) for change in changes]
+    fates = [fate for _, fate in mutants.attempts(sample, Path(sys.executable), minutes=10)]
+    assert fates == ["killed", "survived", "killed"]
+    assert [*mutants.attempts(sample, Path(sys.executable), minutes=-1)] == []

@@ -134,3 +134,21 @@ def test_a_system_that_refuses_memory_is_one_sentence(monkeypatch: pytest.Monkey
     said = "^2 texts with a context of 20 tokens need 0.0 GB of memory, more than is free; write fewer at once$"
     with pytest.raises(CheckpointError, match=said):
         KVCache(CONFIG, 2, "float32")
+
+
+def test_the_last_rows_close_the_gaps_and_a_new_row_is_empty() -> None:
+    beside = Beside(6)
+    for row in range(6):
+        beside.read(3 + row, row)
+    for kept, order in (([5, 0, 4], [0, 4, 5]), ([2], [2])):
+        assert beside.cache.keep(kept) == order
+        beside.texts = [beside.texts[row] for row in order]
+        beside.check()
+    for row in (1, 2):
+        assert beside.cache.add() == row
+        beside.texts.append([])
+        beside.check()
+        beside.read(2, row)
+    beside.check()
+    assert beside.cache.keep([]) == [] and beside.cache.lengths.tolist() == []
+    assert beside.cache.add() == 0 and beside.cache.lengths.tolist() == [0]

@@ -241,3 +241,15 @@ def test_plots_for_different_titles_draw_differently(generator: PlotGenerator) -
     requests = [generator.requests(title, seed=3)[0] for title in ("Mars", "Venus", "Mars")]
     first, second, again = (np.random.default_rng(request.drawn_by).random() for request in requests)
     assert first == again != second
+
+
+def test_guidance_draws_only_what_the_title_makes_plausible() -> None:
+    """Of tokens with 0.022 and 0.018 of the likeliest one's probability, the first is plausible and the second is not."""
+    own_V = np.log(np.array([1.0, 0.5, 1.1 * PLAUSIBLE, 0.9 * PLAUSIBLE]))
+    guided_V = np.array([0.0, 1.0, 2.0, 3.0])
+    greedy, random = SamplingConfig(temperature=0), np.random.default_rng(0)
+    assert choose(own_V, greedy, random, History(), guided_V).id == 2
+    assert choose(own_V, greedy, random, History(bias={3: 0.3}), guided_V).id == 3, "a rule may make it plausible"
+    assert choose(own_V, greedy, random, History(bias={2: -0.3}), guided_V).id == 2, "and none makes it implausible"
+    drawn = {choose(own_V, SamplingConfig(), random, History(), guided_V).id for _ in range(200)}
+    assert drawn == {0, 1, 2}

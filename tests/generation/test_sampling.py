@@ -389,3 +389,20 @@ def test_unusual_tokens_are_left_out_only_if_unlikely_together() -> None:
         choose(logits_V, SamplingConfig(), np.random.default_rng(i), History(unusual={2, 3})).id for i in range(200)
     }
     assert drawn == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("settings", "changed"),
+    [
+        ({"logit_bias": {4: 1.0}}, {4}),
+        ({"repetition_penalty": 2.0}, {0, 1}),
+        ({"frequency_penalty": 0.5}, {0, 1}),
+        ({"presence_penalty": 0.5}, {0, 1}),
+        ({"no_repeat_ngram": 2}, {1}),
+        ({"dry_multiplier": 1.0, "dry_allowed_length": 1}, {1}),
+        ({}, set()),
+    ],
+)
+def test_each_rule_works_without_the_others(settings: dict[str, Any], changed: set[int]) -> None:
+    ruled_V = punish(LOGITS, SamplingConfig(**settings), History(ids=[0, 1, 0]))
+    assert {*np.flatnonzero(ruled_V != LOGITS).tolist()} == changed

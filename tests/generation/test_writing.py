@@ -107,3 +107,30 @@ def test_small_letters_are_unusual_at_the_beginning_only(start: Callable[..., Wr
     assert not writing.history().unusual
     begun = Writing(Prompt("X", "A storm"), tokenizer, 64, SamplingConfig(), seed=0)
     assert not begun.history().unusual
+
+
+def test_the_beginning_of_a_banned_text_is_held_back(start: Callable[..., Writing]) -> None:
+    writing = start(banned=["village", "lighthouse"], max_tokens=100)
+    assert spell(writing, "She sees the vill") == "She sees the "
+    assert spell(writing, "ag") == ""
+    assert spell(writing, "rant and the ") == "villagrant and the "
+    assert spell(writing, "lighthous") == ""
+    [last] = writing._tokenizer.encode("e").tolist()
+    assert writing.take(Chosen(last)) == ("", 1), "the token that completes it is taken back"
+    assert spell(writing, "ing") == "lighthousing"
+    assert writing._tokenizer.decode(writing.body) == writing.told == "She sees the villagrant and the lighthousing"
+
+
+def test_a_text_that_ends_is_released(start: Callable[..., Writing]) -> None:
+    writing = start(banned=["village"], max_tokens=100)
+    assert spell(writing, "A vill") == "A "
+    assert writing.take(Chosen(writing.end_id)) == ("vill", 0)
+    assert writing.told == "A vill"
+
+
+def test_only_tokens_that_open_with_a_small_letter_are_unusual(tiny_checkpoint: Callable[..., Checkpoint]) -> None:
+    tokenizer = tiny_checkpoint("bpe").tokenizer
+    writing = Writing(Prompt("X"), tokenizer, 64, SamplingConfig(), seed=0)
+    small = {id_ for id_ in range(tokenizer.vocab_size) if tokenizer.decode([id_])[:1].islower()}
+    assert small - {tokenizer.end_id, tokenizer.pad_id} == {*writing.history().unusual} - {tokenizer.pad_id}
+    assert any(tokenizer.decode([id_])[:2].islower() for id_ in range(tokenizer.vocab_size) if id_ not in small)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from movieplotgpt.engine.model_folder import load_folder
@@ -349,3 +351,45 @@ def test_null_is_as_if_it_had_not_been_said(web: TestClient) -> None:
     answer = web.post("/v1/chat/completions", json={**chat, **unneeded, "stop": None, "parallel_tool_calls": True})
     assert answer.json()["choices"][0]["message"]["content"] == told["plots"][0]["text"]
     assert answer.headers["x-ignored-fields"] == "user, metadata, store, service_tier, parallel_tool_calls"
+
+
+def post_in_chunks(app: FastAPI, body: bytes, chunk: int) -> tuple[int, int]:
+    """Post ``body`` in chunks; return the status of the answer and how many bytes were read."""
+    read, statuses = 0, list[int]()
+
+    async def receive() -> dict[str, Any]:
+        nonlocal read
+        if read == len(body):
+            await asyncio.Event().wait()  # the client listens, and sends no more
+        part = body[read : read + chunk]
+        read += len(part)
+        return {"type": "http.request", "body": part, "more_body": read < len(body)}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/v1/plots",
+        "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")],
+        "client": ("127.0.0.1", 50_000),
+    }
+    asyncio.run(app(scope, receive, send))
+    [status] = statuses
+    return status, read
+
+
+@pytest.mark.parametrize("chunk", [300_000, MOST_BYTES, 2 * MOST_BYTES])
+def test_the_limit_of_a_body_holds_over_all_its_chunks(models: ServedModels, chunk: int) -> None:
+    app = create_app(models)
+    body = b'{"title": "x", "max_tokens": 1}'.ljust(MOST_BYTES)
+    assert post_in_chunks(app, body, chunk) == (200, MOST_BYTES)
+    assert post_in_chunks(app, body + b" ", chunk)[0] == 413
+    status, read = post_in_chunks(app, body.ljust(9 * MOST_BYTES), chunk)
+    assert status == 413 and read <= MOST_BYTES + chunk, "no more is read than shows that it is too long"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -242,3 +243,92 @@ def test_a_job_that_is_cancelled_while_its_plans_are_written_leaves(planned: Pat
         assert scheduler.running == scheduler.waiting == 0
     finally:
         scheduler.close()
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """No step is made until this is set."""
+    go, step = threading.Event(), Batch.step
+
+    def waiting(self: Batch) -> Any:
+        assert go.wait(60)
+        return step(self)
+
+    monkeypatch.setattr(Batch, "step", waiting)
+    yield go
+    go.set()
+
+
+PLAIN: dict[str, Any] = {"guidance": 1, "max_tokens": 3}  # a text that takes one place
+
+
+def running(scheduler: Scheduler, texts: int) -> None:
+    """Wait until so many texts have their places."""
+    while scheduler.running < texts:
+        time.sleep(0.001)
+
+
+def test_what_fails_is_told_to_those_who_wait_as_well(
+    scheduled: Callable[..., Scheduler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler, all_here = scheduled(readings=2), threading.Event()
+
+    def broken(self: Batch) -> list[Any]:
+        assert all_here.wait(60)
+        raise CheckpointError("the weights are damaged")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Batch, "step", broken)
+        clients = [Client(scheduler, seed=seed, n=2, max_tokens=5) for seed in range(3)]
+        all_here.set()
+        for client in clients:
+            with pytest.raises(CheckpointError, match="damaged"):
+                client.hear()
+    assert (scheduler.running, scheduler.waiting) == (0, 0)
+    assert len(Client(scheduler, seed=0, n=2, max_tokens=5).plots()) == 2
+    assert all(client.heard.empty() and client.job.ended for client in clients)
+
+
+def test_as_many_may_come_as_find_a_place_or_may_wait(
+    scheduled: Callable[..., Scheduler], held: threading.Event
+) -> None:
+    scheduler = scheduled(readings=3, waiting=2)
+    guided = Client(scheduler, guidance=1.7, max_tokens=3)  # takes two places of the three
+    running(scheduler, 1)
+    with pytest.raises(QueueFullError, match="0 texts wait already, and at most 2 may"):
+        Client(scheduler, n=4, **PLAIN)
+    plain = Client(scheduler, n=3, **PLAIN)
+    with pytest.raises(QueueFullError, match="3 texts wait already"):
+        Client(scheduler, **PLAIN)
+    held.set()
+    assert len(guided.plots()) == 1 and len(plain.plots()) == 3
+
+
+def test_a_cancelled_job_gives_back_its_place_in_the_queue(
+    scheduled: Callable[..., Scheduler], held: threading.Event
+) -> None:
+    scheduler = scheduled(readings=2, waiting=2)
+    first = Client(scheduler, n=2, **PLAIN)
+    running(scheduler, 2)
+    leaving = Client(scheduler, n=2, **PLAIN)
+    with pytest.raises(QueueFullError, match="2 texts wait already"):
+        Client(scheduler, **PLAIN)
+    leaving.job.cancel()
+    assert scheduler.waiting == 0
+    staying = Client(scheduler, n=2, **PLAIN)
+    held.set()
+    assert len(first.plots()) == len(staying.plots()) == 2
+    assert leaving.heard.empty() and (scheduler.texts, scheduler.cancelled) == (4, 1)
+
+
+def test_every_candidate_of_the_best_of_several_waits_for_a_place(
+    scheduled: Callable[..., Scheduler], held: threading.Event
+) -> None:
+    scheduler = scheduled(readings=2, waiting=3)
+    with pytest.raises(QueueFullError):
+        Client(scheduler, n=2, best_of=3, **PLAIN)
+    client = Client(scheduler, best_of=5, **PLAIN)
+    with pytest.raises(QueueFullError):
+        Client(scheduler, **PLAIN)
+    held.set()
+    assert len(client.plots()) == 1 and scheduler.texts == 5

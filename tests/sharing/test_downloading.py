@@ -481,3 +481,15 @@ def test_what_is_wrong_is_one_line_and_exit_1(cache: Path, site: Site, capsys: p
     assert main(["weights", "download", "films"]) == 1
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1) and err.startswith("movieplotgpt: what came from http://127.0.0.1:")
+
+
+def test_a_staged_file_that_is_not_what_was_published_is_fetched_again(cache: Path, site: Site) -> None:
+    site.breaks[WEIGHTS] = [40_000, 0, 0, 0, 0]
+    with pytest.raises(DownloadError):
+        download("films", pause=0)
+    [staged] = cache.rglob("config.json")
+    flipped(staged)  # as long as before
+    site.asked.clear()
+    download("films", pause=0)
+    assert "config.json" in site.files()
+    assert contents(cache / "films") == contents(site.folder / "films")

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from movieplotgpt.errors import DataError
+from movieplotgpt.config import build_settings
+from movieplotgpt.errors import ConfigError, DataError
 from movieplotgpt.text.delimited import CsvSettings, Rows, read_delimited
 
 PLAIN = ("sea", "He said", "old man", "it was late", "she walks", "away", "and back again", "1950", "café", "naïve")
@@ -230,3 +231,28 @@ def test_a_file_of_one_column_may_contain_commas() -> None:
 def test_lines_are_counted_from_the_start_of_the_file() -> None:
     with pytest.raises(DataError, match=r"line 4 has 3 fields and the header has 2"):
         read("sep=;\nTitle;Plot\na;b\nc;d;e\n")
+
+
+def test_a_quote_that_follows_a_blank_is_a_quote_where_that_fits() -> None:
+    spaced = 'Year, Title\n1950, "The Sea, the Sea"\n1951, "Two"\n'
+    assert read(spaced).cells == [["1950", "The Sea, the Sea"], ["1951", "Two"]]
+    assert read('Year,Title\n1950, "Two"\n1951,Three\n').cells == [["1950", "Two"], ["1951", "Three"]]
+    assert read('Year,Title\n1950, "One" and "Two"\n').cells == [["1950", ' "One" and "Two"']]
+
+
+def test_a_field_that_contains_a_single_row_is_refused() -> None:
+    with pytest.raises(DataError, match="the quoted field in line 3 contains lines"):
+        read('Year,Plot\n1949,Ada\n1950,"She walks\n1951,He runs"\n1952,End\n')
+    assert read('Year,Plot\n1949,Ada\n1950,"She walks\nand he runs"\n').cells[1] == ["1950", "She walks\nand he runs"]
+
+
+def test_a_field_of_many_lines_is_read_where_there_is_one_column() -> None:
+    lines = "\n".join(f"She walks {number} miles." for number in range(40))
+    assert read(f'Plot\n"{lines}"\n"And back."\n').cells == [[lines], ["And back."]]
+
+
+@pytest.mark.parametrize("name", ["separator", "quote", "escape"])
+def test_a_mark_of_a_dialect_is_one_character(name: str) -> None:
+    assert getattr(build_settings(CsvSettings, {name: "|"}), name) == "|"
+    with pytest.raises(ConfigError, match=name):
+        build_settings(CsvSettings, {name: "||"})

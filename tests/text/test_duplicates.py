@@ -169,3 +169,13 @@ def test_invented_films_share_nothing(text_of: Callable[[int], str]) -> None:
     """The fixtures' sentences come from few patterns, and still no two texts count as near."""
     bodies = text_of(60_000).split("\n\n")
     assert shingle_pairs(bodies, SETTINGS) == []
+
+
+def test_a_group_may_be_as_large_as_allowed_and_no_larger() -> None:
+    shared = _prose(99, 60)
+    three = [Document(_prose(i) + (shared if i == 2 else ""), page="https://example.org/three") for i in range(3)]
+    two = [Document(_prose(i) + (shared if i == 10 else ""), page="https://example.org/two") for i in (10, 11)]
+    for largest, sizes, refused in ((5, [5], 0), (4, [3, 2], 1)):
+        groups = group_documents(three + two, SETTINGS.model_copy(update={"largest_group": largest}))
+        assert np.bincount(groups.of).tolist() == sizes and groups.refused == refused
+        assert groups.largest() == [*range(sizes[0])]

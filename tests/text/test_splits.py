@@ -139,3 +139,11 @@ def test_shares_out_of_range_are_errors() -> None:
         build_settings(GroupSplit, {"test": 0.5})
     with pytest.raises(ConfigError, match="leave less than a tenth to train on"):
         build_settings(TailSplit, {"test": 0.49, "validation": 0.49})
+
+
+@pytest.mark.parametrize("count", [3, 5, 12])
+def test_the_largest_shares_leave_something_to_train_on(count: int) -> None:
+    for seed in range(40):
+        parts = _split(_films(count), GroupSplit(validation=0.49, test=0.49, seed=seed))
+        assert all(parts[split] for split in SPLITS)
+        assert sum(map(len, parts.values())) == count

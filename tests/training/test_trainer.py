@@ -716,3 +716,34 @@ def test_a_run_keeps_the_compile_mode_it_chose(run: Run, monkeypatch: pytest.Mon
     choose.compiler = True  # a compiler has been installed meanwhile
     run("a", "training.compile=auto", resume=True)
     assert compiled == []
+
+
+class Unheard(Workers):
+    """One of several workers, whose companions send zeros."""
+
+    def sum(self, *values: float) -> list[float]:
+        return list(values)
+
+    def sum_gradients(self, weights: Iterable[Tensor], loss: Tensor) -> Tensor:
+        return loss
+
+
+def test_dropout_differs_by_seed_step_and_worker(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    loss, states = GPT.loss, list[bytes]()
+
+    def noted(self: GPT, *inputs: Tensor) -> Tensor:
+        states.append(torch.get_rng_state().numpy().tobytes())
+        return loss(self, *inputs)
+
+    def states_of(name: str, *overrides: str, **arguments: Any) -> list[bytes]:
+        """The state of the generator that dropout draws from, at the start of each step."""
+        states.clear()
+        run(name, "training.dropout=0.2", "training.steps=4", *overrides, **arguments)
+        return [*states]
+
+    monkeypatch.setattr(GPT, "loss", noted)
+    first = states_of("first")
+    assert states_of("again") == first
+    others = [states_of("second worker", workers=Unheard(1, 2)), states_of("another seed", "training.seed=7")]
+    drawn = [*first, *(state for other in others for state in other)]
+    assert len(drawn) == len(set(drawn)) == 12

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from movieplotgpt.config import build_settings
+from movieplotgpt.errors import ConfigError
 from movieplotgpt.text.formatting import PLAN, overlap_for
 from movieplotgpt.text.prepare import PrepareSettings, prepare
 from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
@@ -359,6 +360,10 @@ def test_plans_are_shown_as_often_as_asked_whether_hints_are_or_not(tmp_path: Pa
 
 @pytest.fixture
 def people_corpus(tmp_path: Path) -> PreparedCorpus:
+    return films_of_women(tmp_path, {"kind": "bpe", "vocab_size": 400})  # every name is one token
+
+
+def films_of_women(tmp_path: Path, tokenizer: dict[str, Any]) -> PreparedCorpus:
     """Films of 24 women, three of each; her name is in the title, her daughter's is not."""
     women = "Ada Bea Cleo Dora Edna Fay Gwen Hope Iris Joan Kate Lena Maud Nell Olga Prue Ruth Sue Tess Una Vera Wilma Xenia Yda"
     names = women.split()
@@ -374,7 +379,7 @@ def people_corpus(tmp_path: Path) -> PreparedCorpus:
         "corpus": {"kind": "table", "text": "Plot"},
         "format": {"header": "The plot of '{Title}' is:", "hints": [PLAN]},
         "split": {"kind": "group", "validation": 0.1, "test": 0.1},
-        "tokenizer": {"kind": "bpe", "vocab_size": 400},
+        "tokenizer": tokenizer,
     }
     prepare(build_settings(PrepareSettings, values), tmp_path / "films.csv", tmp_path / "data")
     return PreparedCorpus.load(tmp_path / "data")
@@ -426,3 +431,25 @@ def test_noise_disturbs_inputs_and_never_targets() -> None:
     assert (other.ids_BT[one.ids_BT != END] != END).all()
     assert (noisy.batch(0, 12, rank=1, world_size=2).ids_BT == other.ids_BT[1::2]).all()
     assert (noisy.batch(0, 12, plain=True).ids_BT == clear.batch(0, 12, plain=True).ids_BT).all()
+
+
+def test_shares_lie_between_nought_and_one() -> None:
+    ends = dict.fromkeys(WindowSettings.model_fields.keys() - {"separate", "noise"}, (0, 1)) | {"noise": (0, 0.99)}
+    for name, (least, most) in ends.items():
+        for value in (least, most):
+            assert getattr(build_settings(WindowSettings, {name: value}), name) == value
+        for value in (least - 0.01, most + 0.01):
+            with pytest.raises(ConfigError, match=name):
+                build_settings(WindowSettings, {name: value})
+
+
+def test_a_renamed_document_is_read_to_its_end(tmp_path: Path) -> None:
+    corpus = films_of_women(tmp_path, {"kind": "char"})
+    settings, split = WindowSettings(plan=0, plan_alone=0, rename=1), corpus.split("train")
+    windows = TrainingWindows.of(corpus, 128, settings, seed=0)
+    stops, lengths = dict[int, int](), dict[int, int]()
+    for part in (part for row in windows._make_rows(0) for part in row):
+        stops[part.document] = max(stops.get(part.document, 0), part.piece.stop)
+        lengths[part.document] = 1 + len(part.renamed.body if part.renamed else split.body(part.document))
+    assert stops == lengths
+    assert any(length != 1 + len(split.body(document)) for document, length in lengths.items())
