@@ -210,7 +210,8 @@ def _batches(bodies: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
 def _word_hashes(text: str) -> tuple[U64, I64, U8]:
     """Hash, position and weight of every word: a run of letters, marks and digits, or one character where none are spaced."""
     plain = text.isascii()
-    codes = np.frombuffer(text.encode("ascii" if plain else "utf-32-le"), np.uint8 if plain else np.uint32)
+    dtype: type[np.uint8 | np.uint32] = np.uint8 if plain else np.uint32
+    codes = np.frombuffer(text.encode("ascii" if plain else "utf-32-le"), dtype)
     weights = np.zeros(len(codes) + 2, np.uint8)
     own = weights[1:-1]
     _weights(plain).take(codes, out=own, mode="clip")

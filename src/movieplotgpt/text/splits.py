@@ -95,8 +95,8 @@ def split_documents(
     if joined_by_name:
         by_text = group_documents(documents, settings.duplicates, names=False)
         renamed = _named(documents, by_text)
-        if len(by_text.keys) >= fewest and (split_of := _draw_fitting(by_text.keys, renamed, settings)):
-            return _shared_out(renamed, split_of), (
+        if len(by_text.keys) >= fewest and (drawn := _draw_fitting(by_text.keys, renamed, settings)):
+            return _shared_out(renamed, drawn), (
                 f"{len(documents):,} documents have only {works:,} titles or pages, too few to hold some of them out: "
                 "validation and test have other texts than training, under the same titles",
             )
