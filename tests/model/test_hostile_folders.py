@@ -281,17 +281,28 @@ def test_thousands_of_mutated_models_load_or_are_refused(folders: list[Path], tm
     survive(folders, tmp_path / "mutated", range(300, 3_000))
 
 
-WRONG = [
-    *({"settings": value} for value in ([], None, "x", 3)),
-    *({"settings": {name: []}} for name in ("sampling", "windows", "corpus", "optimizer", "distillation")),
-    *({"corpus": value} for value in ("x", [], None, {"hash": 3})),
-    *({"training": value} for value in ("x", [], None, {}, {"step": "3"}, {**TRAINED, "seconds": math.inf})),
-    *({"training": {**TRAINED, **change}} for change in ({"step": -1}, {"curve": [[1]]}, {"tokens": 10**400})),
-    *({"trained_before": value} for value in ("x", {}, [3], [{}], None)),
-    *({"evaluation": value} for value in ("x", [], None, {"bits_per_character": "low"})),
-    *({"end_bias": value} for value in ("x", [], None, math.nan, True)),
-    *({"average": value} for value in ("x", {}, [1])),
-]
+NO_TRAINING: tuple[Any, ...] = (
+    "x",
+    [],
+    None,
+    {},
+    {"step": "3"},
+    {**TRAINED, "seconds": math.inf},
+    {**TRAINED, "step": -1},
+)
+BY_NAME: dict[str, tuple[Any, ...]] = {
+    "settings": (
+        *([], None, "x", 3),
+        *({name: []} for name in ("sampling", "windows", "corpus", "optimizer", "distillation")),
+    ),
+    "corpus": ("x", [], None, {"hash": 3}),
+    "training": (*NO_TRAINING, {**TRAINED, "curve": [[1]]}, {**TRAINED, "tokens": 10**400}),
+    "trained_before": ("x", {}, [3], [{}], None),
+    "evaluation": ("x", [], None, {"bits_per_character": "low"}),
+    "end_bias": ("x", [], None, math.nan, True),
+    "average": ("x", {}, [1]),
+}
+WRONG = [{name: value} for name, values in BY_NAME.items() for value in values]
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=str)

@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -210,8 +211,8 @@ def _batches(bodies: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
 def _word_hashes(text: str) -> tuple[U64, I64, U8]:
     """Hash, position and weight of every word: a run of letters, marks and digits, or one character where none are spaced."""
     plain = text.isascii()
-    dtype: type[np.uint8 | np.uint32] = np.uint8 if plain else np.uint32
-    codes = np.frombuffer(text.encode("ascii" if plain else "utf-32-le"), dtype)
+    encoding, dtype = ("ascii", "u1") if plain else ("utf-32-le", "<u4")
+    codes: npt.NDArray[Any] = np.frombuffer(text.encode(encoding), dtype)
     weights = np.zeros(len(codes) + 2, np.uint8)
     own = weights[1:-1]
     _weights(plain).take(codes, out=own, mode="clip")

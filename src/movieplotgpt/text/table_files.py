@@ -282,9 +282,9 @@ def _loads(text: str) -> Any:
     Raises:
         JSONDecodeError: the text is not JSON, or nested too deeply, or holds a number of thousands of digits.
     """
-    whole_keys = {"object_pairs_hook": _with_whole_keys} if _HALF.search(text) else {}
+    whole_keys = _with_whole_keys if _HALF.search(text) else None
     try:
-        return json.loads(text, parse_constant=lambda name: None, **whole_keys)
+        return json.loads(text, parse_constant=lambda name: None, object_pairs_hook=whole_keys)
     except json.JSONDecodeError:
         raise
     except (RecursionError, ValueError) as error:

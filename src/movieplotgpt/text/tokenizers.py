@@ -125,11 +125,7 @@ TokenizerSettings = Annotated[CharSettings | ByteSettings | BpeSettings, Field(d
 
 
 class Tokenizer(ABC):
-    """Text to ids and back; immutable.
-
-    ``decode(encode(s)) == s`` for every str without lone surrogates, but where others' tokenizers normalise it: encoding
-    what was decoded gives the same ids.
-    """
+    """Text to ids and back; immutable. ``decode(encode(s)) == s`` without lone surrogates, unless others' tokenizers normalise."""
 
     kind: ClassVar[Kind]
     byte_tokens: ClassVar[tuple[str, ...]]  # how the vocabulary writes each byte, and the pad token in place of 0xFF
