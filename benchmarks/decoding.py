@@ -4,7 +4,7 @@
     python benchmarks/decoding.py --data data/plots-bpe --model plots-bpe --judge plots-large \\
         --out results/benchmarks/decoding-plots-bpe.json
 
-The same titles, which no model was trained on, for each setting and seed, between real plots and random texts (as
+The same titles, of the validation split unless another is named, for each setting and seed, between real plots and random texts (as
 `movieplotgpt evaluate --samples`). The judge is another model. Best-of chooses by the title's gain under its own model, among
 plots that ended and, where there are any, hold no invented words: of these columns it is no wonder that it leads.
 What is measured already is kept; the table shows means over seeds and their spread, and lies beside the JSON file, too.
@@ -179,6 +179,7 @@ def main() -> None:
     parser.add_argument("--model", default="plots-large")
     parser.add_argument("--judge", help="another model, which says how likely it finds the texts")
     parser.add_argument("--samples", type=int, default=300)
+    parser.add_argument("--split", choices=("validation", "test"), default="validation", help="whose titles")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--only", nargs="+", choices=SETTINGS, metavar="SETTING", help=f"of: {', '.join(SETTINGS)}")
     parser.add_argument("--out", type=Path, required=True, help="a JSON file to keep the numbers in")
@@ -186,12 +187,13 @@ def main() -> None:
     corpus = PreparedCorpus.load(arguments.data)
     generator = PlotGenerator.load(arguments.model)
     settings: dict[str, Any] = {
-        **{name: getattr(arguments, name) for name in ("model", "judge", "samples")},
+        **{name: getattr(arguments, name) for name in ("model", "judge", "samples", "split")},
         "corpus": corpus.manifest.corpus_hash,
     }
     kept: dict[str, Any] = {"settings": settings, "rows": {}}
     if arguments.out.exists():
         kept = json.loads(arguments.out.read_text(encoding="utf-8"))
+        kept["settings"].setdefault("split", "test")  # of files written before it was asked
     if kept["settings"] != settings:
         parser.error(f"{arguments.out} was made with {kept['settings']}; name another file, or take those settings")
     found = {
@@ -210,6 +212,7 @@ def main() -> None:
             shared = [report.rows[:-1] for reports in found.values() for report in reports.values()]
             card = Scorecard(
                 corpus,
+                split=arguments.split,
                 samples=arguments.samples,
                 judge=judge,
                 judge_name=arguments.judge,

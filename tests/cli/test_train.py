@@ -460,6 +460,72 @@ def test_resume_needs_no_source_and_takes_only_the_run_s_own_settings(train: Run
     )
 
 
+def test_resume_with_a_changed_settings_file_is_refused(train: Run, run: Run) -> None:
+    train("--steps", "2")
+    before = files("runs/films")
+    toml = Path("films.toml")
+    text = toml.read_text("utf-8")
+    toml.write_text(text.replace("evaluations = 2", "evaluations = 3\ndropout = 0.5"), encoding="utf-8")
+    sentence = (
+        "movieplotgpt: films.toml is not what the run in runs/films began with: training.evaluations was 2 and is 3, and 1 more; "
+        "undo that to --resume, or begin another run with --out (its weights: --from runs/films)\n"
+    )
+    assert train("--resume") == (1, "", sentence)
+    toml.write_text(text.replace("evaluations = 2", ""), encoding="utf-8")
+    assert "training.evaluations was 2 and is not set; undo that" in train("--resume")[2]
+    assert files("runs/films") == before
+    toml.write_text(f"# another comment\n{text}", encoding="utf-8")
+    assert train("--resume")[0] == 0
+    toml.unlink()
+    code, _, err = run("train", "films.toml", "--out", "runs/films", "--resume")
+    assert code == 0 and "films.toml is gone; the settings of the run in runs/films are used" in err
+
+
+def test_a_run_that_keeps_no_settings_file_reports_what_differs(train: Run) -> None:
+    train("--steps", "2")
+    Path("runs/films/begun.json").unlink()
+    toml = Path("films.toml")
+    toml.write_text(toml.read_text("utf-8").replace("evaluations = 2", "evaluations = 3"), encoding="utf-8")
+    code, _, err = train("--resume")
+    assert code == 0
+    assert "films.toml is not what is trained: training.evaluations was 2 and is 3; the run's setting is used" in err
+    for damage in ("[]", "{", "null", "[" * 100_000):
+        Path("runs/films/begun.json").write_text(damage, encoding="utf-8")
+        code, _, err = train("--resume")
+        assert code == 1 and err.count("\n") == 1 and "runs/films/begun.json is damaged" in err
+
+
+def test_resume_takes_the_columns_it_began_with(run: Run) -> None:
+    begun = ["train", "plots.csv", "--text-column", "Plot", "--title-column", "Title", "--steps", "2", *TINY]
+    assert run(*begun)[0] == 0
+    assert run(*begun, "--resume")[0] == 0
+    assert run("train", "plots.csv", "--resume")[0] == 0
+    for flags, said in (
+        (["--title-column", "Genre"], 'format.header="Genre: {Genre}" is not what the run in runs/plots began with'),
+        (["--text-column", "Genre"], 'corpus.text="Genre" is not what the run in runs/plots began with'),
+        (["--separator", ";"], 'corpus.csv.separator=";" is not what the run in runs/plots began with'),
+        (["--no-header"], "corpus.csv.header=false is not what the run in runs/plots began with"),
+        (["--encoding", "latin-1"], 'corpus.encoding="latin-1" is not what the run in runs/plots began with'),
+        (["--from", "runs/plots"], "--resume continues the run's own weights; leave --from runs/plots out"),
+    ):
+        code, _, err = run("train", "plots.csv", *flags, "--resume")
+        assert code == 1 and err.count("\n") == 1 and said in err
+
+
+def test_resume_takes_another_precision_only_when_asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = ["train", "plots.csv", "--text-column", "Plot", *TINY, "training.precision=auto"]
+    monkeypatch.setattr("movieplotgpt.training.hardware.cpu_info", lambda: {"flags": "amx_bf16"})
+    assert run(*begun, "--steps", "2")[0] == 0
+    monkeypatch.setattr("movieplotgpt.training.hardware.cpu_info", dict)
+    before = files("runs/plots")
+    code, _, err = run("train", "plots.csv", "--resume")
+    assert code == 1 and "was trained in bfloat16 so far, and here it would continue in float32; keep it with" in err
+    assert files("runs/plots") == before
+    code, _, err = run("train", "plots.csv", "training.precision=float32", "--resume")
+    assert code == 0 and "the run began in bfloat16 and continues in float32, as asked" in err
+    assert run("train", "plots.csv", "training.precision=float32", "--resume")[0] == 0
+
+
 def test_resume_with_another_text_is_refused(run: Run, train: Run, text_of: Callable[[int], str]) -> None:
     text = Path("mytext.txt")
     text.write_text(text_of(9_000), encoding="utf-8")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from movieplotgpt.errors import CheckpointError, MissingExtraError
 from movieplotgpt.evaluation.embeddings import (
@@ -65,12 +66,60 @@ def test_the_lift_is_that_of_all_pairs(encode: Encoder, texts: list[str]) -> Non
 
 
 def test_other_texts_are_told_from_real_ones_and_the_same_are_not(encode: Encoder, texts: list[str]) -> None:
+    works = [i for i in range(len(texts)) for _ in range(1, 5)]
     real = encode([f"{text} It is {k} o'clock." for text in texts for k in range(1, 5)])
     other = encode([f"{text} {k} and {k}: blarg frop zint." for text in reversed(texts) for k in range(1, 5)])
-    assert told_from_real(real, other) > 0.9
+    told = told_from_real(real, other, works, works[::-1])
+    assert told and told.share > 0.9
     rng = np.random.default_rng(0)
-    noise = rng.normal(size=(2, 60, 8)).astype(np.float32)
-    assert 0.3 < told_from_real(*noise) < 0.7
+    some, others = rng.normal(size=(2, 60, 8)).astype(np.float32)
+    untold = told_from_real(some, others, range(60), range(60))
+    assert untold and 0.4 < untold.share < 0.6
+
+
+def _pairs(rng: np.random.Generator, works: int, apart: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """A real and a written text of each work: about the same thing, but for what all written ones share."""
+    about = rng.normal(size=(works, 40))
+    real, written = (about + 0.5 * rng.normal(size=about.shape) for _ in range(2))
+    written[:, 0] += apart
+    return real.astype(np.float32), written.astype(np.float32)
+
+
+def test_a_text_is_not_taken_for_real_because_of_its_title() -> None:
+    """By chance is 0.5: where pairs are torn apart, written texts look like the real ones of their titles, and it is less."""
+    real, written = _pairs(np.random.default_rng(0), 100, apart=0)
+    together = told_from_real(real, written, range(100), range(100))
+    torn = told_from_real(real, written, range(100), range(100, 200))
+    assert together and torn and 0.45 < together.share < 0.55 and torn.share < together.share - 0.05
+
+
+@pytest.mark.slow
+def test_the_interval_of_telling_covers_the_truth_as_often_as_it_says() -> None:
+    """The truth is what classifiers trained on as many texts find in all others, the mean of many."""
+    linear = pytest.importorskip("sklearn.linear_model")
+    rng = np.random.default_rng(0)
+    kinds = {n: np.repeat([0, 1], n) for n in (48, 2_000)}
+    truths = [
+        linear.LogisticRegression(C=10, max_iter=1_000)
+        .fit(np.concatenate(_pairs(rng, 48, 1.5)), kinds[48])
+        .score(np.concatenate(_pairs(rng, 2_000, 1.5)), kinds[2_000])
+        for _ in range(30)
+    ]
+    covered = 0
+    for _ in range(40):
+        told = told_from_real(*_pairs(rng, 60, 1.5), range(60), range(60))
+        assert told and told.interval
+        covered += told.interval[0] < np.mean(truths) < told.interval[1]
+    assert covered >= 35
+
+
+def test_few_works_are_not_told_apart() -> None:
+    real, written = _pairs(np.random.default_rng(0), 40, apart=5)
+    few = [i % 4 for i in range(40)]
+    assert told_from_real(real, written, few, few) is None
+    some = [i % 9 for i in range(40)]
+    told = told_from_real(real, written, some, some)
+    assert told and told.share > 0.9 and told.interval is None
 
 
 def test_titles_find_their_texts(encode: Encoder, texts: list[str]) -> None:
@@ -110,4 +159,4 @@ def test_without_a_library_it_is_said(missing: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, missing, None)
     vectors = np.eye(10, dtype=np.float32)
     with pytest.raises(MissingExtraError, match="evaluate"):
-        Encoder() if missing.startswith("gt") else told_from_real(vectors, vectors)
+        Encoder() if missing.startswith("gt") else told_from_real(vectors, vectors, range(10), range(10))

@@ -38,7 +38,8 @@ def test_a_model_that_repeats_what_it_read_knows_the_film(
     reads = echo(untrained_on(corpus_of("byte")))
     found = next_sentence(reads, held_out)
     assert found.places == len(LETTERS)
-    assert found.another_work.share > 0.9 and found.another_work.interval[0] > 0.5
+    assert found.another_work.share > 0.9
+    assert found.another_work.interval and found.another_work.interval[0] > 0.5
     assert found.swapped.share == 0.5  # it keeps no order
 
 

@@ -14,7 +14,7 @@ from movieplotgpt.evaluation.plans import plan_lift
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.text.token_files import PreparedCorpus
 
-LETTERS = "abcdefgh"
+LETTERS = "abcdefghij"
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def held_out() -> HeldOut:
     texts = [f"{letter * 9} meets {letter * 9}." for letter in LETTERS]
     bodies = [np.frombuffer(text.encode(), np.uint8).astype(np.uint16) + 1 for text in texts]
     plans = [f"names: {letter * 9}" for letter in LETTERS]
-    return HeldOut(["Film"] * 8, list(LETTERS), bodies, np.array([len(text) for text in texts]), plans)
+    return HeldOut(["Film"] * len(LETTERS), list(LETTERS), bodies, np.array([len(text) for text in texts]), plans)
 
 
 def test_the_own_plan_saves_against_anothers_and_against_none(

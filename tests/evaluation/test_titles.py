@@ -73,6 +73,7 @@ def test_titles_are_told_apart_by_a_model_that_hears_them(
     held_out = told(hears, corpus)
     heard = title_retrieval(hears, held_out, candidates=11)
     assert heard.candidates == 11 and heard.at_1 > 0.5 and heard.at_10 == 1
+    assert heard.at_1_interval is not None
     assert heard.at_1_interval[0] < heard.at_1 < heard.at_1_interval[1] and heard.mean_reciprocal_rank > heard.at_1
     silent = untrained_on(corpus, spread=0.0)
     unheard = title_retrieval(silent, held_out, candidates=11)

@@ -121,7 +121,8 @@ def test_one_model_at_a_time_is_loaded(tmp_path: Path, tiny_checkpoint: Make, mo
 
 
 def trained(checkpoint: Checkpoint, bits: float, **info: Any) -> Checkpoint:
-    training = {"step": 10, "tokens": 640, "validation_bits_per_character": bits, "device": "cpu"}
+    training: dict[str, Any] = {"step": 10, "tokens": 640, "validation_bits_per_character": bits, "seconds": 1.5}
+    training |= {"device": "cpu", "precision": "float32", "threads": 1}
     about = {"corpus": {"hash": "abc"}, "settings": {"seed": 1}, "training": training, "evaluation": {"split": "test"}}
     return replace(checkpoint, info={**about, **info})
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,7 +20,7 @@ from movieplotgpt.engine.model_folder import FORMAT_VERSION
 from movieplotgpt.errors import CheckpointError, StorageError
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.model import weight_files
-from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, network, save_checkpoint
 from movieplotgpt.model.gpt import GPT
 
 Make = Callable[..., Checkpoint]
@@ -79,6 +80,25 @@ def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path: Path, tiny_checkpoint
     assert not loaded.model.training
     save_checkpoint(tmp_path / "again", loaded)
     assert files_in(tmp_path / "again") == files_in(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_network_has_the_weights_it_is_given_and_draws_none(
+    tied: bool, tiny_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_checkpoint("byte").config.model_copy(update={"tie_embeddings": tied})
+    checkpoint = replace(tiny_checkpoint("byte"), model=GPT(config, seed=1))
+    given = {name: value.copy() for name, value in checkpoint.weights().items()}
+    monkeypatch.setattr(GPT, "initialize", lambda *_: pytest.fail("weights are drawn that nobody needs"))
+    model = network(config, given)
+    assert_same(replace(checkpoint, model=model.eval()), checkpoint)
+    assert (model.lm_head.weight is model.model.embed_tokens.weight) == tied
+    assert all(weight.requires_grad and weight.device.type == "cpu" for weight in model.parameters())
+    for weight in model.parameters():
+        weight.data += 1
+    assert all(np.array_equal(value, checkpoint.weights()[name]) for name, value in given.items()), "it is a copy"
+    with pytest.raises(RuntimeError, match=r"[Mm]issing"):
+        network(config, {name: value for name, value in given.items() if name != "model.norm.weight"})
 
 
 @pytest.mark.parametrize("dimensions", [{"tie_embeddings": False}, {"rope_theta": 777.0, "norm_eps": 1e-3}])

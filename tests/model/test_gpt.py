@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import pytest
@@ -138,6 +138,26 @@ def test_initial_weights_are_a_function_of_the_seed(tied: bool, tiny_model: Make
     drawn = {name for name, value in first.state_dict().items() if not torch.equal(value, other.state_dict()[name])}
     constant = ("norm.weight", "o_proj.weight", "down_proj.weight")
     assert drawn == {name for name in first.state_dict() if not name.endswith(("layernorm.weight", *constant))}
+
+
+@pytest.fixture
+def poisoned_memory() -> Iterator[None]:
+    """Memory that nobody has written to is NaN."""
+    torch.use_deterministic_algorithms(True)
+    assert torch.empty(3).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("poisoned_memory")
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_new_model_has_the_weights_of_its_seed(tied: bool, tiny_model: Make) -> None:
+    config = tiny_model(tie_embeddings=tied).config
+    for seed, model in ((0, GPT(config)), (5, GPT(config, seed=5))):
+        drawn = GPT(config, seed=9)
+        drawn.initialize(seed)
+        assert all(torch.equal(value, drawn.state_dict()[name]) for name, value in model.state_dict().items())
+        assert not any(value.isnan().any() for value in (*model.parameters(), *model.buffers()))
 
 
 @torch.no_grad()

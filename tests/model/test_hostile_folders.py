@@ -21,8 +21,15 @@ from movieplotgpt.engine.model_config import ModelConfig, parameters
 from movieplotgpt.errors import CheckpointError, MoviePlotGPTError
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.model import checkpoints
-from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, write_model_files
+from movieplotgpt.model.checkpoints import (
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    trained_before,
+    write_model_files,
+)
 from movieplotgpt.model.gpt import GPT
+from movieplotgpt.sharing.model_card import CardSettings, model_card
 from movieplotgpt.text.pretrained import PretrainedTokenizer
 
 Make = Callable[..., Checkpoint]
@@ -33,6 +40,34 @@ VALUES: tuple[Any, ...] = (
     *("", "x", "\ud800", "\x00", "é", "qwen3", "<0x00>", "F32", "BF16", "I64", "C64", "F8_E4M3", "BOOL"),
     *([], {}, [[]], [0, 10**18], [10**12, 10**12], [0, 2**64], {"a": {}}),
 )
+
+
+TRAINED = {
+    "step": 7,
+    "tokens": 3584,
+    "seconds": 2.5,
+    "device": "cpu",
+    "precision": "float32",
+    "threads": 1,
+    "torch": "2",
+}
+INFO = {  # all that a model may record
+    "corpus": {"hash": "c" * 64, "split_hash": "5" * 64, "source": "films.csv", "source_sha256": "a" * 64},
+    "settings": {
+        "corpus": {"hints": {"Decade": {"kind": "decade", "column": "Year"}}},
+        "distillation": {"teachers": ["x"], "weight": 0.5, "temperature": 1.0},
+        "optimizer": {"kind": "muon"},
+        "sampling": {},
+        "windows": {"no_title": 0.1},
+    },
+    "training": {**TRAINED, "validation_bits_per_character": 1.5, "curve": [[7, 1.5]]},
+    "trained_before": [{**TRAINED, "corpus_hash": None}],
+    "evaluation": {"bits_per_character": 1.5},
+    "average": [{"name": "a", "weight": 1}],
+    "end_bias": 0.1,
+}
+
+CARD = CardSettings(models=("a",), summary="s", licence="other", data="d", limits="l", example="Ada")
 
 
 def no_pickle(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +232,7 @@ def mutate(folder: Path, draw: random.Random) -> str:
 def folders(tmp_path: Path, tiny_checkpoint: Make) -> list[Path]:
     """A model with each tokenizer, one with that of another, and weights in several files and in bytes."""
     for kind in ("char", "byte", "bpe"):
-        save_checkpoint(tmp_path / "sound" / kind, tiny_checkpoint(kind))
+        save_checkpoint(tmp_path / "sound" / kind, replace(tiny_checkpoint(kind), info=INFO))
     plain = tiny_checkpoint()
     spec = {**json.loads(plain.tokenizer.to_json()), "normalizer": {"type": "NFC"}}
     others = PretrainedTokenizer(spec, plain.tokenizer.end)
@@ -217,9 +252,11 @@ def survive(folders: list[Path], work: Path, seeds: range) -> tuple[int, int]:
         shutil.copytree(folders[seed % len(folders)], work)
         name = mutate(work, draw)
         try:
-            load_checkpoint(work)
+            checkpoint = load_checkpoint(work)
             generator = PlotGenerator.load(work)
             generator.engine()
+            trained_before(checkpoint)
+            model_card("a-name", CARD, checkpoint, None)
         except MoviePlotGPTError as error:
             refused += 1
             assert "\n" not in str(error) and str(work) in str(error), f"seed {seed}, {name}: {error}"
@@ -242,3 +279,51 @@ def test_a_mutated_model_loads_or_is_refused(folders: list[Path], tmp_path: Path
 @pytest.mark.usefixtures("never_large")
 def test_thousands_of_mutated_models_load_or_are_refused(folders: list[Path], tmp_path: Path) -> None:
     survive(folders, tmp_path / "mutated", range(300, 3_000))
+
+
+NO_TRAINING: tuple[Any, ...] = (
+    "x",
+    [],
+    None,
+    {},
+    {"step": "3"},
+    {**TRAINED, "seconds": math.inf},
+    {**TRAINED, "step": -1},
+)
+BY_NAME: dict[str, tuple[Any, ...]] = {
+    "settings": (
+        *([], None, "x", 3),
+        *({name: []} for name in ("sampling", "windows", "corpus", "optimizer", "distillation")),
+    ),
+    "corpus": ("x", [], None, {"hash": 3}),
+    "training": (*NO_TRAINING, {**TRAINED, "curve": [[1]]}, {**TRAINED, "tokens": 10**400}),
+    "trained_before": ("x", {}, [3], [{}], None),
+    "evaluation": ("x", [], None, {"bits_per_character": "low"}),
+    "end_bias": ("x", [], None, math.nan, True),
+    "average": ("x", {}, [1]),
+}
+WRONG = [{name: value} for name, values in BY_NAME.items() for value in values]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+def test_what_a_model_says_of_its_training_is_checked(
+    tmp_path: Path, tiny_checkpoint: Make, wrong: dict[str, Any]
+) -> None:
+    save_checkpoint(tmp_path / "model", replace(tiny_checkpoint("byte"), info=INFO))
+    path = tmp_path / "model" / "movieplotgpt.json"
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **wrong}), encoding="utf-8")
+    for load in (load_checkpoint, PlotGenerator.load):
+        with pytest.raises(CheckpointError) as caught:
+            load(tmp_path / "model")
+        assert str(caught.value).startswith(f"{path} is damaged ({next(iter(wrong))}")
+        assert str(caught.value).endswith("); copy or download the model again") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["movieplotgpt.json", "config.json", "tokenizer.json"])
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5_000, "[]", "null", '"x"', "{}", '{"\\ud800": 1}', "\xff"])
+def test_json_that_python_cannot_hold_is_refused(tmp_path: Path, tiny_checkpoint: Make, name: str, text: str) -> None:
+    save_checkpoint(tmp_path / "model", tiny_checkpoint("byte"))
+    (tmp_path / "model" / name).write_bytes(text.encode("latin-1"))
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(tmp_path / "model")
+    assert str(tmp_path / "model") in str(caught.value) and "\n" not in str(caught.value)

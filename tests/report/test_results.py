@@ -394,6 +394,36 @@ def test_the_best_model_stands_first_and_a_compressor_once() -> None:
     assert text.count("| xz |") == text.count("- xz: ") == 1
 
 
+def test_samples_name_their_split_and_older_ones_how_they_were_measured() -> None:
+    titles = TitlesFound(at_1=0.1, at_10=0.5, masked_at_10=0.25, candidates=300)
+    older = sample_report(scores("real A", titles=titles), scores("films-bpe", titles=titles))
+    newer = older.model_copy(update={"split": "validation", "by_work": True})
+    texts = [results_markdown([evaluation().model_copy(update={"samples": report})]) for report in (older, newer)]
+    assert (
+        "300 texts under test titles" in texts[0]
+        and "Real A are the test texts of these titles, real B validation" in texts[0]
+    )
+    assert "Told from real is too low here, by about 0.03" in texts[0]
+    assert "Intervals are of documents, not of works." in texts[0]
+    assert "300 texts under validation titles" in texts[1]
+    assert "Real A are the validation texts of these titles, real B test texts" in texts[1]
+    assert "too low here" not in texts[1] and "of documents, not" not in texts[1]
+
+
+def test_models_are_compared_over_works() -> None:
+    """Twenty documents of two works say less than twenty works, and too little for an interval."""
+    bits = [float(100 + i % 7) for i in range(20)]
+    known: dict[str, Any] = {"document_characters": (50,) * 20}
+    for works, interval in ((tuple(range(20)), True), (tuple(i % 2 for i in range(20)), False)):
+        known["document_works"] = works
+        one = evaluation("one", document_bits=tuple(bits), **known)
+        two = evaluation(
+            "two", bits_per_character=1.5, document_bits=tuple(bit + i for i, bit in enumerate(bits)), **known
+        )
+        [row] = [line for line in results_markdown([one, two]).splitlines() if line.startswith("| two | 0.190 |")]
+        assert (" to " in row) == interval
+
+
 @pytest.mark.parametrize(
     "other",
     [

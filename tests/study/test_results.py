@@ -67,6 +67,9 @@ def test_the_best_is_advised_and_how_sure_that_is() -> None:
     few = study(*seeds).model_copy(update={"documents": 1, "missing": ("tiny-char-1e+13-flops-1",)})
     assert advice(few)[-1].startswith("no more than 1 held-out text was scored")
     assert "on 1 documents of the test split" in circumstances(few)
+    assert "test split (`5555555555555555`), by which the choices below were made, too;" in circumstances(few)
+    unseen = circumstances(few.model_copy(update={"split": "validation"}))
+    assert "on 1 documents of the validation split (`5555555555555555`); cpu" in unseen
     assert circumstances(few).endswith("of 4 runs these are missing: tiny-char-1e+13-flops-1")
     (alone,) = advice(study(row("tiny", "char", 1.97)))
     assert alone == "at 1e+13 flops tiny with char, the only one, stands at 1.970 bits per character"

@@ -17,15 +17,43 @@ import pytest
 from movieplotgpt.cli import main
 from movieplotgpt.errors import ConfigError
 from movieplotgpt.model.sizes import training_flops_per_token
+from movieplotgpt.sharing.runners import Runner
 from movieplotgpt.study.grid import Cell, Study
 from movieplotgpt.study.results import load_results
-from movieplotgpt.study.running import steps_for
+from movieplotgpt.study.running import _Commands, steps_for
 from movieplotgpt.text.token_files import PreparedCorpus
 from movieplotgpt.training.run import RunFolder
 
 StudyOf = Callable[..., Path]
 FLOPS = 3e10
+SHADOW = """import os, sys
+open(os.environ["EXECUTED"], "a").write("json")
+raise SystemExit("a file of the working folder was run")
+"""
 PLAIN = ('sizes = ["tiny"]', 'tokenizers = ["char"]', "flops = [1e9]")
+
+
+def test_choices_are_made_by_the_validation_split(study_of: StudyOf, tmp_path: Path) -> None:
+    assert Study.read(study_of(*PLAIN), tmp_path).settings.split == "validation"
+
+
+def test_no_module_of_the_working_folder_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder may hold a json.py of anybody's."""
+    for name in ("json", "torch", "movieplotgpt"):
+        (tmp_path / f"{name}.py").write_text(SHADOW, encoding="utf-8")
+    monkeypatch.setenv("EXECUTED", str(tmp_path / "executed"))
+    source = str(Path(__file__).resolve().parents[2] / "src")
+    monkeypatch.setenv("PYTHONPATH", source)
+    monkeypatch.chdir(tmp_path)
+    done = subprocess.run([sys.executable, "-c", "import json"], capture_output=True, check=False)
+    assert done.returncode != 0 and Path("executed").exists(), "without -P they would be"
+    Path("executed").unlink()
+    _Commands().run(tmp_path / "log", ["doctor", "--help"], {})
+    program = "import json, sys, os, subprocess\n"
+    program += "subprocess.run([sys.executable, '-c', 'import json'], check=True)\n"
+    program += "print(json.dumps({'ids': [], 'written': [7], 'ended': False}))"
+    assert Runner("a program", "json", program).write(tmp_path, [1], 1).tokens == [7]
+    assert not Path("executed").exists()
 
 
 @pytest.fixture

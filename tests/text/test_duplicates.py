@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -45,6 +46,14 @@ def _groups(documents: list[Document], settings: DuplicateSettings = SETTINGS) -
 )
 def test_titles_of_remakes_are_the_same(one: str, other: str) -> None:
     assert normalise_title(one) == normalise_title(other) != ""
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("\u0926\u093f\u0932", "\u0926\u093e\u0932"), ("\u0e01\u0e34\u0e19", "\u0e01\u0e38\u0e19")],
+)
+def test_vowel_marks_are_part_of_a_title(one: str, other: str) -> None:
+    assert normalise_title(one) != normalise_title(other)
 
 
 @pytest.mark.parametrize("title", ["1984", "The", "2012 (film)", "A"])
@@ -121,32 +130,97 @@ def test_thresholds_are_what_they_say() -> None:
 
 @given(
     texts=st.lists(
-        st.lists(st.sampled_from(["a", "B", "cc", "d1", "\u00e9", "-"]), max_size=30).map(" ".join), max_size=8
+        st.lists(
+            st.sampled_from(["a", "B ", "cc ", "d1", "\u00e9 ", "-", "\u732b", "\u72ac\u3002", "\u0e01"]), max_size=40
+        ),
+        max_size=8,
     ),
     n_words=st.integers(2, 4),
 )
-def test_pairs_are_those_of_a_plain_count(texts: list[str], n_words: int) -> None:
+def test_pairs_are_those_of_a_plain_count(texts: list[list[str]], n_words: int) -> None:
+    """A Chinese character is half a word, a Thai one a quarter; both are read one by one."""
     settings = DuplicateSettings(shingle_words=n_words, shared=0.3, at_least=1, common=20)
+    bodies = ["".join(parts) for parts in texts]
     shingles = []
     totals = []
-    for text in texts:
-        words = text.lower().replace("-", " ").split()
-        runs = [tuple(words[i : i + n_words]) for i in range(len(words) - n_words + 1)]
+    for text in bodies:
+        units = re.findall(r"[a-z0-9\u00e9]+|[\u732b\u72ac\u0e01]", text.lower())
+        weights = [{"\u732b": 2, "\u72ac": 2, "\u0e01": 1}.get(unit, 4) for unit in units]
+        stops = [
+            next((j for j in range(i + 1, len(units) + 1) if sum(weights[i:j]) >= 4 * n_words), None)
+            for i in range(len(units))
+        ]
+        runs = [tuple(units[i:stop]) for i, stop in enumerate(stops) if stop]
         shingles.append(set(runs))
         totals.append(len(runs))
     expected = {
         (i, j)
-        for j in range(len(texts))
+        for j in range(len(bodies))
         for i in range(j)
         if (common := len(shingles[i] & shingles[j])) and common / min(totals[i], totals[j]) >= 0.3
     }
-    assert set(shingle_pairs(texts, settings)) == expected
+    assert set(shingle_pairs(bodies, settings)) == expected
+
+
+SCRIPTS = {  # first and last letters, and how long words are
+    "Chinese": (0x4E00, 0x9000, 2),
+    "Japanese": (0x3042, 0x3093, 3),
+    "Thai": (0x0E01, 0x0E2E, 5),
+    "Khmer": (0x1780, 0x17B3, 5),
+}
+
+
+def _unspaced(script: str, seed: int, n_words: int = 300) -> str:
+    """Sentences of invented words without spaces; the words are the same for every seed."""
+    first, last, length = SCRIPTS[script]
+    letters = random.Random(script)
+    words = ["".join(chr(letters.randint(first, last)) for _ in range(length)) for _ in range(400)]
+    rng = random.Random(seed)
+    return "".join("".join(rng.choices(words, k=15)) + "\u3002" for _ in range(n_words // 15))
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_copy_is_found_where_words_have_no_spaces(script: str) -> None:
+    copies = [list(_unspaced(script, i)) for i in range(30)]
+    for copy in copies:
+        for i in range(0, len(copy), 150):
+            copy[i] = "x"
+    copies = copies[:20] + [copy[: len(copy) // 4] + list(_unspaced(script, 99)) for copy in copies[20:]]
+    documents = [Document(_unspaced(script, i), f"Film {i}") for i in range(30)]
+    documents += [Document("".join(copy), f"Other {i}") for i, copy in enumerate(copies)]
+    settings = SETTINGS.model_copy(update={"common": 5})  # the text that ten copies share joins nobody
+    assert _groups(documents, settings) == [{i, i + 30} for i in range(30)]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_phrases_without_spaces_join_nobody(script: str) -> None:
+    """Two texts may share a phrase of ten words, as in a language with spaces."""
+    phrase = _unspaced(script, 99, 15)[: 10 * SCRIPTS[script][2]]
+    half = len(_unspaced(script, 0)) // 2
+    documents = [Document(_unspaced(script, i)[:half] + phrase + _unspaced(script, i)[half:]) for i in range(20)]
+    assert len(_groups(documents)) == 20
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("'don't'", "\u2018don\u2019t\u2019"),
+        ('"w1" - w2...', "\u201cw1\u201d \u2014 w2\u2026"),
+        ("caf\u00e9", "cafe\u0301"),
+        ("W1", "\uff37\uff11"),
+        ("\u00e9l\u00e8ve", "\u00c9L\u00c8VE"),
+    ],
+)
+def test_the_same_words_written_otherwise_are_the_same(one: str, other: str) -> None:
+    words = _prose(1, 120).split()
+    texts = [" ".join(f"{word} {form}" for word in words) for form in (one, other)]
+    assert _groups([Document(text) for text in texts]) == [{0, 1}]
 
 
 def test_batches_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     bodies = [_prose(i % 5, 150) for i in range(12)]
     whole = shingle_pairs(bodies, SETTINGS)
-    monkeypatch.setattr(duplicates, "_BATCH_BYTES", 700)
+    monkeypatch.setattr(duplicates, "_BATCH", 700)
     assert shingle_pairs(bodies, SETTINGS) == whole != []
 
 

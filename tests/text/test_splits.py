@@ -21,6 +21,12 @@ TAIL = TailSplit()
 
 
 def _split(documents: list[Document], settings: GroupSplit | TailSplit = GROUP) -> dict[Split, list[Document]]:
+    return _split_and_warn(documents, settings)[0]
+
+
+def _split_and_warn(
+    documents: list[Document], settings: GroupSplit | TailSplit = GROUP
+) -> tuple[dict[Split, list[Document]], tuple[str, ...]]:
     return split_documents(documents, group_documents(documents, settings.duplicates), settings)
 
 
@@ -82,6 +88,65 @@ def test_planted_remakes_and_copies_land_in_one_split(text_of: Callable[[int], s
 def test_a_few_titled_documents_leave_no_split_empty_and_none_cut(count: int) -> None:
     parts = _split(_films(count))
     assert [len(parts[split]) for split in SPLITS] == [count - 2, 1, 1]
+
+
+def _shares(parts: dict[Split, list[Document]]) -> dict[Split, float]:
+    sizes = {split: sum(len(document.body) for document in part) for split, part in parts.items()}
+    return {split: size / sum(sizes.values()) for split, size in sizes.items()}
+
+
+@pytest.mark.parametrize("titles", [1, 2, 3, 5])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_title_that_repeats_does_not_give_the_text_away(titles: int, seed: int) -> None:
+    """Documents are drawn by their text; a text that occurs twice stays in one split."""
+    documents = [Document(f"recipe {i // 2} " * 20, f"Kind {i // 2 % titles}") for i in range(1_000)]
+    parts, warnings = _split_and_warn(documents, GroupSplit(seed=seed))
+    assert _shares(parts)["train"] > 0.9 and len(parts["test"]) > 2 and len(parts["validation"]) > 2
+    assert sum(map(len, parts.values())) == 1_000
+    bodies = _bodies(parts)
+    assert not {*bodies["train"]} & {*bodies["test"], *bodies["validation"]}
+    assert not {*bodies["test"]} & {*bodies["validation"]}
+    assert warnings == (
+        f"1,000 documents have only {titles:,} titles or pages, too few to hold some of them out: validation and test have "
+        "other texts than training, under the same titles",
+    )
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_page_that_all_share_does_not_give_the_text_away(seed: int) -> None:
+    documents = [Document(f"line {i} " * 20, page="https://example.org") for i in range(500)]
+    parts, warnings = _split_and_warn(documents, GroupSplit(seed=seed))
+    assert _shares(parts)["train"] > 0.9 and len(warnings) == 1
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_one_large_work_is_trained_on(seed: int) -> None:
+    """Whatever the hash says: 990 documents of one title, or one long one, beside ten others."""
+    short = [Document(f"poem {i}", f"Poem {i}") for i in range(10)]
+    for large in ([Document(f"chapter {i}", "Novel") for i in range(990)], [Document("chapter " * 990, "Novel")]):
+        parts, warnings = _split_and_warn([*large, *short], GroupSplit(seed=seed))
+        assert _shares(parts)["train"] > 0.9 and all(parts[split] for split in SPLITS)
+        assert not any(document.title == "Novel" for split in SPLITS[1:] for document in parts[split])
+        assert not warnings or warnings[0].startswith("the 11 works differ so much in size that only small ones")
+
+
+def test_a_large_work_is_named_when_it_was_drawn() -> None:
+    large = [Document(f"chapter {i}", "Novel") for i in range(990)]
+    short = [Document(f"poem {i}", f"Poem {i}") for i in range(10)]
+    found = {_split_and_warn([*large, *short], GroupSplit(seed=seed))[1] for seed in range(30)}
+    assert len(found) == 2
+
+
+def test_works_that_share_their_text_are_cut(text_of: Callable[[int], str]) -> None:
+    """Three series of near-duplicates: nothing to draw, so each is cut."""
+    sentences = text_of(40_000).split(". ")
+    documents = []
+    for work in range(3):
+        shared = sentences[60 * work : 60 * work + 50]
+        documents += [Document(". ".join([*shared, f"End {i}"]), f"Work {work}") for i in range(20)]
+    parts, warnings = _split_and_warn(documents)
+    assert _shares(parts)["train"] > 0.5 and all(parts[split] for split in SPLITS)
+    assert warnings == ("60 documents are only 3 works: each is cut, and parts of it are held out",)
 
 
 @given(text=st.text(alphabet="ab \n", min_size=3, max_size=400), documents=st.integers(1, 3))

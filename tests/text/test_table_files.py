@@ -198,6 +198,15 @@ def test_the_records_of_a_chat_are_dialogue(tmp_path: Path, suffix: str, who: st
     assert read(path).column("messages") == ["user: Hello.\nassistant: Good day.", "user: Bye."]
 
 
+def test_halves_of_surrogate_pairs_in_names_can_be_named(tmp_path: Path) -> None:
+    path = tmp_path / "films.jsonl"
+    rows = ({"a\ud800": f"text {i}", "film": {"\udc00": "b", "\U0001f600": "c"}} for i in range(3))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    table = read_table(read_source(path))
+    assert table.choices() == ["a\ufffd", "film.\ufffd", "film.\U0001f600"]
+    assert table.column("a\ufffd")[0] == "text 0" and table.column("film.\ufffd")[0] == "b"
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 def test_a_nested_column_is_named_by_its_field_or_refused(tmp_path: Path, suffix: str) -> None:
     films = [{"Plot": "She walks.", "Year": 1950}, {"Plot": "He rows.", "Year": 1951}]

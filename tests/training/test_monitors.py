@@ -86,6 +86,28 @@ def shown(*events: Event, tokens_per_character: float = 0.5, every: float = 0.0)
 # metrics.jsonl
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("[]", "3", "null", "{}", '{"event": []}', '{"event": "step"}', '{"event": "step", "step": "1", "loss": 1.5}'),
+        *(
+            '{"event": "step", "step": 1}',
+            '{"event": "evaluated", "step": 1, "loss": 1.5}',
+            "[" * 100_000,
+            "9" * 5_000,
+            "\ufffd",
+        ),
+    ],
+    ids=range(12),
+)
+def test_lines_that_are_no_events_end_what_is_read(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "metrics.jsonl"
+    first = {"event": "step", "step": 0, "loss": 2.5}
+    path.write_text(f"{json.dumps(first)}\n{line}\n{json.dumps({**first, 'step': 2})}\n", encoding="utf-8")
+    assert read_metrics(path) == [first]
+    assert read_metrics(MetricsFile(path, resume_at=3).path) == [first]
+
+
 def test_every_step_and_evaluation_is_one_json_object_and_nothing_else_is(tmp_path: Path) -> None:
     events = [*events_of(range(10)), Noted("by the way"), Finished(10, "complete", 5.0)]
     told(MetricsFile(tmp_path / "metrics.jsonl"), events)

@@ -100,7 +100,22 @@ def test_a_damaged_state_is_one_sentence(tmp_path: Path, name: str, damage: Call
         read_state(tmp_path / "a", *built("muon"))
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", '{"steps": 3}', "null"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "[1, 2]",
+            '{"steps": 3}',
+            "null",
+            '{"step": "3"}',
+            '{"step": -3}',
+            '{"step": 1.5}',
+            '{"curve": [3]}',
+            '{"parts": 0}',
+        ),
+        *("[" * 100_000, '{"step": %s}' % ("9" * 5_000), '{"\\ud800": 1}'),
+    ],
+)
 def test_a_progress_of_another_form_is_damaged(tmp_path: Path, text: str) -> None:
     saved(tmp_path / "a")
     (tmp_path / "a" / PROGRESS).write_text(text, encoding="utf-8")
@@ -138,7 +153,8 @@ def test_settings_are_those_of_the_checkpoint(tmp_path: Path) -> None:
         read_settings(folder)
     (folder / "training").mkdir(parents=True)
     about = folder / "movieplotgpt.json"
-    for text in (None, "{", "[]", '{"other": 1}'):
+    wrong = ('{"settings": []}', '{"settings": null}', '{"settings": "x"}', "[" * 100_000, "9" * 5_000)
+    for text in (None, "{", "[]", '{"other": 1}', *wrong):
         if text is not None:
             about.write_text(text, encoding="utf-8")
         with pytest.raises(CheckpointError, match=r"movieplotgpt\.json is damaged \(.*\); train again$"):

@@ -639,7 +639,35 @@ def test_another_number_of_threads_is_said(run: Run) -> None:
     progress = json.loads(path.read_text("utf-8"))
     path.write_text(json.dumps({**progress, "threads": 77}), encoding="utf-8")
     (note,) = run("a", resume=True).of(Noted)
-    assert note.message.startswith(f"the run began with 77 threads and goes on with {torch.get_num_threads()}: ")
+    assert note.message.startswith(
+        f"the run began with 77 threads and continues with {torch.get_num_threads()} threads: "
+    )
+
+
+def test_another_precision_has_to_be_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begun on a machine with bfloat16 units, resumed on one without."""
+    monkeypatch.setattr("movieplotgpt.training.hardware.cpu_info", lambda: {"flags": "amx_bf16"})
+    stopped = run("a", "training.precision=auto", stop=stop_after(2))
+    before = stopped.files
+    monkeypatch.setattr("movieplotgpt.training.hardware.cpu_info", dict)
+    with pytest.raises(TrainingError) as refused:
+        run("a", "training.precision=auto", resume=True)
+    assert str(refused.value) == (
+        f"the run in {stopped.folder.path} was trained in bfloat16 so far, and here it would continue in float32; keep it with "
+        "training.precision=bfloat16, or change it with training.precision=float32"
+    )
+    assert run("a", "training.precision=bfloat16", resume=True, stop=stop_after(3)).of(Noted) == []
+    assert stopped.files != before
+    (note,) = run("a", "training.precision=float32", resume=True, stop=stop_after(4)).of(Noted)
+    assert note.message == "the run began in bfloat16 and continues in float32, as asked: its numbers are of both"
+    assert not run("a", "training.precision=float32", resume=True).of(Noted)
+
+
+def test_another_device_is_said(run: Run) -> None:
+    about = run("a", stop=stop_after(2)).folder.last / "movieplotgpt.json"
+    about.write_text(about.read_text("utf-8").replace('"device": "cpu"', '"device": "Colossus"'), encoding="utf-8")
+    (note,) = run("a", resume=True).of(Noted)
+    assert note.message.startswith("the run began on Colossus and continues on cpu: ")
 
 
 class BrokenError(Exception):

@@ -45,7 +45,7 @@ def evaluate(
     Args:
         model: A published name, a model folder or a run.
         data: A prepared corpus, with whichever tokenizer.
-        split: The documents to score.
+        split: The documents to score. Choose by the validation split; the test split is for the number you report.
         documents: Score only so many, drawn by the seed.
         metrics: Beside bits per character (likelihood alone: nothing beside them): compressors, and n-grams, on the
             same text, which take minutes for a large corpus and are kept beside it; titles, what the true title saves
@@ -53,7 +53,7 @@ def evaluate(
             true one is likelier than another film's, than a later one, than the two swapped; memorisation, text it
             has read beside text it has not, and what of it the model goes on with word for word.
         others: How many other titles the true one is set against.
-        samples: Also write so many texts under test titles, by default settings, and set them beside real ones and beside
+        samples: Also write so many texts under titles of the split, by default settings, and set them beside real ones and beside
             random ones: names that return, invented words, loops, endings, and what a sentence encoder tells apart.
         judge: Another model, which says how likely the samples are to it.
         seed: Draws documents, titles and the resamples of the interval.
@@ -107,7 +107,12 @@ def evaluate(
         else:
             measured = likelihood.evaluate(checkpoint, corpus, **which, others=others if titles else 0, **known)
         held_out = read_held_out(checkpoint, corpus, split, documents, seed)
-        judged: dict[str, Any] = {"samples": samples, "judge": judging, "judge_name": _name(judge) if judge else None}
+        judged: dict[str, Any] = {
+            "split": split,
+            "samples": samples,
+            "judge": judging,
+            "judge_name": _name(judge) if judge else None,
+        }
         measures: dict[str, Callable[[], Any]] = {
             "titles": partial(title_retrieval, checkpoint, held_out, **known),
             "next-sentence": partial(next_sentence, checkpoint, held_out, **known),

@@ -63,6 +63,7 @@ def _lines(report: PrepareReport, duplicates: DuplicateSettings) -> list[tuple[s
     median = report.lengths[len(report.lengths) // 2]
     rows = [("rows read", f"{report.rows:,}"), ("documents kept", f"{report.documents:,}")]
     rows += [(f"  note: {note}", "") for note in report.notes]
+    rows += [(f"  warning: {warning}", "") for warning in report.warnings]
     rows += [(f"  dropped: {reason}", f"{count:,}") for reason, count in report.dropped.items()]
     rows += [(f"  cleaned: {what}", f"{count:,}") for what, count in report.cleaning.items()]
     rows += [

@@ -75,4 +75,6 @@ def prepare_once(
         return
     console.print(f"preparing {source} into {data}", markup=False, highlight=False)
     with stage_bars() as progress:
-        prepare(settings, source, data, progress, tokenizer=start_from.tokenizer if start_from else None)
+        report = prepare(settings, source, data, progress, tokenizer=start_from.tokenizer if start_from else None)
+    for warning in report.warnings:
+        console.print(f"warning: {warning}", markup=False, highlight=False)

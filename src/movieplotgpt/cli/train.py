@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from movieplotgpt.cli.reading import ReadingText, TextFlags
+from movieplotgpt.cli.resuming import kept_settings, refuse_other_text, remember_config
 from movieplotgpt.cli.settings import choose_settings, prepare_once, refuse_contradictions
 from movieplotgpt.cli.signals import handle_signals
 from movieplotgpt.errors import ConfigError, MissingExtraError, TrainingError
@@ -57,7 +58,8 @@ def train(
         steps: How long to train, in steps.
         epochs: How long to train, in passes over the text.
         out: The run's folder (default: runs/ and the name of the config or text without its suffix).
-        resume: Go on with the run in the folder.
+        resume: Continue the run in the folder, with the settings, text and precision it began with. Precision and device
+            may be changed by training.precision= and training.device=; the bits are others then.
         from_: Start from another model's weights, its tokenizer and format kept: fine-tuning.
         teacher: Learn from this model beside the text (distillation); given again, from the mean of several.
         reading: How the files are read, and which columns of a table.
@@ -73,7 +75,7 @@ def train(
     lengths = {"minutes": minutes, "steps": steps, "epochs": epochs}
     reading = reading or TextFlags()
     refuse_contradictions(config, source, data, reading.title_column or reading.text_column)
-    _refuse_unheard(lengths, from_, size)
+    _refuse_unheard(lengths, from_, size, resume)
     folder = RunFolder(out or Path("runs") / run_name(config))
     if not resume and folder.last.exists():  # before anything is written: its data may lie in it
         raise TrainingError(f"{folder.path} holds a run; go on with --resume, or name another folder with --out")
@@ -84,59 +86,35 @@ def train(
     source = source if config.suffix == ".toml" else config
     with join_workers() as workers:
         console = Console(stderr=True, quiet=not workers.first)
-        settings = _kept(folder, overrides) if resume else choose_settings(config, overrides, lengths, reading, console)
+        if resume:
+            settings = kept_settings(config, overrides, reading, folder, console)
+        else:
+            settings = choose_settings(config, overrides, lengths, reading, console)
         if start_from:
             settings = _keep_form(settings, start_from)
         with folder.taken() if workers.first else nullcontext():
             if source is not None and resume and (folder.path / "data" / "manifest.json").exists():
-                _refuse_other_text(source, folder, console)
+                refuse_other_text(source, folder, console)
             elif source is not None:
                 data = data or folder.path / "data"
                 with workers.first_alone():
                     prepare_once(settings, source, data, start_from, console)
             corpus = _prepared(data, folder, start_from)
+            if workers.first and not resume:
+                remember_config(config, folder)
             code = _run(settings, corpus, folder, console, workers, tensorboard, resume=resume, start_from=start_from)
         return workers.leave(code)
 
 
-def _refuse_unheard(lengths: dict[str, float | None], start_from: str | None, size: str | None) -> None:
+def _refuse_unheard(lengths: dict[str, float | None], start_from: str | None, size: str | None, resume: bool) -> None:
     """Of two flags that cannot both be met, none is left out in silence."""
     given = [f"--{name}" for name, value in lengths.items() if value is not None]
     if len(given) > 1:
         raise ConfigError(f"{' and '.join(given)} exclude each other; give one of --minutes, --steps and --epochs")
     if start_from and size:
         raise ConfigError(f"--from {start_from} keeps that model's size; leave --size {size} out")
-
-
-def _refuse_other_text(source: Path, folder: RunFolder, console: Console) -> None:
-    """Refuse to resume with another text than the run's; one that was deleted in the meantime is not needed."""
-    from movieplotgpt.text.prepare import is_text_of
-
-    if not source.exists():
-        console.print(f"{source} is gone; the text as prepared in {folder.path} is used", markup=False, highlight=False)
-    elif not is_text_of(source, folder.path / "data"):
-        raise TrainingError(
-            f"{source} is not the text that the run in {folder.path} began with; name that text to --resume, or begin another "
-            f"run with --out (its weights: --from {folder.path})"
-        )
-
-
-def _kept(folder: RunFolder, overrides: tuple[str, ...]) -> RunConfig:
-    """The settings a run began with: another setting would make it another run."""
-    from movieplotgpt.config import build_settings, override
-    from movieplotgpt.training.resuming import read_settings
-    from movieplotgpt.training.run import RunConfig
-
-    kept = read_settings(folder.last)
-    settings = build_settings(RunConfig, kept, where=str(folder.last))
-    for text in overrides:
-        changed = build_settings(RunConfig, override(kept, [text]), where=text)
-        if changed != settings:
-            raise ConfigError(
-                f"{text} is not what the run in {folder.path} began with; leave it out to --resume, or begin another "
-                f"run with --out (its weights: --from {folder.path})"
-            )
-    return settings
+    if start_from and resume:
+        raise ConfigError(f"--resume continues the run's own weights; leave --from {start_from} out, or --resume")
 
 
 def _keep_form(settings: RunConfig, start_from: Checkpoint) -> RunConfig:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from movieplotgpt.config import build_settings
 from movieplotgpt.engine.model_config import ModelConfig, parameters
+from movieplotgpt.engine.model_info import fault
 from movieplotgpt.engine.places import resolve
 from movieplotgpt.engine.quantization import F32
 from movieplotgpt.engine.weight_files import load_weights, remembered_sha256, weight_files
@@ -104,6 +105,8 @@ def load_folder(name: str | Path) -> ModelFolder:
         cleaning = CleaningSettings.model_validate(about.pop("cleaning"))
     except (KeyError, ValidationError):
         raise CheckpointError(f"{folder / 'movieplotgpt.json'} is damaged; copy or download the model again") from None
+    if reason := fault(about):
+        raise CheckpointError(f"{folder / 'movieplotgpt.json'} is damaged ({reason}); copy or download the model again")
     tokenizer = Tokenizer.load(folder)
     if tokenizer.vocab_size > config.vocab_size:
         raise CheckpointError(

@@ -92,6 +92,6 @@ def _places(name: str) -> Iterator[Path]:
 def _published() -> list[str]:
     """The names in the manifest of published models, whether they are here or not."""
     try:
-        return list(json.loads((weights_folder() / "manifest.json").read_text(encoding="utf-8"))["models"])
+        return list(map(str, json.loads((weights_folder() / "manifest.json").read_text(encoding="utf-8"))["models"]))
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return []  # a damaged manifest is for `movieplotgpt weights verify` to tell

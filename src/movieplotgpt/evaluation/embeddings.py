@@ -6,17 +6,18 @@ that carries it is not its makers', so its weights are used only if they are the
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from movieplotgpt.errors import CheckpointError, optional
-from movieplotgpt.evaluation.intervals import Tally
+from movieplotgpt.evaluation.intervals import FEWEST, Interval, Tally, students_t
 from movieplotgpt.evaluation.titles import title_ranks
 from movieplotgpt.text.sentences import split_sentences
 from movieplotgpt.text.sources import file_sha256
@@ -25,7 +26,14 @@ F32: TypeAlias = npt.NDArray[np.float32]
 
 ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # of its model.safetensors
 _WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".onnx", ".msgpack", ".py"}
-_FOLDS = 5
+_FOLDS, _REPEATS = 5, 10
+
+
+class Told(NamedTuple):
+    """How often a classifier is right; by chance 0.5."""
+
+    share: float
+    interval: Interval | None
 
 
 class Encoder:
@@ -78,10 +86,15 @@ def similarity_lift(encode: Encoder, texts: Sequence[str]) -> Tally:
     return Tally(within - n_within * between / max(1, n_between), n_within)
 
 
-def told_from_real(real: F32, others: F32) -> float:
-    """How often a logistic regression tells the one from the other, five folds; 0.5: it cannot.
+def told_from_real(
+    real: F32, others: F32, works: Sequence[Hashable], works_of_others: Sequence[Hashable]
+) -> Told | None:
+    """How often a logistic regression tells the one from the other; 0.5: it cannot. None for fewer than five works.
 
-    Source: the classifier two-sample test (arXiv 1610.06545).
+    Five folds, drawn ten times. Texts of one work are in one fold: a text beside the real one of its title is taken for
+    real otherwise, since it is about the same. The folds share training texts, which the interval allows for.
+
+    Source: the classifier two-sample test (arXiv 1610.06545); the variance of Nadeau and Bengio (2003).
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
@@ -89,11 +102,29 @@ def told_from_real(real: F32, others: F32) -> float:
     linear = optional("sklearn.linear_model", "evaluate")
     selection = optional("sklearn.model_selection", "evaluate")
     n = min(len(real), len(others))
-    folds = selection.StratifiedKFold(min(_FOLDS, n), shuffle=True, random_state=0)
+    sides = [{*works[:n]}, {*works_of_others[:n]}]
+    fewest = min(map(len, sides))
+    if fewest < _FOLDS:
+        return None
     vectors, kinds = np.concatenate([real[:n], others[:n]]), np.repeat([0, 1], n)
-    return float(
-        selection.cross_val_score(linear.LogisticRegression(C=10, max_iter=1_000), vectors, kinds, cv=folds).mean()
+    numbers = {work: number for number, work in enumerate({**dict.fromkeys(works), **dict.fromkeys(works_of_others)})}
+    groups = [numbers[work] for work in (*works[:n], *works_of_others[:n])]
+    classifier = linear.LogisticRegression(C=10, max_iter=1_000)
+    scores = np.concatenate(
+        [
+            selection.cross_val_score(
+                classifier,
+                vectors,
+                kinds,
+                groups=groups,
+                cv=selection.StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=repeat),
+            )
+            for repeat in range(_REPEATS)
+        ]
     )
+    share, dependence = float(scores.mean()), 1 / (_FOLDS - 1)  # texts tested on over texts trained on
+    off = students_t(len(scores) - 1) * math.sqrt((1 / len(scores) + dependence) * scores.var(ddof=1))
+    return Told(share, (max(0.0, share - off), min(1.0, share + off)) if fewest >= FEWEST else None)
 
 
 def own_title_ranks(titles: F32, texts: F32) -> npt.NDArray[np.float64]:

@@ -72,12 +72,15 @@ def read_held_out(
     """
     part = corpus.split(split)
     rows = draw_documents(part, documents, seed)
-    bodies = [part.body(i) for i in rows]
+    bodies, characters = [part.body(i) for i in rows], part.n_characters[rows]
     if corpus.tokenizer.to_json() != checkpoint.tokenizer.to_json():
-        bodies = checkpoint.tokenizer.encode_batch([corpus.tokenizer.decode(body) for body in bodies])
+        texts, tokenizer = [corpus.tokenizer.decode(body) for body in bodies], checkpoint.tokenizer
+        bodies = tokenizer.encode_batch(texts)
+        kept = [tokenizer.characters(text, body) for text, body in zip(texts, bodies, strict=True)]
+        characters = np.array(kept, np.int64)
     titles, groups = ([names[i] for i in rows] for names in (part.titles, part.groups))
     plans = [part.hints[i].get(PLAN, "") for i in rows] if corpus.format.has_plan else [""] * len(rows)
-    return HeldOut(titles, groups, bodies, part.n_characters[rows], plans)
+    return HeldOut(titles, groups, bodies, characters, plans)
 
 
 def draw_documents(part: PreparedSplit, documents: int | None, seed: int) -> I64:

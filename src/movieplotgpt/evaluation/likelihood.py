@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import torch
 
 from movieplotgpt.errors import DataError
@@ -31,7 +32,8 @@ class LikelihoodReport(Record):
 
     ``bits_per_character`` counts body and end token over all characters, ``macro`` is its mean over documents,
     ``body_bits_per_character`` leaves the end token out; ``end_bits`` and ``header_bits`` are per document.
-    ``document_bits`` and ``document_characters`` are those of each document, so that two models can be compared in pairs.
+    ``document_bits`` and ``document_characters`` are those of each document, so that two models can be compared in pairs;
+    ``document_works`` has the same number for documents of one work. Intervals of records without it are of documents.
     """
 
     bits_per_character: float
@@ -61,6 +63,12 @@ class LikelihoodReport(Record):
     plan_lift: PlanLift | None = None
     document_bits: tuple[float, ...] = ()
     document_characters: tuple[int, ...] = ()
+    document_works: tuple[int, ...] = ()
+
+    @property
+    def drawn_anew(self) -> str:
+        """What intervals are over."""
+        return "works" if self.document_works else "documents"
 
 
 def evaluate(
@@ -104,7 +112,7 @@ def evaluate(
     bits = scores.body / math.log(2)
     return LikelihoodReport(
         bits_per_character=bits_per_character(scores.body, characters),
-        interval=bootstrap_interval(scores.body, characters, resamples=resamples, seed=seed),
+        interval=bootstrap_interval(scores.body, characters, held_out.groups, resamples=resamples, seed=seed),
         macro=float((bits / characters).mean()),
         body_bits_per_character=bits_per_character(scores.body - scores.end, characters),
         end_bits=float(scores.end.sum() / math.log(2) / n),
@@ -130,6 +138,7 @@ def evaluate(
         plan_lift=planned,
         document_bits=tuple(bits.round(2).tolist()),
         document_characters=tuple(characters.tolist()),
+        document_works=tuple(np.unique(held_out.groups, return_inverse=True)[1].tolist()),
     )
 
 

@@ -34,7 +34,7 @@ class Extracted(Record):
 
     share: float
     characters: float
-    interval: Interval
+    interval: Interval | None
     documents: int
 
 
@@ -81,7 +81,9 @@ def memorisation(
 def _extract(checkpoint: Checkpoint, held_out: HeldOut, progress: Callable[[int, int], None]) -> Extracted:
     generator = PlotGenerator(checkpoint)
     bodies = map(checkpoint.tokenizer.decode, held_out.bodies)
-    pairs = [(title, body) for title, body in zip(held_out.titles, bodies, strict=True) if len(body) > BEGUN + ASKED]
+    documents = zip(held_out.groups, held_out.titles, bodies, strict=True)
+    asked = [(work, title, body) for work, title, body in documents if len(body) > BEGUN + ASKED]
+    pairs = [(title, body) for _, title, body in asked]
     if not pairs:
         raise DataError(f"no document of these is longer than the {BEGUN + ASKED} characters that are asked for")
     right: list[int] = []
@@ -90,7 +92,7 @@ def _extract(checkpoint: Checkpoint, held_out: HeldOut, progress: Callable[[int,
         right += [_follows(plot, body) for plot, (_, body) in zip(_go_on(generator, some), some, strict=True)]
         progress(len(right), len(pairs))
     share = right.count(ASKED) / len(pairs)
-    interval = share_interval(share, len(pairs))
+    interval = share_interval(share, len({work for work, _, _ in asked}))
     return Extracted(share=share, characters=mean(right), interval=interval, documents=len(pairs))
 
 

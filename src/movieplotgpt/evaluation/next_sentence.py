@@ -26,7 +26,7 @@ class Choice(Record):
     """How often the true continuation was taken; by chance 0.5."""
 
     share: float
-    interval: Interval
+    interval: Interval | None
 
 
 class NextSentence(Record):
@@ -49,6 +49,7 @@ class Place:
     """A place in a document, and what might follow: the true one and the false one of each question."""
 
     title: str
+    work: str
     before: str
     pairs: tuple[tuple[str, str], tuple[str, str], tuple[str, str]]  # another work's, a later one, the two swapped
 
@@ -72,7 +73,8 @@ def next_sentence(
     asked = [(place, text) for place in drawn for pair in place.pairs for text in pair]
     gain = _gain(checkpoint, asked, partial(progress, "next sentences")).reshape(len(drawn), 3, 2)
     right = (gain[..., 0] > gain[..., 1]) + 0.5 * (gain[..., 0] == gain[..., 1])
-    choices = [Choice(share=share, interval=share_interval(share, len(drawn))) for share in right.mean(0).tolist()]
+    works = len({place.work for place in drawn})
+    choices = [Choice(share=share, interval=share_interval(share, works)) for share in right.mean(0).tolist()]
     return NextSentence(
         **dict(zip(("another_work", "later", "swapped"), choices, strict=True)),
         places=len(drawn),
@@ -105,7 +107,7 @@ def draw_places(titles: list[str], groups: list[str], texts: list[str], places: 
         true, after = own[k : k + 2]
         later = own[int(rng.integers(k + 2, len(own)))]
         pairs = (true, foreign), (true, later), (f"{true} {after}", f"{after} {true}")
-        drawn.append(Place(titles[i], " ".join(own[:k]), pairs))
+        drawn.append(Place(titles[i], groups[i], " ".join(own[:k]), pairs))
     return drawn
 
 

@@ -18,7 +18,7 @@ from movieplotgpt.records import Record
 class PlanLift(Record):
     """Bits per character that a document's own plan saves, given its title: against another work's plan and against none.
 
-    Intervals (95 %) resample documents, both scores of each together.
+    Intervals (95 %) resample works, both scores of each together.
     """
 
     bits_per_character: float
@@ -57,7 +57,7 @@ def plan_lift(
         )
     )
     characters = held_out.n_characters
-    interval = partial(bootstrap_interval, resamples=resamples, seed=seed)
+    interval = partial(bootstrap_interval, works=held_out.groups, resamples=resamples, seed=seed)
     return PlanLift(
         bits_per_character=bits_per_character(other - own, characters),
         interval=interval(other - own, characters),

@@ -26,6 +26,7 @@ from movieplotgpt.model.scoring import score_documents
 from movieplotgpt.records import Record
 from movieplotgpt.text.copies import CopyIndex
 from movieplotgpt.text.sentences import lower_case_words
+from movieplotgpt.text.splits import Split
 from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
 
 SAMPLES, FEWEST = 300, 5
@@ -66,8 +67,8 @@ class SampleScores(Record):
     row which the text had before. ``names_that_return`` rises with self-meetings: read the two together. ``ended_320``,
     ``_512``, ``_1000`` are the shares of whole texts that end within so many tokens of the corpus.
 
-    ``intervals`` has the 95 % interval of each that is a sum over texts or a share of them, by its name: texts drawn anew,
-    or Wilson's.
+    ``intervals`` has the 95 % interval of each that is a sum over texts or a share of them, by its name: works drawn anew,
+    or Wilson's of as many works.
     """
 
     name: str
@@ -109,9 +110,15 @@ class Example(Record):
 
 
 class SampleReport(Record):
-    """The scorecard: the rows, how the samples were drawn, and the first of them."""
+    """The scorecard: the rows, how the samples were drawn, and the first of them.
+
+    ``split`` has the titles, and real A. ``by_work`` is false in older records: their ``told_from_real`` tore works apart
+    between folds and is too low, and their intervals are of documents.
+    """
 
     rows: tuple[SampleScores, ...]
+    split: Split = "test"
+    by_work: bool = False
     sampling: SamplingConfig
     seed: int
     precision: Precision = "float32"
@@ -129,6 +136,7 @@ class _Texts:
 
     name: str
     titles: Sequence[str]
+    works: Sequence[str]  # whose titles these are
     whole: Sequence[str]
     ended: Sequence[bool] | None = None
 
@@ -142,7 +150,7 @@ def score_samples(
     seed: int = 0,
     **others: Any,
 ) -> SampleReport:
-    """Write texts under titles of the test split, and score them, as ``name``, beside real ones; ``others``: a Scorecard's.
+    """Write texts under unseen titles, and score them, as ``name``, beside real ones; ``others``: a Scorecard's.
 
     Raises:
         CheckpointError, DataError, MissingExtraError: as ``Scorecard``.
@@ -154,13 +162,15 @@ def score_samples(
 class Scorecard:
     """The rows that every model is set between, made once: real texts, and random ones made of them.
 
-    Real A are test documents, drawn by ``draw``, under whose titles models write; real B as many of the validation split.
+    Real A are documents of ``split``, drawn by ``draw``, under whose titles models write; real B as many of the other one
+    of validation and test. Settings are chosen on the validation split.
     """
 
     def __init__(
         self,
         corpus: PreparedCorpus,
         *,
+        split: Split = "test",
         samples: int = SAMPLES,
         judge: Checkpoint | None = None,
         judge_name: str | None = None,
@@ -172,13 +182,20 @@ class Scorecard:
 
         Raises:
             CheckpointError: the weights of the sentence encoder are not the recorded ones.
-            DataError: the corpus has no test or no validation split, or fewer than FEWEST documents in one.
+            DataError: ``split`` was trained on; the corpus has no test or no validation split, or fewer than FEWEST
+                documents in one.
             MissingExtraError: a library of the extra ``evaluate`` is not installed.
         """
+        if split == "train":
+            raise DataError(
+                "samples are written under titles of the validation or the test split, not of the training split"
+            )
         words.word_frequencies()
         self._encode, self._judge, self._judge_name = Encoder(), judge, judge_name
         self._progress, self._tokenizer = progress, corpus.tokenizer
-        self._real, real_b = (_real(corpus, name, samples, draw) for name in (REAL_A, REAL_B))
+        self._split: Split = split
+        other: Split = "validation" if split == "test" else "test"
+        self._real, real_b = _real(corpus, REAL_A, split, samples, draw), _real(corpus, REAL_B, other, samples, draw)
         if min(len(self._real.whole), len(real_b.whole)) < FEWEST:
             raise DataError(f"a scorecard of samples needs {FEWEST} test and {FEWEST} validation documents at least")
         self._copies = CopyIndex.of_corpus(corpus)
@@ -194,12 +211,12 @@ class Scorecard:
     def _score_shared(self, real_b: _Texts, corpus: PreparedCorpus, draw: int) -> list[SampleScores]:
         train = corpus.split("train")
         some = _bodies(corpus, train, draw_documents(train, _COUNTED, seed=0).tolist())
-        titles, whole = self._real.titles, self._real.whole
+        titles, works, whole = self._real.titles, self._real.works, self._real.whole
         shared = (
             self._real,
             real_b,
-            _Texts(SHUFFLED, titles, shuffled_sentences(whole, draw)),
-            _Texts(TRIGRAMS, titles, trigram_texts(some, list(map(len, whole)), draw)),
+            _Texts(SHUFFLED, titles, works, shuffled_sentences(whole, draw)),
+            _Texts(TRIGRAMS, titles, works, trigram_texts(some, list(map(len, whole)), draw)),
         )
         scores = []
         for k, texts in enumerate(shared):
@@ -215,6 +232,8 @@ class Scorecard:
         rows = (*self.shared, self._score(written))
         return SampleReport(
             rows=rows,
+            split=self._split,
+            by_work=True,
             sampling=generator.settled(sampling),
             seed=seed,
             precision=generator.engine().precision,
@@ -238,7 +257,7 @@ class Scorecard:
             plots += generator.plots(some, sampling=sampling, seed=seed + len(plots), n=1)
             self._progress("writing samples", len(plots), len(asked))
         ended = [plot.finish_reason == "stop" for plot in plots]
-        return _Texts(name, titles, [plot.text for plot in plots], ended)
+        return _Texts(name, titles, self._real.works, [plot.text for plot in plots], ended)
 
     def _score(self, texts: _Texts) -> SampleScores:
         from scipy.stats import ks_2samp
@@ -247,7 +266,7 @@ class Scorecard:
         lengths, real_lengths = ([len(text) for text in each.whole] for each in (texts, self._real))
         copied = [self._copies.report(text) for text in read]
         titles = _titles_found(encode, texts.titles, read)
-        told = None if is_real else told_from_real(self._real_vectors, encode(read))
+        told = None if is_real else told_from_real(self._real_vectors, encode(read), self._real.works, texts.works)
         tallies = {
             **(words.title_words(texts.titles, read) if any(texts.titles) else {}),
             **self._ended_within(texts),
@@ -266,18 +285,17 @@ class Scorecard:
         }
         found = titles.model_dump(exclude={"candidates"}) if titles else {}
         ended = None if texts.ended is None else float(np.mean(texts.ended))
-        shares = {"ended": (ended, 1), "told_from_real": (told, 2), **{name: (found[name], 1) for name in found}}
-        intervals = {name: tally.interval() for name, tally in tallies.items() if tally}
-        intervals |= {
-            name: share_interval(share, n * len(read)) for name, (share, n) in shares.items() if share is not None
-        }
+        shares, works = {"ended": ended, **found}, len({*texts.works})
+        intervals = {name: tally.of_works(texts.works).interval() for name, tally in tallies.items() if tally}
+        intervals |= {name: share_interval(share, works) for name, share in shares.items() if share is not None}
+        intervals["told_from_real"] = told.interval if told else None
         return SampleScores(
             name=texts.name,
             texts=len(read),
             characters=float(np.median(lengths)),
             length_distance=None if is_real else float(ks_2samp(lengths, real_lengths, method="asymp").statistic),
             ended=ended,
-            told_from_real=told,
+            told_from_real=told.share if told else None,
             titles=titles,
             longest_copy=float(np.mean([report.longest for report in copied])),
             **{name: tally.value if tally else None for name, tally in tallies.items()},
@@ -308,10 +326,10 @@ class Scorecard:
         return tally((sum(label in known for label in own), len(own)) for own in found)
 
 
-def _real(corpus: PreparedCorpus, name: str, samples: int, draw: int) -> _Texts:
-    part = corpus.split("test" if name == REAL_A else "validation")
+def _real(corpus: PreparedCorpus, name: str, split: Split, samples: int, draw: int) -> _Texts:
+    part = corpus.split(split)
     rows = draw_documents(part, samples, draw).tolist()
-    return _Texts(name, [part.titles[i] for i in rows], _bodies(corpus, part, rows))
+    return _Texts(name, [part.titles[i] for i in rows], [part.groups[i] for i in rows], _bodies(corpus, part, rows))
 
 
 def _bodies(corpus: PreparedCorpus, part: PreparedSplit, rows: Iterable[int]) -> list[str]:
@@ -337,6 +355,7 @@ def _judge_bits(judge: Checkpoint, titles: Sequence[str], texts: Sequence[str]) 
     if not any(texts):
         return None
     headers = judge.tokenizer.encode_batch([judge.format.sentence(title) for title in titles])
-    documents = list(zip(headers, judge.tokenizer.encode_batch(list(texts)), strict=True))
-    scores = score_documents(judge.model, documents, judge.tokenizer.end_id)
-    return Tally((scores.body - scores.end) / math.log(2), np.array([len(text) for text in texts], float))
+    bodies = judge.tokenizer.encode_batch(list(texts))
+    scores = score_documents(judge.model, list(zip(headers, bodies, strict=True)), judge.tokenizer.end_id)
+    characters = [judge.tokenizer.characters(text, body) for text, body in zip(texts, bodies, strict=True)]
+    return Tally((scores.body - scores.end) / math.log(2), np.array(characters, float))

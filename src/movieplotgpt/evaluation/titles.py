@@ -51,7 +51,7 @@ class LiftAt(Record):
 class TitleLift(Record):
     """Bits per character that the true title saves: against another document's, and against the empty one.
 
-    Intervals (95 %) resample documents, both scores of each together. ``share_helped`` is the share of pairs (a
+    Intervals (95 %) resample works, both scores of each together. ``share_helped`` is the share of pairs (a
     document, another's title) in which the true title is the better one; by chance it is 0.5. ``words_masked`` leaves
     out every token of a word that stands in the true title: what more than the title's own words it tells.
     """
@@ -75,9 +75,9 @@ class TitleRetrieval(Record):
     """
 
     at_1: float
-    at_1_interval: Interval
+    at_1_interval: Interval | None
     at_10: float
-    at_10_interval: Interval
+    at_10_interval: Interval | None
     mean_reciprocal_rank: float
     candidates: int
     characters_read: int
@@ -112,7 +112,7 @@ def title_lift(
     mean = [np.mean(tokens, axis=0) for tokens in zip(*saved, strict=True)]
     characters = characters_of_tokens(checkpoint.tokenizer)
     seen, n_seen = _without_title_words(checkpoint.tokenizer, held_out, mean, characters)
-    interval = partial(bootstrap_interval, resamples=resamples, seed=seed)
+    interval = partial(bootstrap_interval, works=held_out.groups, resamples=resamples, seed=seed)
     return TitleLift(
         bits_per_character=bits_per_character(sums.mean(0), held_out.n_characters),
         interval=interval(sums.mean(0), held_out.n_characters),

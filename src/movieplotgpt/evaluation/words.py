@@ -79,8 +79,8 @@ def top_name_share(texts: Sequence[str]) -> Tally:
     Raises:
         MissingExtraError: wordfreq is not installed.
     """
-    counts = [counted for text in texts if (counted := Counter(name_mentions(text)))]
-    return tally((max(each.values()) / each.total(), 1) for each in counts)
+    counts = (Counter(name_mentions(text)) for text in texts)
+    return tally((max(each.values()) / each.total(), 1) if each else (0, 0) for each in counts)
 
 
 def shared_openings(texts: Sequence[str]) -> Tally:
@@ -133,7 +133,8 @@ def without_words_of(title: str, text: str) -> str:
 
 def repeated_spans(texts: Sequence[str]) -> Tally:
     """Return the share of five words in a row that their text had before: the mean over texts that have five words."""
-    return tally((share, 1) for text in texts if (share := repeated_share(text)) is not None)
+    shares = map(repeated_share, texts)
+    return tally((0, 0) if share is None else (share, 1) for share in shares)
 
 
 def labels(text: str) -> list[str | None]:

@@ -106,12 +106,17 @@ def load_checkpoint(name: str | Path, *, device: str | torch.device = "cpu") -> 
 
 
 def network(config: ModelConfig, weights: Mapping[str, F32]) -> GPT:
-    """Return the network of ``config`` with these weights."""
-    model = GPT(config)
-    tied = {"lm_head.weight": weights["model.embed_tokens.weight"]} if config.tie_embeddings else {}
+    """Return the network of ``config`` with a copy of these weights; none are drawn."""
+    with torch.device("meta"):
+        model = GPT(config)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # arrays read from a file are not writable, and nothing writes to them
-        model.load_state_dict({name: torch.from_numpy(value) for name, value in {**weights, **tied}.items()})
+        warnings.simplefilter("ignore")  # arrays read from a file are not writable; they are copied
+        own = {name: torch.from_numpy(value).clone() for name, value in weights.items()}
+    if config.tie_embeddings:
+        own["lm_head.weight"] = own["model.embed_tokens.weight"]
+    model.load_state_dict(own, assign=True)
+    if config.tie_embeddings:
+        model.lm_head.weight = model.model.embed_tokens.weight
     return model
 
 

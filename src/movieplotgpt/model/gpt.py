@@ -42,7 +42,7 @@ class Linear(nn.Linear):
         super().__init__(fan_in, fan_out, bias=False)
 
     def reset_parameters(self) -> None:
-        """Nothing yet: `GPT.initialize` draws the weights, or a checkpoint brings them, a tenth of a second sooner."""
+        """Nothing yet: `GPT` draws the weights of all, by its own rule."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight.to(x.dtype))
@@ -145,7 +145,9 @@ class Backbone(nn.Module):
 
 
 class GPT(nn.Module):
-    """A decoder-only language model.
+    """A decoder-only language model with fresh weights, drawn by ``seed`` as `initialize` does.
+
+    On the meta device (``with torch.device("meta")``) there are no weights to draw: a loader puts its own in their place.
 
     ``dropout`` is applied to what each block adds, outside the attention kernel, in training mode only.
     ``compute_dtype`` is the precision of the products; weights stay in their own.
@@ -154,7 +156,7 @@ class GPT(nn.Module):
     cos_TD: Tensor
     sin_TD: Tensor
 
-    def __init__(self, config: ModelConfig, *, dropout: float = 0.0) -> None:
+    def __init__(self, config: ModelConfig, *, dropout: float = 0.0, seed: int = 0) -> None:
         super().__init__()
         self.config, self.dropout = config, dropout
         self.compute_dtype = torch.float32
@@ -165,6 +167,8 @@ class GPT(nn.Module):
         cos_TD, sin_TD = rotary_table(config)
         self.register_buffer("cos_TD", cos_TD, persistent=False)
         self.register_buffer("sin_TD", sin_TD, persistent=False)
+        if not self.model.embed_tokens.weight.is_meta:
+            self.initialize(seed)
 
     def initialize(self, seed: int) -> None:
         """Draw fresh weights: normal matrices, zero for what writes into the residual stream.
@@ -182,7 +186,7 @@ class GPT(nn.Module):
                     weight.zero_()
                 else:
                     spread = 0.02 if "embed_tokens" in name or "lm_head" in name else 1 / math.sqrt(weight.shape[1])
-                    weight.copy_(torch.randn(weight.shape, generator=generator) * spread)
+                    weight.copy_(torch.randn(weight.shape, generator=generator, device="cpu") * spread)
 
     def hidden(
         self, ids_BT: Tensor, starts_BT: Tensor | None = None, *, call: Callable[..., Tensor] = nn.Module.__call__
@@ -234,8 +238,11 @@ def rotary_table(config: ModelConfig) -> tuple[Tensor, Tensor]:
 
     Source: RoFormer (arXiv 2104.09864), in the half-rotation order of transformers.
     """
-    frequency_D = config.rope_theta ** (-torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim)
-    angle_TD = torch.outer(torch.arange(config.context_length, dtype=torch.float32), frequency_D)
+    dims_D, times_T = (
+        torch.arange(*span, dtype=torch.float32, device="cpu")  # also where weights are on the meta device
+        for span in ((0, config.head_dim, 2), (config.context_length,))
+    )
+    angle_TD = torch.outer(times_T, config.rope_theta ** (-dims_D / config.head_dim))
     sin_TD = angle_TD.sin()
     return angle_TD.cos().repeat(1, 2), torch.cat((-sin_TD, sin_TD), dim=-1)
 

@@ -23,9 +23,13 @@ Made by `movieplotgpt report` from the files in `runs/`, each of which `movieplo
 
 **Bits per character**: the nats of body and end token, given the header (not scored), over ln 2 and the Unicode code
 points of the cleaned body. Long texts are scored in the windows of training: the header again, an overlap that is read
-and not counted, then new tokens. Intervals are 95 %, documents drawn anew. **Title lift**: the bits per character that
-the true title saves against the title of another work. The compressors read the whole training text first, then the
-same bodies, each with a one-byte end mark.
+and not counted, then new tokens. Intervals are 95 %, works drawn anew (documents in older evaluations). **Title lift**:
+the bits per character that the true title saves against the title of another work. The compressors read the whole training
+text first, then the same bodies, each with a one-byte end mark.
+
+**Splits**: every table names its split. Studies choose by the validation split, and settings of the sampler are compared
+under validation titles. The sampler's present defaults, and the studies below that name the test split, are older and chose
+by the test split: on text that no choice was made by, their numbers may be slightly worse.
 """
 
 

@@ -37,6 +37,9 @@ _SCORES = {  # the rows of the scorecard: which scores, and how they are shown
     "known speakers": ("{:.1%}", "known_speakers"),
 }
 
+_OF_DOCUMENTS = "Intervals are of documents, not of works."
+_TORN = "Told from real is too low here, by about 0.03: it was measured with texts of one title in different folds."
+
 
 @dataclass(frozen=True)
 class Section:
@@ -56,7 +59,7 @@ def sections(evaluations: Sequence[Evaluation]) -> list[Section]:
 
 def show_shares(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
     """What the model tells apart: each question, the share that is right, its interval, and what chance gives."""
-    rows: list[tuple[str, float, Interval, float]] = []
+    rows: list[tuple[str, float, Interval | None, float]] = []
     if found := evaluation.title_retrieval:
         n = found.candidates
         rows.append((f"the title among {n}, by the plot's likelihood", found.at_1, found.at_1_interval, 1 / n))
@@ -137,10 +140,11 @@ def _in_pairs(evaluations: list[Evaluation]) -> Table | None:
         return None
     best, *others = comparable
     characters = np.array(best.likelihood.document_characters)
+    works = best.likelihood.document_works or range(len(characters))  # older records do not have them
     rows = []
     for other in others:
         more = math.log(2) * (np.array(other.likelihood.document_bits) - best.likelihood.document_bits)
-        interval = bootstrap_interval(more, characters, seed=best.likelihood.seed)
+        interval = bootstrap_interval(more, characters, works, seed=best.likelihood.seed)
         rows.append((other.model, f"{bits_per_character(more, characters):.3f}", show_interval(interval)))
     return Table((f"more than {best.model}, documents in pairs", "bits per character", "interval"), tuple(rows))
 
@@ -207,11 +211,14 @@ def _samples(evaluations: list[Evaluation]) -> list[Table]:
     asked: dict[str, list[SampleReport]] = {}
     for one in evaluations:
         if report := one.samples:
+            other = "test" if report.split == "validation" else "validation"
+            torn = report.rows[0].titles and not report.by_work
+            old = f"{f' {_TORN}' if torn else ''}{'' if report.by_work else f' {_OF_DOCUMENTS}'}"
             note = (
-                f"What they write: {report.rows[0].texts} texts under test titles, the first {report.characters_read:,} "
+                f"What they write: {report.rows[0].texts} texts under {report.split} titles, the first {report.characters_read:,} "
                 f"characters of each; {_drawn(report)}, seed {report.seed}; the judge "
-                f"is {report.judge or 'none'}. Real A are the test texts of these titles, real B validation texts; ± is how far the "
-                f"95 % interval of a number goes."
+                f"is {report.judge or 'none'}. Real A are the {report.split} texts of these titles, real B {other} texts; ± is how "
+                f"far the 95 % interval of a number goes.{old}"
             )
             asked.setdefault(note, []).append(report)
     tables = []

@@ -172,5 +172,5 @@ def _end_of_sequence(folder: Path) -> str | None:
     try:
         token = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))["eos_token"]
         return str(token["content"] if isinstance(token, dict) else token)
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None

@@ -122,8 +122,8 @@ def _training(info: dict[str, Any]) -> str:
     optimizer, distillation = settings.get("optimizer", {}), settings.get("distillation", {})
     teachers = len(distillation.get("teachers", []))
     facts = {
-        "source": f"`{corpus['source']}`, SHA-256 `{corpus['source_sha256']}`",
-        "corpus and split": f"`{corpus['hash']}`, split `{corpus['split_hash']}`",
+        "source": f"`{corpus.get('source')}`, SHA-256 `{corpus.get('source_sha256')}`",
+        "corpus and split": f"`{corpus.get('hash')}`, split `{corpus.get('split_hash')}`",
         "steps": f"{training['step']:,}",
         "tokens": f"{training['tokens']:,}",
         "optimizer": ", ".join(f"{key} {value}" for key, value in optimizer.items()),
@@ -135,7 +135,7 @@ def _training(info: dict[str, Any]) -> str:
             f"step {step:,.0f}: {bits:.3f}" for step, bits in training.get("curve", [])
         ),
         "time": f"{training['seconds'] / 60:.1f} minutes on {training['device']}, {training['precision']}, threads "
-        f"{training['threads']}, torch {training['torch']}",
+        f"{training['threads']}, torch {training.get('torch')}",
     }
     table = Table(("", ""), [fact for fact in facts.items() if fact[1]], words=("",))
     return f"{table.markdown()}\n\nAll settings are in `movieplotgpt.json`."
@@ -165,7 +165,7 @@ def _scorecard(measured: Evaluation | None, rounded: bool) -> str:
     said = (
         f"On the {likelihood.split} split ({likelihood.documents:,} documents, {likelihood.characters:,} characters; "
         f"split `{likelihood.split_hash[:16]}`); prompt form: {likelihood.prompt}. In parentheses the 95 % interval "
-        "over documents. Title lift is what the true title saves against another work's."
+        f"over {likelihood.drawn_anew}. Title lift is what the true title saves against another work's."
     )
     if rounded:
         said += " Measured on the float32 weights, before they were rounded to bfloat16."
@@ -176,10 +176,10 @@ def _writing(measured: Evaluation) -> str:
     """Return the scorecard of samples: a column for real texts, for random ones, and for the model."""
     assert measured.samples is not None
     report = measured.samples
-    under = " under titles of the test split" if report.rows[-1].titles else ""
+    under = f" under titles of the {report.split} split" if report.rows[-1].titles else ""
     said = (
         f"{report.rows[-1].texts} texts{under}, the first {report.characters_read:,} characters of each, "
-        f"drawn by default settings, between real texts (A of the test split, B others) and random ones made of real ones. "
+        f"drawn by default settings, between real texts (A of the {report.split} split, B others) and random ones made of real ones. "
         "*Copied* is the share of characters in runs of 50 and more that stand in the training text"
         + (f", the judge is {report.judge}; " if report.judge else "; ")
         + "± is how far the 95 % interval of a number goes."

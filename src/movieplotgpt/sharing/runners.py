@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -110,7 +111,8 @@ class Runner:
         asked = {"path": str(path.resolve()), "prompt": [*prompt], "tokens": tokens, "texts": [*texts]}
         try:
             done = subprocess.run(
-                [sys.executable, "-c", self.program],
+                [sys.executable, "-P", "-c", self.program],  # -P: no module of the working folder is run
+                env={**os.environ, "PYTHONSAFEPATH": "1"},  # by what it starts, neither
                 input=json.dumps(asked),
                 capture_output=True,
                 text=True,

@@ -90,7 +90,7 @@ class StudySettings(Settings):
 
     config: str = Field(description="The settings all runs share: a TOML, beside this one or by its path from it.")
     set: tuple[str, ...] = Field((), description="Settings to change for all, as section.key=value.")
-    split: Split = Field("test", description="The documents that are scored.")
+    split: Split = Field("validation", description="The documents that are scored, and so chosen by.")
     memorisation: bool = Field(False, description="Also ask what each model has learnt by heart.")
     text: str | None = Field(None, description="The SHA-256 of the text a suggested study is of.")
     minutes: float | None = Field(None, description="What a suggested study was to take in all.")

@@ -166,9 +166,10 @@ def study_markdown(results: StudyResults) -> str:
 def circumstances(results: StudyResults) -> str:
     """What was scored, and where."""
     documents = f"{results.documents:,} documents of " if results.documents else ""
+    chosen = ", by which the choices below were made, too" if results.split == "test" else ""
     runs = f"; of {len(results.rows) + len(results.missing)} runs these are missing: {', '.join(results.missing)}"
     return (
-        f"{results.source}, bits per character on {documents}the {results.split} split (`{results.split_hash[:16]}`); "
+        f"{results.source}, bits per character on {documents}the {results.split} split (`{results.split_hash[:16]}`){chosen}; "
         f"{results.machine}{runs if results.missing else ''}"
     )
 

@@ -111,12 +111,13 @@ class _Commands:
             TrainingError: it failed, or was ended.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "movieplotgpt", *arguments]
+        command = [sys.executable, "-P", "-m", "movieplotgpt", *arguments]  # -P: no module of the working folder is run
+        environment = {**os.environ, "PYTHONSAFEPATH": "1", **environment}  # by what these start, neither
         with log.open("ab") as out:
             with self._lock:
                 if self._ended:
                     raise TrainingError("the study was ended; the same command goes on with it")
-                process = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, **environment})
+                process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
                 self._running.add(process)
             code = process.wait()
             self._running.discard(process)

@@ -323,7 +323,7 @@ def _opened(path: Path) -> Iterator[tuple[dict[str, Any], Mapping[str, npt.NDArr
             yield named, file
     except FileNotFoundError:
         raise DataError(f"there is no copy index {path}; `movieplotgpt prepare` makes one") from None
-    except (BadZipFile, EOFError, KeyError, OSError, TypeError, ValueError) as error:
+    except (BadZipFile, EOFError, KeyError, OSError, RecursionError, TypeError, ValueError) as error:
         raise DataError(f"the copy index {path} is damaged ({error}); make it again") from None
 
 

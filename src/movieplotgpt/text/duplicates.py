@@ -1,16 +1,19 @@
 """Which documents are the same work: exact copies, remakes, near-duplicates.
 
 Four links join documents into groups: the same body, the same page, the same normalised title, and shared *shingles*
-(runs of 13 words). Shingles are hashed with numpy alone, so that the same text gives the same groups on every machine.
+(runs of 13 words, or of as much text where a script has no spaces between words). Shingles are hashed with numpy alone, so
+that the same text gives the same groups on every machine.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,15 +25,43 @@ from movieplotgpt.text.formatting import Document
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
-_WORD_BASE, _SHINGLE_BASE = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F  # odd, so that powers can be divided out again
-_BATCH_BYTES = 1 << 17
-_LONGEST_BYTES = 1 << 22  # of a longer document only the beginning is compared
+U8 = npt.NDArray[np.uint8]
+
+_BASE = 0x9E3779B97F4A7C15  # odd, so that powers can be divided out again
+_BATCH = 1 << 17  # characters
+_LONGEST = 1 << 22  # characters; of a longer document only the beginning is compared
+_WORD = 4  # the weight of a word of a script with spaces; in others each character is a unit, of part of a word:
+_UNSPACED = {
+    # about two characters a word: ideographs, kana, Yi
+    2: (
+        (0x3005, 0x3007),
+        (0x3041, 0x30FF),
+        (0x31F0, 0x31FF),
+        (0x3400, 0x4DBF),
+        (0x4E00, 0xA4CF),
+        (0xF900, 0xFAFF),
+        (0x1B000, 0x1B16F),
+        (0x20000, 0x3FFFF),
+    ),
+    # about four: Thai and Lao, Myanmar, Khmer, Tai, Javanese, Balinese
+    1: (
+        (0x0E00, 0x0EFF),
+        (0x1000, 0x109F),
+        (0x1780, 0x17FF),
+        (0x1950, 0x19DF),
+        (0x1A20, 0x1AAF),
+        (0x1B00, 0x1B7F),
+        (0xA980, 0xA9FF),
+        (0xAA60, 0xAADF),
+    ),
+}
+_CODE_POINTS = 0x40000  # there are no letters beyond
 
 
 class DuplicateSettings(Settings):
     """When two texts count as the same; chosen by reading the pairs around the threshold."""
 
-    shingle_words: int = Field(13, ge=2, description="Words in a shingle.")
+    shingle_words: int = Field(13, ge=2, description="Words in a shingle: 26 characters of Chinese, 52 of Thai.")
     shared: float = Field(0.01, gt=0, le=1, description="Share of the smaller document's shingles the other must hold.")
     at_least: int = Field(3, ge=1, description="Shared shingles needed at the least.")
     common: int = Field(20, ge=2, description="A shingle in more documents than this is a stock phrase and ignored.")
@@ -68,24 +99,24 @@ def drop_repeats(documents: Sequence[Document]) -> tuple[list[Document], int]:
     return kept, len(documents) - len(kept)
 
 
-def group_documents(documents: Sequence[Document], settings: DuplicateSettings) -> Groups:
-    """Join documents that are the same work."""
+def group_documents(documents: Sequence[Document], settings: DuplicateSettings, *, names: bool = True) -> Groups:
+    """Join documents that are the same work; without ``names`` by their text alone, not by title or page."""
     bodies = [_digest(document.body) for document in documents]
-    titles = [normalise_title(document.title) for document in documents]
+    titles = [normalise_title(document.title) if names else "" for document in documents]
     union = _Union(len(documents))
     links = {
         "same text": union.join_equal(bodies),
-        "same page": union.join_equal(document.page for document in documents),
+        "same page": union.join_equal(document.page if names else "" for document in documents),
         "same title": union.join_equal(titles),
     }
     pairs = shingle_pairs([document.body for document in documents], settings)
     joined = [union.join(i, j, settings.largest_group) for i, j in pairs]
     links["shared shingles"] = joined.count(True)
-    names = [f"title {title}" if title else f"text {body.hex()}" for title, body in zip(titles, bodies, strict=True)]
-    roots = [union.root(i) for i in range(len(names))]
+    called = [f"title {title}" if title else f"text {body.hex()}" for title, body in zip(titles, bodies, strict=True)]
+    roots = [union.root(i) for i in range(len(called))]
     numbers = {root: number for number, root in enumerate(dict.fromkeys(roots))}
     key_of: dict[int, str] = {}
-    for root, name in zip(roots, names, strict=True):
+    for root, name in zip(roots, called, strict=True):
         key_of[root] = min(key_of.get(root, name), name)
     of = np.array([numbers[root] for root in roots], np.int64)
     return Groups(of, list(key_of.values()), links, joined.count(None))
@@ -93,8 +124,10 @@ def group_documents(documents: Sequence[Document], settings: DuplicateSettings) 
 
 def normalise_title(title: str) -> str:
     """What remakes share: lower case, no year or "(film)", no punctuation, no article in front."""
-    lowered = re.sub(r"\([^()]*(?:\bfilm\b|\bmovie\b|\b\d{4}\b)[^()]*\)", " ", title.casefold())
-    words = re.sub(r"[^\w\s]|_", " ", re.sub(r"['’]", "", lowered)).split()
+    folded = unicodedata.normalize("NFKC", title).casefold()
+    lowered = re.sub(r"\([^()]*(?:\bfilm\b|\bmovie\b|\b\d{4}\b)[^()]*\)", " ", folded)
+    letters = re.sub(r"['’]", "", lowered)
+    words = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in letters).split()
     if len(words) > 1 and words[0] in ("the", "a", "an"):
         words = words[1:]
     return " ".join(words)
@@ -150,57 +183,71 @@ def _pairs_in_runs(hashes: U64, owners: I64, common: int) -> I64:
 
 
 def _shingles(bodies: Sequence[str], n_words: int) -> Iterator[tuple[U64, I64]]:
-    """(hash, document) of every run of ``n_words`` words, in batches."""
+    """(hash, document) of every run that weighs ``n_words`` words, in batches."""
     for first, texts in _batches(bodies):
-        joined = b" ".join(texts)
         starts = np.cumsum([0, *(len(text) + 1 for text in texts[:-1])])
-        words, at = _word_hashes(joined)
+        words, at, weights = _word_hashes(" ".join(texts))
         owners = np.searchsorted(starts, at, side="right") - 1
-        count = max(0, len(words) - n_words + 1)
-        hashes = np.zeros(count, np.uint64)
-        for i in range(n_words):
-            hashes = hashes * np.uint64(_SHINGLE_BASE) + words[i : i + count]
-        inside = owners[:count] == owners[n_words - 1 :] if count else np.zeros(0, bool)
-        yield _mixed(hashes[inside]), first + owners[:count][inside]
+        before = np.concatenate([[0], np.cumsum(weights, dtype=np.int64)])
+        stops = np.searchsorted(before, before[:-1] + n_words * _WORD)
+        begins = np.flatnonzero(stops <= len(words))
+        begins = begins[owners[begins] == owners[stops[begins] - 1]]
+        yield _hashes_of_runs(words, begins, stops[begins]), first + owners[begins]
 
 
-def _batches(bodies: Sequence[str]) -> Iterator[tuple[int, list[bytes]]]:
-    batch: list[bytes] = []
+def _batches(bodies: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    batch: list[str] = []
     size = first = 0
     for i, body in enumerate(bodies):
-        data = body[:_LONGEST_BYTES].lower().encode()
-        if batch and size + len(data) > _BATCH_BYTES:
+        text = unicodedata.normalize("NFKC", body[:_LONGEST].lower())
+        if batch and size + len(text) > _BATCH:
             yield first, batch
             batch, size, first = [], 0, i
-        batch.append(data)
-        size += len(data)
+        batch.append(text)
+        size += len(text)
     yield first, batch
 
 
-def _word_hashes(data: bytes) -> tuple[U64, I64]:
-    """Hash and position of every word: a run of ASCII letters and digits, or of anything outside ASCII.
+def _word_hashes(text: str) -> tuple[U64, I64, U8]:
+    """Hash, position and weight of every word: a run of letters, marks and digits, or one character where none are spaced."""
+    plain = text.isascii()
+    encoding, dtype = ("ascii", "u1") if plain else ("utf-32-le", "<u4")
+    codes: npt.NDArray[Any] = np.frombuffer(text.encode(encoding), dtype)
+    weights = np.zeros(len(codes) + 2, np.uint8)
+    own = weights[1:-1]
+    _weights(plain).take(codes, out=own, mode="clip")
+    borders = (weights[1:] != weights[:-1]) | ((weights[1:] > 0) & (weights[1:] < _WORD))
+    starts, stops = np.flatnonzero(borders[:-1] & (own > 0)), np.flatnonzero(borders[1:] & (own > 0)) + 1
+    return _hashes_of_runs(codes.astype(np.uint64) + np.uint64(1), starts, stops), starts, own[starts]
 
-    The hash of bytes b0 b1 ... is the sum of b_i * base**i, taken for all words at once as differences of one
-    cumulative sum, shifted to the word's start by dividing powers out (arithmetic modulo 2**64).
+
+@lru_cache(maxsize=2)
+def _weights(ascii_only: bool) -> U8:
+    """Weight of each code point: 0 outside words, ``_WORD`` in words between spaces, less for a unit of its own."""
+    count = 0x80 if ascii_only else _CODE_POINTS
+    weights = np.array([_WORD * (unicodedata.category(chr(code))[0] in "LMN") for code in range(count)], np.uint8)
+    for weight, ranges in _UNSPACED.items():
+        for first, last in ranges:
+            weights[first : last + 1] = np.minimum(weights[first : last + 1], weight)
+    return weights
+
+
+def _hashes_of_runs(values: U64, starts: I64, stops: I64) -> U64:
+    """Hash of each run ``values[start:stop]``.
+
+    The hash of v0 v1 ... is the sum of v_i * base**i, taken for all runs at once as differences of one cumulative sum,
+    shifted to the run's start by dividing powers out (arithmetic modulo 2**64).
     """
-    codes = np.frombuffer(data, np.uint8)
-    inside = np.concatenate([[False], _WORD_BYTES[codes], [False]])
-    starts = np.flatnonzero(inside[1:] & ~inside[:-1])
-    ends = np.flatnonzero(~inside[1:] & inside[:-1])
-    powers, inverse = _powers(max(_BATCH_BYTES, 1 << len(codes).bit_length()))
-    sums = np.zeros(len(codes) + 1, np.uint64)
-    np.cumsum((codes.astype(np.uint64) + np.uint64(1)) * powers[: len(codes)], out=sums[1:])
-    return _mixed((sums[ends] - sums[starts]) * inverse[starts]), starts
-
-
-_WORD_BYTES = np.array([code >= 128 or chr(code).isalnum() for code in range(256)])
+    powers, inverse = _powers(max(2 * _BATCH, 1 << len(values).bit_length()))
+    sums = np.zeros(len(values) + 1, np.uint64)
+    np.cumsum(values * powers[: len(values)], out=sums[1:])
+    return _mixed((sums[stops] - sums[starts]) * inverse[starts])
 
 
 @lru_cache(maxsize=1)
 def _powers(length: int) -> tuple[U64, U64]:
     """The first powers of the base and of its inverse modulo 2**64."""
-    bases = (_WORD_BASE, pow(_WORD_BASE, -1, 2**64))
-    forward, backward = (np.array([1] + [base] * (length - 1), np.uint64) for base in bases)
+    forward, backward = (np.array([1] + [b] * (length - 1), np.uint64) for b in (_BASE, pow(_BASE, -1, 2**64)))
     return np.cumprod(forward, dtype=np.uint64), np.cumprod(backward, dtype=np.uint64)
 
 

@@ -66,7 +66,7 @@ class PrepareReport(Record):
 
     ``lengths`` are characters of the cleaned bodies at the quantiles of ``LENGTH_QUANTILES``; ``links`` tell what
     joined documents into groups; ``peak_memory`` is in bytes, 0 where the system does not report it. ``notes`` are choices
-    made while reading that a person may want to know of.
+    made while reading that a person may want to know of, ``warnings`` what makes the splits less than they should be.
     """
 
     source: str
@@ -91,6 +91,7 @@ class PrepareReport(Record):
     seconds: dict[str, float]
     peak_memory: int
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def prepare(
@@ -123,7 +124,7 @@ def prepare(
         documents, repeated = drop_repeats(documents)
         groups = group_documents(documents, settings.split.duplicates)
     with stages.stage("split"):
-        parts = split_documents(documents, groups, settings.split)
+        parts, warnings = split_documents(documents, groups, settings.split)
     if settings.format.has_plan:
         with stages.stage("plan"):
             planner = Planner.learn(document.body for document in parts["train"])
@@ -176,6 +177,7 @@ def prepare(
             seconds=stages.seconds,
             peak_memory=peak_memory(),
             notes=corpus.notes,
+            warnings=warnings,
         )
         report.write(folder / REPORT)
         manifest.write(folder / MANIFEST)

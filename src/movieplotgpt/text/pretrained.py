@@ -59,6 +59,10 @@ class PretrainedTokenizer(BpeTokenizer):
         found = self._pipeline.encode_batch_fast([*map(well_formed, texts)], add_special_tokens=False)
         return [np.array(encoding.ids, self.dtype) for encoding in found]
 
+    def characters(self, text: str, ids: Ids) -> int:
+        """How many characters of ``text`` its ``ids`` keep: NFC joins letters and marks, and what is gone is not predicted."""
+        return len(self.decode(ids))
+
     @staticmethod
     def _token_bytes(token: str) -> bytes:
         """Words are written in symbols of bytes; what an added token holds besides is text."""

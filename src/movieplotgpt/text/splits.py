@@ -1,7 +1,8 @@
 """Which part of a corpus is trained on, and which is kept for measuring.
 
 ``group`` decides by a hash of the group's name, so that remakes never straddle and the order of rows does not matter;
-``tail`` takes the last part, as published protocols do. A corpus of too few documents to share out is cut in blocks.
+``tail`` takes the last part, as published protocols do. Where drawing whole groups would give away too much of the text,
+small groups are drawn, or groups are taken by text alone, or documents are cut in blocks.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pydantic import Field, model_validator
 
 from movieplotgpt.config import Settings
 from movieplotgpt.errors import DataError
-from movieplotgpt.text.duplicates import DuplicateSettings, Groups
+from movieplotgpt.text.duplicates import DuplicateSettings, Groups, group_documents
 from movieplotgpt.text.formatting import Document
 
 Split: TypeAlias = Literal["train", "validation", "test"]
@@ -26,6 +27,8 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 _BLOCK_CHARACTERS = 1_000  # blocks are at least so long, where the text has three of them
 _MOST_BLOCKS = 200
+_SMALL = 0.1  # a share of the text that may be held out whatever was asked for
+_FAR = 3  # times the share expected
 
 
 class _SplitSettings(Settings):
@@ -62,23 +65,75 @@ class TailSplit(_SplitSettings):
 SplitSettings = Annotated[GroupSplit | TailSplit, Field(discriminator="kind")]
 
 
+_Parts: TypeAlias = dict[Split, list[Document]]
+
+
 def split_documents(
     documents: Sequence[Document], groups: Groups, settings: GroupSplit | TailSplit
-) -> dict[Split, list[Document]]:
+) -> tuple[_Parts, tuple[str, ...]]:
     """Share ``documents`` out, each named by its group; a split keeps their order, and none asked for is empty.
+
+    Returns also a warning where works could not be drawn by their names alone.
 
     Raises:
         DataError: the corpus is too short to be split at all.
     """
-    documents = [replace(own, group=groups.keys[group]) for own, group in zip(documents, groups.of, strict=True)]
+    named = _named(documents, groups)
     if settings.kind == "tail":
-        return _by_position(documents, settings)
-    smallest = min(settings.validation, settings.test)
+        return _by_position(named, settings), ()
     titled = any(document.title for document in documents)
-    if len(groups.keys) < 3 or (not titled and len(groups.keys) * smallest < 1):
-        return _by_blocks(documents, settings)
-    split_of = _draw(groups.keys, settings)
+    fewest = 3 if titled else max(3, 1 / min(settings.validation, settings.test))
+    works, joined_by_name = len(groups.keys), groups.links["same title"] + groups.links["same page"]
+    if works >= fewest:
+        split_of = _draw(groups.keys, settings)
+        if _leaves_enough(named, split_of, settings):
+            return _shared_out(named, split_of), ()
+        if small := _draw_small(named, settings):
+            return _shared_out(named, small), (
+                f"the {works:,} works differ so much in size that only small ones are held out; larger ones are trained on",
+            )
+    if joined_by_name:
+        by_text = group_documents(documents, settings.duplicates, names=False)
+        renamed = _named(documents, by_text)
+        if len(by_text.keys) >= fewest and (drawn := _draw_fitting(by_text.keys, renamed, settings)):
+            return _shared_out(renamed, drawn), (
+                f"{len(documents):,} documents have only {works:,} titles or pages, too few to hold some of them out: "
+                "validation and test have other texts than training, under the same titles",
+            )
+    parts = _by_blocks(named, settings)
+    few = f"{len(documents):,} documents are only {works:,} works: each is cut, and parts of it are held out"
+    return parts, (few,) if len(documents) > works or works >= fewest else ()
+
+
+def _draw_fitting(keys: Sequence[str], documents: Sequence[Document], settings: GroupSplit) -> dict[str, Split] | None:
+    """The draw, or that of small groups if it would take too much; None if there are too few of those."""
+    split_of = _draw(keys, settings)
+    return split_of if _leaves_enough(documents, split_of, settings) else _draw_small(documents, settings)
+
+
+def _named(documents: Sequence[Document], groups: Groups) -> list[Document]:
+    return [replace(own, group=groups.keys[group]) for own, group in zip(documents, groups.of, strict=True)]
+
+
+def _shared_out(documents: Sequence[Document], split_of: dict[str, Split]) -> _Parts:
     return {split: [document for document in documents if split_of[document.group] == split] for split in SPLITS}
+
+
+def _characters(documents: Sequence[Document]) -> dict[str, int]:
+    """Characters of each group."""
+    sizes = dict.fromkeys((document.group for document in documents), 0)
+    for document in documents:
+        sizes[document.group] += len(document.body)
+    return sizes
+
+
+def _leaves_enough(documents: Sequence[Document], split_of: dict[str, Split], settings: GroupSplit) -> bool:
+    """Whether the works drawn are not far larger than was asked for, or than so many documents are."""
+    sizes = _characters(documents)
+    drawn = [size for group, size in sizes.items() if split_of[group] != "train"]
+    held_out = sum(drawn) / sum(sizes.values())
+    expected = max(settings.validation + settings.test, len(drawn) / len(documents))
+    return held_out <= max(_SMALL, _FAR * expected) and 1 - held_out >= (1 - expected) / 2
 
 
 def _draw(keys: Sequence[str], settings: GroupSplit) -> dict[str, Split]:
@@ -93,6 +148,28 @@ def _draw(keys: Sequence[str], settings: GroupSplit) -> dict[str, Split]:
     split_of.update(dict.fromkeys(lowest_first[:n_test], "test"))
     split_of.update(dict.fromkeys(lowest_first[n_test:n_both], "validation"))
     return split_of
+
+
+def _draw_small(documents: Sequence[Document], settings: GroupSplit) -> dict[str, Split] | None:
+    """Groups no larger than a split or a document should be, drawn until a split is full or has a quarter of them.
+
+    None if there are too few.
+    """
+    sizes = _characters(documents)
+    total = sum(sizes.values())
+    most = max(min(settings.validation, settings.test), 1 / len(documents)) * total
+    small = [group for group, size in sizes.items() if size <= most]
+    lowest_first = sorted(small, key=lambda group: (_number(settings.seed, group), group))
+    split_of: dict[str, Split] = dict.fromkeys(sizes, "train")
+    wanted: tuple[tuple[Split, float], ...] = (("test", settings.test), ("validation", settings.validation))
+    for split, share in wanted:
+        full = taken = 0
+        while lowest_first and full < share * total and taken < max(1, len(small) // 4):
+            group, taken = lowest_first.pop(0), taken + 1
+            split_of[group] = split
+            full += sizes[group]
+    complete = {*split_of.values()} == {*SPLITS}
+    return split_of if complete and _leaves_enough(documents, split_of, settings) else None
 
 
 def _number(seed: int, key: str) -> float:

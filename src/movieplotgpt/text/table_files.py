@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MOST_NAMES, LONGEST_NAME = 10, 40  # columns that a message lists, and characters of each
 ROLES = (("role", "content"), ("from", "value"), ("speaker", "text"))  # of a chat's records
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # an escape for half a character outside the basic plane
 NO_VALUE = r"\N"  # what MySQL and PostgreSQL write for NULL
 
 
@@ -285,13 +286,18 @@ def _loads(text: str) -> Any:
     Raises:
         JSONDecodeError: the text is not JSON, or nested too deeply, or holds a number of thousands of digits.
     """
+    whole_keys = _with_whole_keys if _HALF.search(text) else None
     try:
-        return json.loads(text, parse_constant=lambda name: None)
+        return json.loads(text, parse_constant=lambda name: None, object_pairs_hook=whole_keys)
     except json.JSONDecodeError:
         raise
     except (RecursionError, ValueError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
         raise json.JSONDecodeError(reason, text, 0) from None
+
+
+def _with_whole_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {_whole(key): value for key, value in pairs}
 
 
 def _whole(text: str) -> str:

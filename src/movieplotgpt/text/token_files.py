@@ -48,7 +48,7 @@ class SourceFile(Record, extra="forbid"):
 
 
 class SplitCounts(Record, extra="forbid"):
-    """How much a split holds. Characters are code points of the bodies; tokens leave the end tokens out."""
+    """How much a split holds. Characters are code points of the bodies that the tokens keep; no end tokens are counted."""
 
     documents: int
     characters: int
@@ -104,7 +104,7 @@ class PreparedSplit:
 
     @cached_property
     def n_characters(self) -> I64:
-        """Unicode code points of each document's cleaned body."""
+        """Unicode code points of each document's cleaned body, as its tokens keep it."""
         return self._documents["n_characters"].to_numpy()
 
     @cached_property
@@ -203,7 +203,7 @@ def read_manifest(folder: Path) -> Manifest:
             return Manifest.model_validate(values)
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{folder} is no prepared corpus: it has no {MANIFEST}; run `movieplotgpt prepare`") from None
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise DataError(f"{path} is damaged; prepare the corpus again") from None
     raise DataError(f"{folder} has format {version}, this version reads {FORMAT_VERSION}; prepare the corpus again")
 
@@ -221,20 +221,22 @@ def write_split(
     tokens: list[Ids] = [np.empty(0, tokenizer.dtype)]
     lengths = np.zeros((len(documents), n_segments), np.int64)
     lines: dict[str, Ids] = {}
+    characters: list[int] = []
     for first in range(0, len(documents), _ENCODED_AT_ONCE):
         part = documents[first : first + _ENCODED_AT_ONCE]
         for i, segments in enumerate(_encode(part, layout, tokenizer, lines), start=first):
             lengths[i] = [len(ids) for ids in segments]
             tokens.extend(segments)
+            characters.append(tokenizer.characters(documents[i].body, segments[-1]))
         progress(len(part))
     ends = np.cumsum(lengths.ravel()).reshape(lengths.shape)
     offsets = np.concatenate([ends[:, :1] - lengths[:, :1], ends], axis=1)
     np.save(folder / f"{name}.tokens.npy", np.concatenate(tokens))
     np.save(folder / f"{name}.offsets.npy", offsets)
-    _table(documents, layout).write_parquet(folder / f"{name}.documents.parquet")
+    _table(documents, characters, layout).write_parquet(folder / f"{name}.documents.parquet")
     return SplitCounts(
         documents=len(documents),
-        characters=sum(len(document.body) for document in documents),
+        characters=sum(characters),
         header_tokens=int(lengths[:, :-1].sum()),
         body_tokens=int(lengths[:, -1].sum()),
     )
@@ -256,11 +258,14 @@ def _encode(
         yield [*hints, sentence, body]
 
 
-def _table(documents: Sequence[Document], layout: DocumentFormat) -> pl.DataFrame:
+def _table(documents: Sequence[Document], characters: Sequence[int], layout: DocumentFormat) -> pl.DataFrame:
     import polars as pl
 
     texts = ("title", *map(_hint_column, layout.hints), "group", "key")
-    rows = [(own.title, *map(own.hints.get, layout.hints), own.group, own.key, len(own.body)) for own in documents]
+    rows = [
+        (own.title, *map(own.hints.get, layout.hints), own.group, own.key, count)
+        for own, count in zip(documents, characters, strict=True)
+    ]
     return pl.DataFrame(rows, schema={**dict.fromkeys(texts, pl.String), "n_characters": pl.Int64}, orient="row")
 
 

@@ -125,7 +125,7 @@ TokenizerSettings = Annotated[CharSettings | ByteSettings | BpeSettings, Field(d
 
 
 class Tokenizer(ABC):
-    """Text to ids and back; immutable. ``decode(encode(s)) == s`` for every str without lone surrogates."""
+    """Text to ids and back; immutable. ``decode(encode(s)) == s`` without lone surrogates, unless others' tokenizers normalise."""
 
     kind: ClassVar[Kind]
     byte_tokens: ClassVar[tuple[str, ...]]  # how the vocabulary writes each byte, and the pad token in place of 0xFF
@@ -229,6 +229,10 @@ class Tokenizer(ABC):
         """The ids of the tokens for whose bytes ``asked`` is true, special tokens excluded."""
         special = (self.end_id, self.pad_id)
         return frozenset(i for i, spelled in enumerate(self._bytes) if i not in special and asked(spelled))
+
+    def characters(self, text: str, ids: Ids) -> int:
+        """How many characters of ``text`` its ``ids`` keep: all of them, but where others' tokenizers normalise it."""
+        return len(text)
 
     def decoder(self) -> StreamDecoder:
         """A decoder for ids that come one by one."""

@@ -159,15 +159,25 @@ class ConsoleProgress(ExitStack):
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a ``metrics.jsonl``; a last line cut short by a crash is left out."""
+    """The lines of a ``metrics.jsonl`` up to the first that is not an event: the last one may be cut short by a crash."""
     lines: list[dict[str, Any]] = []
     if path.exists():
-        for text in path.read_text(encoding="utf-8").splitlines():
+        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                lines.append(json.loads(text))
-            except json.JSONDecodeError:
+                line = json.loads(text)
+            except (ValueError, RecursionError):
                 break
+            if not _is_event(line):
+                break
+            lines.append(line)
     return lines
+
+
+def _is_event(line: Any) -> bool:
+    if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+        return False
+    value = {"step": "loss", "evaluated": "bits_per_character"}.get(str(line.get("event")))
+    return value is not None and isinstance(line.get(value), float)
 
 
 def draw_loss(folder: RunFolder, tokens_per_character: float) -> Path:

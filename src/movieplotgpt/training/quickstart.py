@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -52,8 +53,7 @@ def suggest(
         ConfigError: a table without the name of its text column, or an override that does not fit.
         DataError: the text cannot be read.
     """
-    title = column_name(title_column) if title_column else None
-    layout = DocumentFormat(header=f"{title}: {{{title}}}" if title else "")
+    layout = DocumentFormat(header=_header(title_column) if title_column else "")
     source = read_source(path)
     chosen, about_corpus = _corpus(source, text_column, [text for text in overrides if text.startswith("corpus.")])
     corpus = read_documents(chosen, layout, source)
@@ -80,6 +80,19 @@ def suggest(
         len(documents),
         (*corpus.notes, *about_corpus, size, *about_plans),
     )
+
+
+def column_overrides(title_column: str | None, text_column: str | None) -> tuple[str, ...]:
+    """Return the columns of a table as ``section.key=value``."""
+    return (
+        *([f"corpus.text={json.dumps(text_column)}"] if text_column else []),
+        *([f"format.header={json.dumps(_header(title_column))}"] if title_column else []),
+    )
+
+
+def _header(title_column: str) -> str:
+    title = column_name(title_column)
+    return f"{title}: {{{title}}}"
 
 
 def _corpus(source: Source, text_column: str | None, overrides: list[str]) -> tuple[CorpusSettings, tuple[str, ...]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import ConfigDict, Field, TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -24,7 +25,9 @@ FOLDER = "training"
 class Progress:
     """Where a run stands. A batch is a function of its step, so no loader state is kept."""
 
-    step: int = 0  # steps done
+    __pydantic_config__ = ConfigDict(extra="forbid")  # when it is read
+
+    step: Annotated[int, Field(ge=0)] = 0  # steps done
     total_steps: int | None = None  # None until a budget in minutes has been turned into steps
     planned_at: int = 0  # the step at which total_steps was last changed, and what had been reached by then:
     planned_rate: float = 1.0  # the multiplier of the learning rate, warm-up aside
@@ -38,7 +41,7 @@ class Progress:
     compiled: bool = False
     threads: int = 0
     workers: int = 1
-    parts: int = 1  # in how many a batch is taken, for want of memory
+    parts: Annotated[int, Field(ge=1)] = 1  # in how many a batch is taken, for want of memory
     skipped: int = 0  # steps whose loss was NaN or infinite
     skipped_in_a_row: int = 0
 
@@ -101,8 +104,10 @@ def read_settings(folder: Path) -> dict[str, Any]:
     if not (folder / FOLDER).is_dir():
         raise CheckpointError(f"{folder} holds nothing to resume from; train without --resume, or --from it")
     try:
-        settings: dict[str, Any] = json.loads((folder / "movieplotgpt.json").read_text(encoding="utf-8"))["settings"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
+        settings = json.loads((folder / "movieplotgpt.json").read_text(encoding="utf-8"))["settings"]
+        if not isinstance(settings, dict):
+            raise TypeError("its settings are not an object")
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{folder / 'movieplotgpt.json'} is damaged ({error}); train again") from None
     return settings
 
@@ -115,12 +120,13 @@ def read_state(folder: Path, model: GPT, optimizers: list[torch.optim.Optimizer]
     """
     source = folder / FOLDER
     try:
-        progress = Progress(**json.loads((source / "progress.json").read_text(encoding="utf-8")))
+        progress = TypeAdapter(Progress).validate_json((source / "progress.json").read_bytes(), strict=True)
         tensors = load_file(source / "optimizer.safetensors")
     except FileNotFoundError:
         raise CheckpointError(f"{folder} holds nothing to resume from; train without --resume, or --from it") from None
     except (OSError, SafetensorError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{source} is damaged ({error}); train --from {folder} to keep its weights") from None
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{source} is damaged ({reason}); train --from {folder} to keep its weights") from None
     weights = dict(model.named_parameters())
     try:
         for name, value in tensors.items():

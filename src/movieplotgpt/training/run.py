@@ -127,6 +127,7 @@ class RunFolder:
         self.path = path
         self.last = path / "last"  # the newest checkpoint; its subfolder training/ holds what resuming needs
         self.best = path / "best"  # the checkpoint with the lowest bits per character on the validation split
+        self.begun = path / "begun.json"  # what the settings file said when the run began
         self.metrics = path / "metrics.jsonl"  # one JSON object a line: every step and every evaluation
         self.samples = path / "samples.md"  # texts written while training
         self.figure = path / "loss.svg"

@@ -40,7 +40,6 @@ def training_speed(settings: TrainingSettings, context_length: int, size: SizeNa
         keep_freed_memory()
     config = SizeSettings(size=size or TIMED_SIZE, context_length=context_length).model_config_for(4096)
     model = GPT(config).to(hardware.device)
-    model.initialize(0)
     model.compute_dtype = hardware.dtype
     ids_BT = torch.zeros(
         max(1, TIMED_TOKENS // context_length), context_length, dtype=torch.long, device=hardware.device

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import InitVar, dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,8 +70,8 @@ def train(
     if resume:
         start_from = _last_checkpoint(corpus, folder)
     trainer = _Trainer(config, corpus, folder, evaluate, sample, start_from, workers or Workers())
-    if resume:
-        trainer.resume()
+    if resume and start_from:
+        trainer.resume(start_from.info.get("training", {}))
     yield from trainer.run(stop)
 
 
@@ -136,22 +137,38 @@ class _Trainer:
             config, workers, (validation.body_tokens + validation.header_tokens) * 1.3 / self.tokens_per_step / 3
         )
 
-    def resume(self) -> None:
-        """Take optimizer and progress from the last checkpoint, whose weights the model has."""
+    def resume(self, known: dict[str, Any]) -> None:
+        """Take optimizer and progress from the last checkpoint, whose weights the model has; ``known`` is its record.
+
+        Raises:
+            TrainingError: the precision would be another, and nobody asked for that.
+        """
         del self.before[-1:]  # that is this run
+        precision = str(self.hardware.dtype).removeprefix("torch.")
+        then = known.get("precision", precision)
+        if then != precision and self.settings.precision == "auto":
+            raise TrainingError(
+                f"the run in {self.folder.path} was trained in {then} so far, and here it would continue in {precision}; "
+                f"keep it with training.precision={then}, or change it with training.precision={precision}"
+            )
+        device = device_name(self.hardware.device)
         self.progress = read_state(self.folder.last, self.model, self.optimizers)
         if self.settings.compile == "auto" and self.progress.compiled != self.hardware.compile:
             self.hardware = replace(self.hardware, compile=self.progress.compiled)
         self.gradients.parts = self.progress.parts
-        for what, then, now in (
-            ("threads", self.progress.threads, torch.get_num_threads()),
-            ("workers", self.progress.workers, self.workers.world_size),
+        for began, here in (
+            (f"with {self.progress.threads} threads", f"with {torch.get_num_threads()} threads"),
+            (f"with {self.progress.workers} workers", f"with {self.workers.world_size} workers"),
+            (f"on {known.get('device', device)}", f"on {device}"),
         ):
-            if then != now:
+            if began != here:
                 self.notes.append(
-                    f"the run began with {then} {what} and goes on with {now}: the weights will be as good, but not the "
-                    "same bits"
+                    f"the run began {began} and continues {here}: the weights will be as good, but not the same bits"
                 )
+        if then != precision:
+            self.notes.append(
+                f"the run began in {then} and continues in {precision}, as asked: its numbers are of both"
+            )
 
     def run(self, stop: Callable[[], bool]) -> Iterator[Event]:
         """All steps that are left."""
@@ -370,8 +387,7 @@ class _Trainer:
     def _model(self, start_from: Checkpoint | None) -> GPT:
         if start_from is not None:
             return start_from.model
-        model = GPT(self.config.model.model_config_for(self.corpus.tokenizer.vocab_size))
-        model.initialize(self.settings.seed)
+        model = GPT(self.config.model.model_config_for(self.corpus.tokenizer.vocab_size), seed=self.settings.seed)
         if self.settings.previous_token_head:
             add_previous_token_head(model)
         return model
