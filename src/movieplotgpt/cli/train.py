@@ -65,6 +65,7 @@ def train(
     choose_waiting()  # before anything below imports torch
     from rich.console import Console
 
+    from movieplotgpt.atomic import recover_folder
     from movieplotgpt.model.checkpoints import load_checkpoint
     from movieplotgpt.training.distributed import join_workers
     from movieplotgpt.training.run import RunFolder, run_name
@@ -74,8 +75,6 @@ def train(
     refuse_contradictions(config, source, data, reading.title_column or reading.text_column)
     _refuse_unheard(lengths, from_, size)
     folder = RunFolder(out or Path("runs") / run_name(config))
-    if not resume and folder.last.exists():  # before anything is written: its data may lie in it
-        raise TrainingError(f"{folder.path} holds a run; go on with --resume, or name another folder with --out")
     overrides += tuple(f"training.{name}={value}" for name, value in lengths.items() if value is not None)
     overrides += (f"model.size={size}",) if size else ()
     overrides += (f"distillation.teachers={json.dumps(teacher)}",) if teacher else ()
@@ -83,10 +82,16 @@ def train(
     source = source if config.suffix == ".toml" else config
     with join_workers() as workers:
         console = Console(stderr=True, quiet=not workers.first)
-        settings = _kept(folder, overrides) if resume else choose_settings(config, overrides, lengths, reading, console)
-        if start_from:
-            settings = _keep_form(settings, start_from)
         with folder.taken() if workers.first else nullcontext():
+            if resume:
+                settings = _kept(folder, overrides)
+            else:
+                if workers.first:
+                    recover_folder(folder.last)
+                    folder.refuse_overwriting()
+                settings = choose_settings(config, overrides, lengths, reading, console)
+            if start_from:
+                settings = _keep_form(settings, start_from)
             if source is not None and resume and (folder.path / "data" / "manifest.json").exists():
                 _refuse_other_text(source, folder, console)
             elif source is not None:
