@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from movieplotgpt import atomic
-from movieplotgpt.atomic import check_place, recover_folder, replacing_folder, write_bytes, write_text
+from movieplotgpt.atomic import (
+    ABANDONED_AFTER,
+    check_place,
+    recover_folder,
+    replacing_folder,
+    write_bytes,
+    write_text,
+)
 from movieplotgpt.errors import StorageError
 
 KILLED = 9
@@ -134,6 +144,83 @@ def test_a_file_that_cannot_be_is_one_sentence(home: Path, name: str) -> None:
     assert tree(home) == before
 
 
+posix = pytest.mark.skipif(os.name == "nt", reason="links, pipes and permissions of POSIX")
+
+
+@posix
+@pytest.mark.parametrize("target", ["note", "new"], ids=["a file", "no file yet"])
+def test_a_link_to_a_file_stays_a_link(home: Path, tmp_path: Path, target: str) -> None:
+    (tmp_path / "first").symlink_to(Path("home", target))
+    (tmp_path / "second").symlink_to(tmp_path / "first")
+    check_place(tmp_path / "second")
+    write_text(tmp_path / "second", "new")
+    assert (tmp_path / "first").is_symlink() and (tmp_path / "second").is_symlink()
+    assert not (home / target).is_symlink() and (home / target).read_bytes() == b"new"
+
+
+@posix
+def test_links_in_a_circle_are_one_sentence(home: Path) -> None:
+    (home / "a").symlink_to(home / "b")
+    (home / "b").symlink_to(home / "a")
+    with pytest.raises(StorageError, match=r"^cannot write .*a: Too many levels of symbolic links$"):
+        write_text(home / "a", "new")
+    assert (home / "a").is_symlink()
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
+def test_a_file_keeps_its_mode_and_is_never_readable_for_more(
+    home: Path, mode: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "note").chmod(mode)
+    seen, sync = set(), atomic._sync
+
+    def look(path: Path) -> None:
+        seen.add(stat.S_IMODE(path.stat().st_mode))
+        sync(path)
+
+    monkeypatch.setattr(atomic, "_sync", look)
+    write_text(home / "note", "new")
+    assert stat.S_IMODE((home / "note").stat().st_mode) == mode and seen == {mode}
+
+
+@posix
+def test_a_folder_keeps_its_mode(home: Path) -> None:
+    (home / "model").chmod(0o700)
+    replace_folder(home / "model", "new")
+    assert stat.S_IMODE((home / "model").stat().st_mode) == 0o700
+
+
+@posix
+def test_a_pipe_is_written_to_and_stays(home: Path) -> None:
+    os.mkfifo(home / "pipe")
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append((home / "pipe").read_bytes()))
+    check_place(home / "pipe")
+    reader.start()
+    write_text(home / "pipe", "new" * 50_000)
+    reader.join()
+    assert read == [b"new" * 50_000] and (home / "pipe").is_fifo()
+    with pytest.raises(StorageError, match="a file of that name is there"):
+        replace_folder(home / "pipe", "new")
+    assert (home / "pipe").is_fifo()
+
+
+@posix
+def test_an_open_file_is_appended_to(home: Path) -> None:
+    script = """
+from pathlib import Path
+from movieplotgpt.atomic import check_place, write_text
+check_place(Path("/dev/stdout"))
+write_text(Path("/dev/stdout"), " and new")
+"""
+    with (home / "note").open("ab") as note:
+        subprocess.run([sys.executable, "-c", script], stdout=note, env=environment(), check=True)
+    assert (home / "note").read_bytes() == b"old and new"
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment(), check=True)
+    assert done.stdout == b" and new"
+
+
 # folders
 
 
@@ -231,7 +318,7 @@ def test_all_files_lie_on_the_disk_before_the_folder_is_seen(home: Path, monkeyp
     monkeypatch.setattr(Path, "rename", note_rename)
     replace_folder(home / "model", "new")
     *synced, aside, into, parent = events
-    assert sorted(synced) == [f".model.{os.getpid()}.partial", "a", "b", "c"]
+    assert sorted(synced) == [atomic._partial(home / "model").name, "a", "b", "c"]
     assert (aside, into, parent) == ("to .model.old", "to model", "home")
 
 
@@ -284,15 +371,18 @@ sys.addaudithook(kill)
 """
 
 
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(atomic.__file__).parents[1])}
+
+
 def killed_at_each_step(script: str, home: Path) -> Iterator[int]:
     """Run ``script`` in ``home``, killed before its first step on the disk, its second, and so on to its end.
 
     Yields the exit code each time; what the caller does with ``home`` is what the next one finds.
     """
-    source = Path(atomic.__file__).parents[1]
     for steps in range(100):
         command = [sys.executable, "-c", HOOK.format(killed=KILLED) + script, str(steps)]
-        code = subprocess.run(command, cwd=home, env={**os.environ, "PYTHONPATH": str(source)}, check=False).returncode
+        code = subprocess.run(command, cwd=home, env=environment(), check=False).returncode
         yield code
         if code == 0:
             return
@@ -368,3 +458,64 @@ def test_a_place_below_missing_folders_can_be_written(tmp_path: Path) -> None:
     check_place(path)
     write_text(path, "{}")
     assert [each.name for each in path.parent.iterdir()] == ["today.json"]
+
+
+HANGING = """
+import sys
+from pathlib import Path
+from movieplotgpt.atomic import replacing_file, replacing_folder
+with replacing_file(Path("note")) as file, replacing_folder(Path("model")) as folder:
+    file.write_text("part")
+    (folder / "weights").write_text("part")
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def partials(home: Path) -> list[str]:
+    return sorted(path.name.partition(".")[2].partition(".")[0] for path in home.glob(".*.partial"))
+
+
+@posix
+@pytest.mark.parametrize("way", ["write", "recover"])
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_stays(home: Path, way: str) -> None:
+    command = [sys.executable, "-c", HANGING]
+    with subprocess.Popen(
+        command, cwd=home, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout and process.stdout.readline() == b"ready\n"
+
+        def write() -> None:
+            if way == "write":
+                replace_folder(home / "model", "new")
+            else:
+                recover_folder(home / "model")
+            write_text(home / "note", "new")
+
+        write()
+        assert partials(home) == ["model", "note"], "they are being written"
+        process.kill()
+        process.wait()
+    write()
+    assert partials(home) == []
+
+
+@pytest.mark.parametrize("name", [".note.0123abcd.1.partial", ".note.1.partial"], ids=["other machine", "old name"])
+def test_what_another_machine_left_is_removed_after_a_day(home: Path, name: str) -> None:
+    (home / name).mkdir()
+    (home / name / "weights").write_text("part", encoding="utf-8")
+    write_text(home / "note", "new")
+    assert partials(home) == ["note"]
+    for path in (home / name / "weights", home / name):
+        os.utime(path, (0, time.time() - ABANDONED_AFTER - 60))
+    write_text(home / "other", "new")
+    assert partials(home) == ["note"], "of another file"
+    write_text(home / "note", "new")
+    assert partials(home) == []
+
+
+def test_a_download_that_is_to_be_resumed_stays(home: Path) -> None:
+    (home / ".model.partial").mkdir()
+    os.utime(home / ".model.partial", (0, 0))
+    replace_folder(home / "model", "new")
+    assert (home / ".model.partial").is_dir()

@@ -276,6 +276,42 @@ def test_a_place_of_something_else_is_never_replaced(run: Run, out: str, said: s
     assert files(Path()) == before
 
 
+WEIGHTS_MANIFEST = '{"format_version": 1, "models": {"films": {"files": {}}}, "copies": {}}'
+FOREIGN = {
+    "a web extension": ("manifest.json", '{"manifest_version": 3, "name": "Tabs", "version": "1.0"}'),
+    "published models": ("manifest.json", WEIGHTS_MANIFEST),
+    "a list": ("manifest.json", '["corpus_hash", "format_version", "splits"]'),
+    "no JSON": ("manifest.json", "{"),
+    "nested": ("manifest.json", "[" * 100_000),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_folder_with_the_manifest_of_something_else_is_never_replaced(run: Run, name: str) -> None:
+    file, text = FOREIGN[name]
+    Path("home").mkdir()
+    Path("home", file).write_text(text, encoding="utf-8")
+    before = files(Path())
+    code, _, err = run("plots.toml", SMALL, "--source", "plots.csv", "--out", "home")
+    assert (code, err) == (1, "movieplotgpt: home is not empty and holds no prepared corpus; name a new folder\n")
+    assert files(Path()) == before
+
+
+@pytest.mark.parametrize("name", ["notes.txt", ".git/config"])
+def test_a_prepared_folder_with_a_file_of_others_is_not_replaced(run: Run, name: str) -> None:
+    command = ["plots.toml", SMALL, "--source", "plots.csv", "--out", "data"]
+    assert run(*command)[0] == 0
+    assert run(*command, "split.seed=2")[0] == 0, "its own files are replaced"
+    Path("data", name).parent.mkdir(exist_ok=True)
+    Path("data", name).write_text("mine", encoding="utf-8")
+    before = files(Path())
+    code, _, err = run(*command, "split.seed=3")
+    top = Path("data", Path(name).parts[0])
+    sentence = f"movieplotgpt: {top} is not of the prepared corpus in data; move it, or name a new folder\n"
+    assert (code, err) == (1, sentence)
+    assert files(Path()) == before
+
+
 def test_a_full_disk_leaves_the_corpus_that_was_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run("plots.toml", SMALL, "--source", "plots.csv", "--out", "data")
     before = files(Path())

@@ -1,16 +1,18 @@
-"""A signal that was ignored when the command was started stays ignored."""
+"""Signals ask a command to stop; none is lost, none is heeded that was ignored, and no handler fails."""
 
 from __future__ import annotations
 
+import errno
 import signal
+import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from movieplotgpt.cli.compare import compare
-from movieplotgpt.cli.signals import handle_signals
-from movieplotgpt.cli.train import _stop_on_signal
+from movieplotgpt.cli.signals import handle_signals, interrupt_once, stop_on_signal
 from movieplotgpt.errors import MoviePlotGPTError
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals of POSIX")
@@ -38,14 +40,54 @@ def test_what_is_ignored_stays_ignored(ignored: signal.Signals) -> None:
 
 def test_a_training_under_nohup_outlives_its_terminal() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    stop = _stop_on_signal()
+    stop = stop_on_signal("stopping")
     signal.raise_signal(signal.SIGHUP)
     assert not stop()
     signal.raise_signal(signal.SIGTERM)
     assert stop()
 
 
-def test_so_does_a_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("first", ALL)
+@pytest.mark.parametrize("second", ALL)
+def test_only_a_second_ctrl_c_stops_at_once(
+    first: signal.Signals, second: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A terminal that closes may send SIGHUP twice; `compare` sends SIGTERM to runs that a Ctrl-C has reached."""
+    stop = stop_on_signal("stopping")
+    signal.raise_signal(first)
+    with pytest.raises(KeyboardInterrupt) if first == second == signal.SIGINT else nullcontext():
+        signal.raise_signal(second)
+    assert stop()
+    assert capsys.readouterr().err == "stopping\n"
+
+
+class Gone:
+    """A stream whose terminal was closed."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def write(self, _: str) -> int:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "gone"), RuntimeError("reentrant call"), ValueError("closed")])
+def test_a_handler_that_cannot_print_raises_nothing(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = stop_on_signal("stopping")
+    monkeypatch.setattr(sys, "stderr", Gone(error))
+    signal.raise_signal(signal.SIGHUP)
+    assert stop()
+
+
+def test_a_comparison_is_interrupted_once() -> None:
+    interrupt_once()
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGHUP)
+    signal.raise_signal(signal.SIGHUP)
+    signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_comparison_under_nohup_outlives_its_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its runs, which are processes, inherit what is ignored."""
     seen: list[object] = []
 
@@ -62,4 +104,4 @@ def test_so_does_a_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with pytest.raises(MoviePlotGPTError, match="enough"):
         compare(tmp_path / "study.toml", out=tmp_path)
-    assert seen == [signal.SIG_IGN, signal.default_int_handler]
+    assert seen[0] is signal.SIG_IGN and seen[1] is not signal.SIG_DFL

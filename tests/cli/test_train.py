@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from movieplotgpt.cli import main
+from movieplotgpt.errors import StorageError
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from movieplotgpt.text.token_files import PreparedCorpus
 from movieplotgpt.training.run import RunFolder
@@ -272,11 +274,14 @@ def test_two_runs_do_not_share_a_folder(train: Run) -> None:
     with RunFolder(Path("runs/films")).taken():
         code, out, err = train("--steps", "2")
         assert (code, out) == (1, "")
-        assert err == (
-            "movieplotgpt: another process is training in runs/films; wait for it to end, or name another folder with "
-            "--out\n"
+        assert re.fullmatch(
+            rf"movieplotgpt: another process \(process {os.getpid()} on .+, since .+\) is training in runs/films; wait for it "
+            r"to end, or name another folder with --out\n",
+            err,
         )
-        assert not Path("runs/films").exists()
+        assert sorted(files("runs/films")) == [".in-use.json", ".in-use.lock"]
+    assert not Path("runs/films").exists()
+    with RunFolder(Path("runs/films")).taken():
         assert train("--steps", "2", out="runs/other")[0] == 0
     assert train("--steps", "2")[0] == 0
 
@@ -418,7 +423,7 @@ def test_ctrl_c_saves_exits_130_and_resume_gives_the_weights_of_an_uninterrupted
     monkeypatch.setattr(likelihood, "validation_scorer", interrupting)
     code, out, err = train(*fixed, out="cut")
     assert (code, out) == (130, "")
-    assert "stopping after this step, then saving; once more to stop at once\n" in err
+    assert "stopping after this step, then saving; Ctrl-C again stops at once\n" in err
     assert "saved in cut/last; go on with --resume\n" in err
     assert weights("cut/last") != weights("whole/last")
     monkeypatch.setattr(likelihood, "validation_scorer", scorer)
@@ -691,16 +696,45 @@ def test_a_disk_that_fills_up_keeps_the_checkpoint_before(
     assert weights("full/last") == weights("whole/last")
 
 
-def test_a_disk_that_is_full_for_the_log_is_one_sentence_too(train: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), StorageError("no space")])
+def test_a_log_that_cannot_be_written_does_not_end_the_run(
+    train: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     from movieplotgpt.training import monitors
 
+    calls = []
+
     def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        calls.append(1)
+        raise error
 
     monkeypatch.setattr(monitors.MetricsFile, "__call__", full)
     code, _, err = train("--steps", "4")
-    assert code == 1
-    assert err.splitlines()[-1].startswith("movieplotgpt: ") and "No space left on device" in err.splitlines()[-1]
+    assert code == 0 and load_checkpoint("runs/films/last").info["training"]["step"] == 4
+    assert err.count(f"MetricsFile failed and is not written any more: {error}\n") == len(calls) == 1
+
+
+@pytest.mark.parametrize("name", ["best", "metrics.jsonl", "loss.svg", "data"])
+def test_a_new_run_replaces_nothing_of_others(train: Run, name: str) -> None:
+    other = Path("runs/films", name)
+    other.parent.mkdir(parents=True)
+    if name in ("best", "data"):
+        other.mkdir()
+        (other / "manifest.json").write_text('{"name": "an extension of a browser"}', encoding="utf-8")
+    else:
+        other.write_text("mine", encoding="utf-8")
+    before = files("runs")
+    code, _, err = train("--steps", "1")
+    assert code == 1 and str(other) in err.splitlines()[-1]
+    assert files("runs") == before
+
+
+def test_a_run_that_was_killed_between_the_renames_is_not_begun_anew(train: Run) -> None:
+    assert train("--steps", "2")[0] == 0
+    kept = files("runs/films/last")
+    Path("runs/films/last").rename("runs/films/.last.old")
+    assert "runs/films holds a run; go on with --resume" in train("--steps", "3")[2]
+    assert files("runs/films/last") == kept
 
 
 @pytest.mark.parametrize("name", ["train.tokens.npy", "train.documents.parquet", "manifest.json", "tokenizer.json"])

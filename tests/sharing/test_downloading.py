@@ -6,9 +6,9 @@ import json
 import multiprocessing
 import shutil
 import socket
+import sys
 import urllib.request
 from collections.abc import Callable
-from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,8 @@ def cache(tmp_path: Path, site: Site, published: WeightsManifest, monkeypatch: p
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below ``folder`` but the locks, which stay."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    """Every file below ``folder``."""
+    files = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
@@ -253,21 +253,68 @@ def test_a_disk_without_room_is_said_before_the_first_byte(
     assert site.asked == []
 
 
-def test_a_disk_that_fills_meanwhile_keeps_what_came(cache: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, left = HTTPResponse.read1, [3]
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+def test_a_disk_that_fills_meanwhile_keeps_what_came(cache: Path, site: Site) -> None:
+    import resource
 
-    def full(answer: HTTPResponse, size: int) -> bytes:
-        left[0] -= 1
-        if left[0] < 0:
-            raise OSError(28, "No space left on device")
-        return read(answer, size)
-
-    with monkeypatch.context() as patch, pytest.raises(StorageError, match="No space left on device; free some space"):
-        patch.setattr(HTTPResponse, "read1", full)
-        download("films", pause=0)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=rf"^cannot write .*{WEIGHTS}\.part: File too large$"):
+            download("films", pause=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not (cache / "films").exists()
     download("films", pause=0)
     assert contents(cache / "films") == contents(site.folder / "films")
+    assert f"films/{WEIGHTS}@40000-" in site.asked
+
+
+@pytest.mark.parametrize(
+    "files", [["best/model.safetensors", "metrics.jsonl"], ["config.json", WEIGHTS], ["notes.txt"]]
+)
+def test_a_place_of_something_else_is_not_replaced(cache: Path, site: Site, tmp_path: Path, files: list[str]) -> None:
+    for file in files:
+        path = tmp_path / "runs" / "films" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine", encoding="utf-8")
+    before = contents(tmp_path / "runs")
+    site.asked.clear()
+    with pytest.raises(StorageError) as caught:
+        download("films", to=tmp_path / "runs", pause=0)
+    assert str(caught.value) == (
+        f"{tmp_path / 'runs' / 'films'} holds something else than this model; move or remove it, or name another folder "
+        "with --to"
+    )
+    assert contents(tmp_path / "runs") == before and site.asked == []
+
+
+def test_a_run_in_place_of_the_cache_is_not_replaced(cache: Path) -> None:
+    (cache / "films" / "last").mkdir(parents=True)
+    (cache / "films" / "last" / WEIGHTS).write_text("mine", encoding="utf-8")
+    with pytest.raises(StorageError, match="holds something else than this model"):
+        download("films", pause=0)
+    assert contents(cache) == {f"films/last/{WEIGHTS}": b"mine"}
+
+
+def test_a_damaged_model_in_a_named_folder_is_repaired_and_a_note_beside_it_stays(cache: Path, site: Site) -> None:
+    folder = download("films", to=Path("shelf"), pause=0).folder
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    download("films", to=Path("shelf"), pause=0)
+    assert contents(folder) == contents(site.folder / "films")
+    (folder / "notes.txt").write_text("mine", encoding="utf-8")
+    site.asked.clear()
+    assert download("films", to=Path("shelf"), pause=0).folder == folder and site.asked == []
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(StorageError, match="holds something else"):
+        download("films", to=Path("shelf"), pause=0)
+    assert (folder / "notes.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_download_leaves_nothing_but_the_model(cache: Path) -> None:
+    download("films", to=Path("shelf"), pause=0)
+    assert sorted(path.name for path in Path("shelf").iterdir()) == ["copies", "films"]
+    assert sorted(path.name for path in Path("shelf/copies").iterdir()) == ["invented.npz"]
 
 
 def test_a_place_that_is_a_file_is_said(cache: Path, tmp_path: Path) -> None:
@@ -383,6 +430,23 @@ def test_a_revision_is_a_model_of_its_own(hub: Site, cache: Path) -> None:
     assert model.folder == cache / "hf" / "ada" / "films@v1" and "api/models/ada/films/revision/v1" in hub.asked
     assert all(COMMIT in path for path in hub.asked if "resolve" in path), "one commit, whatever comes meanwhile"
     assert load_checkpoint(model.name).folder == model.folder
+
+
+def test_a_repository_replaces_nothing_else(hub: Site, cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "films" / "last").mkdir(parents=True)
+    with pytest.raises(StorageError, match="films holds something else than this model"):
+        download("hf:ada/films", to=tmp_path / "runs")
+    assert (tmp_path / "runs" / "films" / "last").is_dir() and hub.asked == []
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["films"]
+
+
+def test_a_full_disk_is_not_taken_for_the_hub_s_fault(hub: Site, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", full)
+    with pytest.raises(StorageError, match=r"^no space left on the disk for "):
+        download("hf:ada/films")
 
 
 def test_a_file_that_is_not_what_the_hub_states_is_refused(hub: Site, cache: Path) -> None:

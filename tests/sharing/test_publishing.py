@@ -101,6 +101,20 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
+@pytest.mark.parametrize("file", ["last/model.safetensors", "config.json", "notes.txt"])
+def test_publishing_replaces_no_folder_of_something_else(weights: Path, run: Path, file: str) -> None:
+    path = weights / "films-bpe" / file
+    path.parent.mkdir(parents=True)
+    path.write_text("mine", encoding="utf-8")
+    before = contents(weights)
+    with pytest.raises(ConfigError) as caught:
+        publish(run, "films-bpe", weights)
+    assert str(caught.value) == (
+        f"{weights / 'films-bpe'} holds {file}, which is not of a published model; move it, or take another name"
+    )
+    assert contents(weights) == before
+
+
 def test_refreshing_writes_what_goes_with_the_weights_and_leaves_them(weights: Path, run: Path) -> None:
     before = publish(run, "films-bpe", weights)
     folder = weights / "films-bpe"

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import http.client
 import io
+import ssl
+import sys
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,7 +59,8 @@ def site(serve: Callable[[type[BaseHTTPRequestHandler]], str]) -> Site:
             self.send_header("Content-Length", str(len(site.body) - start))
             self.end_headers()
             stop = site.breaks.pop(0) if site.breaks else None
-            self.wfile.write(site.body[start:][:stop])
+            with suppress(ConnectionError):  # a client that failed
+                self.wfile.write(site.body[start:][:stop])
 
     site.url = serve(Handler) + "/file"
     return site
@@ -126,6 +133,60 @@ def test_nobody_there_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(download, "ATTEMPTS", 2)
     with pytest.raises(DownloadError, match=r"cannot download http://127.0.0.1:9/x: .*refused"):
         fetch("http://127.0.0.1:9/x", tmp_path / "file", pause=0)
+
+
+NETWORK = [
+    ssl.SSLError(1, "decryption failed or bad record mac"),
+    OSError(errno.EHOSTUNREACH, "No route to host"),
+    OSError(errno.ENETDOWN, "Network is down"),
+    OSError(errno.ENETUNREACH, "Network is unreachable"),
+    OSError(errno.EIO, "Input/output error"),
+    ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
+    TimeoutError("timed out"),
+    http.client.IncompleteRead(b""),
+]
+
+
+@pytest.mark.parametrize("error", NETWORK, ids=lambda error: str(error.args[-1]))
+@pytest.mark.parametrize("when", ["connecting", "reading"])
+def test_an_error_of_the_network_is_tried_again_and_called_one(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, when: str
+) -> None:
+    times = [2]
+    owner, name = (
+        (http.client.HTTPConnection, "getresponse") if when == "connecting" else (http.client.HTTPResponse, "read1")
+    )
+    real = getattr(owner, name)
+
+    def failing(*arguments: Any, **options: Any) -> Any:
+        times[0] -= 1
+        if times[0] >= 0:
+            raise error
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, failing)
+    assert fetch(site.url, tmp_path / "file", pause=0).read_bytes() == DATA
+    times[0] = 99
+    with pytest.raises(DownloadError, match=f"^cannot download {site.url}: ") as caught:
+        fetch(site.url, tmp_path / "file", pause=0)
+    assert times[0] == 99 - download.ATTEMPTS
+    assert (getattr(error, "strerror", None) or str(error)) in str(caught.value)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+def test_an_error_of_the_disk_is_called_one_and_not_tried_again(site: Site, tmp_path: Path) -> None:
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=r"^cannot write .*file\.part: File too large$"):
+            fetch(site.url, tmp_path / "file", pause=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(site.ranges) == 1
+    assert fetch(site.url, tmp_path / "file", pause=0).read_bytes() == DATA
+    assert site.ranges[1] == "bytes=100000-"
 
 
 def test_a_wrong_hash_is_refused_and_nothing_left(site: Site, tmp_path: Path) -> None:

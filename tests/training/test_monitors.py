@@ -15,7 +15,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from movieplotgpt.errors import MissingExtraError
+from movieplotgpt.errors import MissingExtraError, StorageError
 from movieplotgpt.training import monitors as module
 from movieplotgpt.training.events import Evaluated, Event, Finished, Noted, Sampled, Saved, Started, StepDone
 from movieplotgpt.training.hardware import Hardware
@@ -25,6 +25,7 @@ from movieplotgpt.training.monitors import (
     SamplesFile,
     TensorBoard,
     draw_loss,
+    notify,
     read_metrics,
 )
 from movieplotgpt.training.run import RunFolder
@@ -379,3 +380,25 @@ def test_tensorboard_reads_back_what_was_told(tmp_path: Path) -> None:
         "learning rate": [(step, 0.01) for step in range(10)],
         "bits per character/validation": [(5, 1.0), (10, 0.5)],
     }
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), StorageError("no space left")])
+def test_a_monitor_whose_write_fails_is_dropped_and_the_others_go_on(error: Exception) -> None:
+    seen: list[str] = []
+
+    def failing(_: Event) -> None:
+        seen.append("failing")
+        raise error
+
+    monitors = [failing, lambda _: seen.append("working")]
+    said = [reason for event in events_of(range(2)) for reason in notify(monitors, event)]
+    assert seen == ["failing", "working", "working", "working"]
+    assert said == [f"function failed and is not written any more: {error}"]
+
+
+def test_a_fault_of_ours_in_a_monitor_is_raised() -> None:
+    def faulty(_: Event) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(notify([faulty], step_of(0)))

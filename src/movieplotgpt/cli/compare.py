@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from movieplotgpt.cli.reading import ReadingText, TextFlags
-from movieplotgpt.cli.signals import handle_signals
+from movieplotgpt.cli.signals import interrupt_once
 from movieplotgpt.errors import ConfigError, MissingExtraError, TrainingError
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def compare(
     planned = Study.read(study, out)
     with stage_bars() as progress:
         planned.prepare(source, progress)
-    handle_signals(("SIGTERM", "SIGHUP"), signal.default_int_handler)  # the runs end as on Ctrl-C
+    interrupt_once()  # the runs end as on Ctrl-C
     failed = run_study(planned, jobs=jobs, say=lambda text: print(text, file=sys.stderr, flush=True))
     if len(failed) == len(planned.cells):
         raise TrainingError(failed[0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -15,8 +14,8 @@ from cyclopts import Parameter
 from movieplotgpt.cli.reading import ReadingText, TextFlags
 from movieplotgpt.cli.resuming import kept_settings, refuse_other_text, remember_config
 from movieplotgpt.cli.settings import choose_settings, prepare_once, refuse_contradictions
-from movieplotgpt.cli.signals import handle_signals
-from movieplotgpt.errors import ConfigError, MissingExtraError, TrainingError
+from movieplotgpt.cli.signals import stop_on_signal
+from movieplotgpt.errors import ConfigError, MissingExtraError, StorageError, TrainingError
 from movieplotgpt.training.waiting import choose_waiting
 
 if TYPE_CHECKING:
@@ -68,6 +67,7 @@ def train(
     choose_waiting()  # before anything below imports torch
     from rich.console import Console
 
+    from movieplotgpt.atomic import recover_folder
     from movieplotgpt.model.checkpoints import load_checkpoint
     from movieplotgpt.training.distributed import join_workers
     from movieplotgpt.training.run import RunFolder, run_name
@@ -77,8 +77,6 @@ def train(
     refuse_contradictions(config, source, data, reading.title_column or reading.text_column)
     _refuse_unheard(lengths, from_, size, resume)
     folder = RunFolder(out or Path("runs") / run_name(config))
-    if not resume and folder.last.exists():  # before anything is written: its data may lie in it
-        raise TrainingError(f"{folder.path} holds a run; go on with --resume, or name another folder with --out")
     overrides += tuple(f"training.{name}={value}" for name, value in lengths.items() if value is not None)
     overrides += (f"model.size={size}",) if size else ()
     overrides += (f"distillation.teachers={json.dumps(teacher)}",) if teacher else ()
@@ -86,13 +84,16 @@ def train(
     source = source if config.suffix == ".toml" else config
     with join_workers() as workers:
         console = Console(stderr=True, quiet=not workers.first)
-        if resume:
-            settings = kept_settings(config, overrides, reading, folder, console)
-        else:
-            settings = choose_settings(config, overrides, lengths, reading, console)
-        if start_from:
-            settings = _keep_form(settings, start_from)
         with folder.taken() if workers.first else nullcontext():
+            if resume:
+                settings = kept_settings(config, overrides, reading, folder, console)
+            else:
+                if workers.first:
+                    recover_folder(folder.last)
+                    folder.refuse_overwriting()
+                settings = choose_settings(config, overrides, lengths, reading, console)
+            if start_from:
+                settings = _keep_form(settings, start_from)
             if source is not None and resume and (folder.path / "data" / "manifest.json").exists():
                 refuse_other_text(source, folder, console)
             elif source is not None:
@@ -158,7 +159,15 @@ def _run(
 ) -> int:
     from movieplotgpt.evaluation.likelihood import validation_scorer
     from movieplotgpt.training.events import Event, Finished
-    from movieplotgpt.training.monitors import ConsoleProgress, MetricsFile, SamplesFile, TensorBoard, draw_loss
+    from movieplotgpt.training.monitors import (
+        ConsoleProgress,
+        MetricsFile,
+        Monitor,
+        SamplesFile,
+        TensorBoard,
+        draw_loss,
+        notify,
+    )
     from movieplotgpt.training.sizing import settle_by_timing
     from movieplotgpt.training.trainer import train
     from movieplotgpt.training.windows import too_small
@@ -180,28 +189,28 @@ def _run(
         sample=_sampler(corpus),
         resume=resume,
         start_from=start_from,
-        stop=_stop_on_signal(),
+        stop=stop_on_signal("stopping after this step, then saving; Ctrl-C again stops at once"),
         workers=workers,
     )
     if not workers.first:
         end = deque(events, maxlen=1).pop()
         return INTERRUPTED if isinstance(end, Finished) and end.reason == "interrupted" else 0
     with ConsoleProgress(console, tokens_per_character) as progress:
-        monitors: list[Callable[[Event], None]] = [progress, SamplesFile(folder.samples)]
+        monitors: list[Monitor] = [progress, SamplesFile(folder.samples)]
         monitors += [TensorBoard(folder.path)] if tensorboard else []
         last: Event | None = None
         for event in events:
             if last is None:  # the first event tells where the run goes on
                 monitors.append(MetricsFile(folder.metrics, resume_at=getattr(event, "step", 0) if resume else None))
-            for monitor in monitors:
-                monitor(event)
+            for reason in notify(monitors, event):
+                console.print(reason, markup=False, highlight=False)
             last = event
     if isinstance(last, Finished) and last.reason == "interrupted":
         console.print(f"saved in {folder.last}; go on with --resume", markup=False, highlight=False)
         return INTERRUPTED
     try:
         draw_loss(folder, tokens_per_character)
-    except MissingExtraError as error:
+    except (MissingExtraError, StorageError) as error:
         console.print(f"no loss figure: {error}", markup=False, highlight=False)
     prompt = "--title" if corpus.format.header else "--input"
     command = f'movieplotgpt generate --model {folder.path} {prompt} "..."'
@@ -225,17 +234,3 @@ def _sampler(corpus: PreparedCorpus) -> Callable[..., str]:
         return f"{plot.prompt}{plot.text}"
 
     return sample
-
-
-def _stop_on_signal() -> Callable[[], bool]:
-    """Ask for a saved stop on Ctrl-C, SIGTERM or a closed terminal; a second one stops at once. ``nohup`` is respected."""
-    asked: list[int] = []
-
-    def ask(number: int, frame: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-        print("stopping after this step, then saving; once more to stop at once", file=sys.stderr)
-
-    handle_signals(("SIGINT", "SIGTERM", "SIGHUP"), ask)
-    return lambda: bool(asked)

@@ -10,19 +10,18 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from filelock import FileLock
-
 from movieplotgpt.atomic import replacing_folder
 from movieplotgpt.engine.places import HUB, downloaded_folder, weights_folder
 from movieplotgpt.errors import CheckpointError, ConfigError, DownloadError, StorageError, WrongFileError
 from movieplotgpt.generation.copying import PUBLISHED as COPIES_FOLDER
+from movieplotgpt.locks import locked
 from movieplotgpt.sharing.hub import fetch_repository
 from movieplotgpt.sharing.published import (
     MANIFEST,
@@ -72,7 +71,7 @@ def download(
     Raises:
         ConfigError: the source is no name, address or repository.
         DownloadError: it cannot be reached, or has no such model; what has come is kept, a wrong file is not.
-        StorageError: the disk refuses or has no room.
+        StorageError: the disk refuses or has no room, or something else than this model is in its place.
     """
     tell = progress or (lambda done, total: None)
     if source.startswith(HUB):
@@ -94,7 +93,8 @@ def download(
         at_home = weights_folder() / name
         if to is None and called == name and not problems_of(at_home, entry.files):
             folder = at_home
-        elif problems_of(folder, entry.files):
+        elif not all(_is(folder / file, facts) for file, facts in entry.files.items()):
+            _refuse_foreign_folder(folder, entry, chosen=to is not None)
             _fetch_model(base, folder, entry, tell, pause)
         _fetch_copies(base, manifest, entry.corpus_hash, place, pause)
     return Downloaded(str(folder) if to else called, folder, entry.size)
@@ -149,6 +149,26 @@ def _refuse_strange_files(base: str, name: str, entry: ModelEntry) -> None:
         path = PurePosixPath(file)
         if path.suffix not in KINDS or not all(re.fullmatch(r"\w[\w.-]*", part) for part in file.split("/")):
             raise DownloadError(f"{base} lists {file!r} for {name}, which is no file of a model; nothing was fetched")
+
+
+def _refuse_foreign_folder(folder: Path, entry: ModelEntry, *, chosen: bool) -> None:
+    """Replace nothing but a copy of the model: in the user's cache an older or damaged one, elsewhere only a damaged one."""
+    if _is_free(folder):
+        return
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    files = {file: facts for file, facts in entry.files.items() if file.endswith(".safetensors") or not chosen}
+    if (chosen and there - entry.files.keys()) or not any(_is(folder / file, facts) for file, facts in files.items()):
+        raise _occupied(folder)
+
+
+def _is_free(folder: Path) -> bool:
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
+def _occupied(folder: Path) -> StorageError:
+    return StorageError(
+        f"{folder} holds something else than this model; move or remove it, or name another folder with --to"
+    )
 
 
 def _fetch_model(base: str, folder: Path, entry: ModelEntry, tell: Progress, pause: float) -> None:
@@ -240,6 +260,8 @@ def _fetch_repository(
 
     with _alone(folder.parent, folder.name):
         if not all((folder / name).is_file() for name in needed):
+            if not _is_free(folder):
+                raise _occupied(folder)
             staging = folder.with_name(f".{folder.name}.partial")
             files = fetch_repository(source.removeprefix(HUB), revision, staging, check=check, tell=tell)
             _move_in(staging, files, folder)
@@ -263,10 +285,15 @@ def _check_room(folder: Path, size: int) -> None:
         )
 
 
-def _alone(place: Path, name: str) -> AbstractContextManager[object]:
+@contextmanager
+def _alone(place: Path, name: str) -> Iterator[None]:
     """Let one process at a time fetch a model; the next finds it there."""
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        return FileLock(place / f".{name}.lock").acquire()
-    except OSError as error:
-        raise StorageError(f"cannot write {place}: {error.strerror or error}; name another folder with --to") from None
+    with ExitStack() as stack:
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(place / f".{name}.lock"))
+        except OSError as error:
+            raise StorageError(
+                f"cannot write {place}: {error.strerror or error}; name another folder with --to"
+            ) from None
+        yield

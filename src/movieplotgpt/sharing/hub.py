@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Callable
@@ -17,12 +18,14 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, Revi
 from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils.tqdm import tqdm
 
+from movieplotgpt.atomic import storage_error
 from movieplotgpt.engine.model_folder import load_folder
 from movieplotgpt.errors import CheckpointError, DownloadError, MoviePlotGPTError, WrongFileError
 from movieplotgpt.sharing.published import README as CARD
 from movieplotgpt.text.sources import file_sha256
 
 ENDPOINT = "HF_ENDPOINT"  # environment variable: a mirror of the hub
+REFUSED_BY_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # which no network raises
 WANTED = ("*.safetensors", "*.json", "README.md")  # nothing that runs, no pickle
 
 
@@ -40,6 +43,7 @@ def fetch_repository(
 
     Raises:
         DownloadError: the hub cannot be reached or has no such model, or a file is not what the hub says.
+        StorageError: the disk refuses.
     """
     mirror = os.environ.get(ENDPOINT)
     try:
@@ -58,6 +62,8 @@ def fetch_repository(
     except MoviePlotGPTError:
         raise
     except Exception as error:  # the library raises its own, the system's and those of its HTTP client
+        if isinstance(error, OSError) and error.errno in REFUSED_BY_DISK:
+            raise storage_error(folder, error) from None
         raise DownloadError(_sentence(repository, revision, error)) from None
     for sibling in wanted:
         _compare(folder / sibling.rfilename, sibling, repository)

@@ -47,13 +47,14 @@ def publish(source: str | Path, name: str, weights: Path, *, evaluation: Path | 
 
     Raises:
         CheckpointError: the checkpoint cannot be read, the folder would be too large, or other weights were evaluated.
-        ConfigError: the name is no folder's, or ``weights/cards.toml`` has no card for it.
+        ConfigError: the name is no folder's, ``weights/cards.toml`` has no card for it, or its folder holds other files.
         DataError: the evaluation cannot be read.
         StorageError: the disk refuses; what was published before is untouched.
     """
     check_name(name)
     card = card_for(name, weights / CARDS)
     manifest = read_manifest(weights)
+    _refuse_foreign_files(weights / name, manifest.models.get(name))
     source_sha256 = weights_sha256(resolve(source))
     checkpoint = load_checkpoint(source)
     measured = read_evaluation(evaluation) if evaluation else None
@@ -153,6 +154,14 @@ def weights_readme(manifest: WeightsManifest) -> str:
         ]
         lines += ["", Table(("index", "works", "size"), indexes, note).markdown()]
     return "\n".join(lines) + "\n"
+
+
+def _refuse_foreign_files(folder: Path, published: ModelEntry | None) -> None:
+    """Make sure that only a published model is replaced."""
+    known = published.files if published else {}
+    there = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    if foreign := next((file for file in there if file not in known), None):
+        raise ConfigError(f"{folder} holds {foreign}, which is not of a published model; move it, or take another name")
 
 
 def _samples(folder: Path, card: CardSettings) -> dict[str, str]:

@@ -12,12 +12,14 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from movieplotgpt.errors import DataError, DownloadError, StorageError, WrongFileError
+from movieplotgpt.atomic import move_file, storage_error
+from movieplotgpt.errors import DataError, DownloadError, WrongFileError
 from movieplotgpt.text.sources import CHUNK_BYTES, file_sha256, read_source
 from movieplotgpt.text.table_files import listed, read_table
 
@@ -107,7 +109,7 @@ def fetch(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _storage_error(path, error) from error
+        raise storage_error(path, error) from error
     for attempt in range(ATTEMPTS):
         try:
             if _download_on(url, part, tag, at_most, progress):
@@ -117,9 +119,9 @@ def fetch(
             part.unlink()
             tag.unlink(missing_ok=True)
             raise
-        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
-            reason = _reason(url, error)
-            if getattr(error, "code", None) == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        except _NetworkError as error:
+            reason = str(error)
+            if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 tag.unlink(missing_ok=True)  # start afresh: without its tag a part is not gone on with
         if attempt + 1 == ATTEMPTS:
             kept = f"; {part.stat().st_size:,} bytes are kept, run it again to go on" if part.exists() else ""
@@ -135,8 +137,28 @@ def fetch(
         raise
     finally:
         tag.unlink(missing_ok=True)
-    part.replace(path)
+    try:
+        move_file(part, path)
+    except OSError as error:
+        raise storage_error(path, error) from error
     return path
+
+
+class _NetworkError(Exception):
+    """The server could not be reached, or the connection failed: another attempt may succeed."""
+
+    def __init__(self, reason: str, code: int | None = None) -> None:
+        super().__init__(reason)
+        self.code = code  # of the HTTP answer, if one came
+
+
+@contextmanager
+def _network(url: str) -> Iterator[None]:
+    """Raise each error of the network as a ``_NetworkError``: sockets and TLS raise the same OSError as a disk does."""
+    try:
+        yield
+    except (OSError, http.client.HTTPException) as error:
+        raise _NetworkError(_reason(url, error), getattr(error, "code", None)) from error
 
 
 def _download_on(url: str, part: Path, tag: Path, at_most: int | None, progress: Progress | None) -> bool:
@@ -144,7 +166,9 @@ def _download_on(url: str, part: Path, tag: Path, at_most: int | None, progress:
     headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
     if part.exists() and tag.exists():
         headers |= {"Range": f"bytes={part.stat().st_size}-", "If-Range": tag.read_text(encoding="utf-8")}
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_SECONDS) as answer:
+    with _network(url):
+        answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_SECONDS)
+    with answer:
         resumed = answer.status == http.HTTPStatus.PARTIAL_CONTENT
         done = part.stat().st_size if resumed else 0
         length = answer.headers.get("Content-Length")
@@ -156,18 +180,26 @@ def _download_on(url: str, part: Path, tag: Path, at_most: int | None, progress:
                     tag.unlink(missing_ok=True)
                 if version and not version.startswith("W/"):  # a weak one does not promise the same bytes
                     tag.write_text(version, encoding="utf-8")
-                while chunk := answer.read1(CHUNK_BYTES):
+                for chunk in _chunks(url, answer):
                     file.write(chunk)
                     done += len(chunk)
                     if at_most is not None and (size := max(done, total or 0)) > at_most:
                         raise WrongFileError(f"{url} has {size:,} bytes, not {at_most:,}; it was deleted, try again")
                     if progress:
                         progress(done, total)
-        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError):
-            raise
         except OSError as error:
-            raise _storage_error(part, error) from error
+            raise storage_error(part, error) from error
     return total is None or done == total
+
+
+def _chunks(url: str, answer: http.client.HTTPResponse) -> Iterator[bytes]:
+    """The bytes of an answer as they arrive."""
+    while True:
+        with _network(url):
+            chunk = answer.read1(CHUNK_BYTES)
+        if not chunk:
+            return
+        yield chunk
 
 
 def _reason(url: str, error: Exception) -> str:
@@ -178,7 +210,7 @@ def _reason(url: str, error: Exception) -> str:
                 raise DownloadError(f"{url} answers {error.code} {error.reason}; download it by hand") from None
             return f"the server answers {error.code} {error.reason}"
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
-    return str(reason) or type(error).__name__
+    return getattr(reason, "strerror", None) or str(reason) or type(error).__name__
 
 
 def check_table(path: Path, corpus: PublicCorpus, origin: str) -> None:
@@ -215,16 +247,12 @@ def _unpack(archive: Path, corpus: PublicCorpus, path: Path, url: str) -> None:
         with zipfile.ZipFile(archive) as files, files.open(corpus.file) as packed, part.open("wb") as file:
             shutil.copyfileobj(packed, file)
         check_table(part, corpus, url)
-        part.replace(path)
+        move_file(part, path)
     except KeyError:
         raise DownloadError(f"the archive from {url} has no {corpus.file}") from None
     except zipfile.BadZipFile as error:
         raise DownloadError(f"the archive from {url} is damaged ({error}); try again") from None
     except OSError as error:
-        raise _storage_error(path, error) from error
+        raise storage_error(path, error) from error
     finally:
         part.unlink(missing_ok=True)
-
-
-def _storage_error(path: Path, error: OSError) -> StorageError:
-    return StorageError(f"cannot write {path}: {error.strerror or error}; free some space or name another folder")

@@ -33,12 +33,18 @@ from movieplotgpt.text.token_files import (
     Manifest,
     SourceFile,
     SplitCounts,
+    is_prepared_folder,
     read_manifest,
+    split_files,
     write_split,
 )
 from movieplotgpt.text.tokenizers import BpeSettings, Tokenizer, TokenizerSettings
 
 REPORT = "report.json"
+FILES = {  # of a prepared corpus
+    *(MANIFEST, REPORT, COPIES, "tokenizer.json", "tokenizer_config.json"),
+    *(file for split in SPLITS for file in split_files(split)),
+}
 LENGTH_QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -220,11 +226,15 @@ def changed_settings(settings: PrepareSettings, out: Path) -> list[str]:
 
 
 def _refuse_foreign_folder(out: Path) -> None:
-    """A folder that is not ours is never replaced."""
-    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).exists():
-        raise DataError(f"{out} is not empty and holds no prepared corpus; name a new folder")
-    if out.is_file():
+    """Make sure that nothing is replaced but a prepared corpus, and no file in it that `prepare` did not write."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not out.is_dir():
         raise DataError(f"{out} is a file; name a folder to prepare into")
+    if not is_prepared_folder(out):
+        raise DataError(f"{out} is not empty and holds no prepared corpus; name a new folder")
+    if foreign := next((path for path in sorted(out.iterdir()) if path.name not in FILES), None):
+        raise DataError(f"{foreign} is not of the prepared corpus in {out}; move it, or name a new folder")
 
 
 def _not_empty(documents: Sequence[Document], dropped: dict[str, int]) -> tuple[list[Document], dict[str, int]]:

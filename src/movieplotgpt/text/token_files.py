@@ -180,13 +180,27 @@ class PreparedCorpus:
     def _open(self, name: Split) -> PreparedSplit:
         counts = self.manifest.splits[name]
         columns = len(self.format.hints) + 3
-        offsets = _mapped(self.folder / f"{name}.offsets.npy", np.dtype(np.int64), (counts.documents, columns))
+        tokens_file, offsets_file, documents = (self.folder / file for file in split_files(name))
+        offsets = _mapped(offsets_file, np.dtype(np.int64), (counts.documents, columns))
         n_tokens = counts.header_tokens + counts.body_tokens
-        tokens = _mapped(self.folder / f"{name}.tokens.npy", np.dtype(self.manifest.dtype), (n_tokens,))
-        documents = self.folder / f"{name}.documents.parquet"
+        tokens = _mapped(tokens_file, np.dtype(self.manifest.dtype), (n_tokens,))
         if not documents.is_file():
             raise DataError(f"{documents} is missing; prepare the corpus again")
         return PreparedSplit(tokens, offsets, self.format.hints, documents)
+
+
+def split_files(name: Split) -> tuple[str, str, str]:
+    """The names of the files of a split: tokens, offsets and the table of documents."""
+    return f"{name}.tokens.npy", f"{name}.offsets.npy", f"{name}.documents.parquet"
+
+
+def is_prepared_folder(folder: Path) -> bool:
+    """Whether the manifest in ``folder`` is of a prepared corpus, in this format version or another."""
+    try:
+        values = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(values, dict) and values.keys() >= {"format_version", "corpus_hash", "splits"}
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -217,6 +231,7 @@ def write_split(
     progress: Callable[[int], None],
 ) -> SplitCounts:
     """Encode a split and write its three files into ``folder``; ``progress`` is told of documents as they are done."""
+    tokens_file, offsets_file, documents_file = (folder / file for file in split_files(name))
     n_segments = len(layout.hints) + 2
     tokens: list[Ids] = [np.empty(0, tokenizer.dtype)]
     lengths = np.zeros((len(documents), n_segments), np.int64)
@@ -231,9 +246,9 @@ def write_split(
         progress(len(part))
     ends = np.cumsum(lengths.ravel()).reshape(lengths.shape)
     offsets = np.concatenate([ends[:, :1] - lengths[:, :1], ends], axis=1)
-    np.save(folder / f"{name}.tokens.npy", np.concatenate(tokens))
-    np.save(folder / f"{name}.offsets.npy", offsets)
-    _table(documents, characters, layout).write_parquet(folder / f"{name}.documents.parquet")
+    np.save(tokens_file, np.concatenate(tokens))
+    np.save(offsets_file, offsets)
+    _table(documents, characters, layout).write_parquet(documents_file)
     return SplitCounts(
         documents=len(documents),
         characters=sum(characters),

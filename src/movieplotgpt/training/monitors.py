@@ -6,19 +6,31 @@ import io
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from movieplotgpt import atomic
-from movieplotgpt.errors import optional
+from movieplotgpt.errors import StorageError, optional
 from movieplotgpt.training.events import Evaluated, Event, Finished, Noted, Sampled, Skipped, Started, StepDone
 from movieplotgpt.training.run import RunFolder
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+Monitor = Callable[[Event], None]
+
+
+def notify(monitors: list[Monitor], event: Event) -> Iterator[str]:
+    """Hand ``event`` to each monitor; one whose write fails is removed, and the reason yielded: training matters more."""
+    for monitor in monitors.copy():
+        try:
+            monitor(event)
+        except (OSError, StorageError) as error:
+            monitors.remove(monitor)
+            yield f"{type(monitor).__name__} failed and is not written any more: {error}"
 
 
 class MetricsFile:

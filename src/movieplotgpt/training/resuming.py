@@ -131,7 +131,8 @@ def read_state(folder: Path, model: GPT, optimizers: list[torch.optim.Optimizer]
     try:
         for name, value in tensors.items():
             i, weight, key = name.split("/")
-            optimizers[int(i)].state[weights[weight]][key] = value.to(weights[weight].device)
+            # copied: `value` maps the file, and Windows renames no folder with a mapped file in it
+            optimizers[int(i)].state[weights[weight]][key] = value.to(weights[weight].device, copy=True)
     except (LookupError, ValueError):
         raise CheckpointError(
             f"{source / 'optimizer.safetensors'} is of another model or optimizer ({name}); "

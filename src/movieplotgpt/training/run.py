@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
 from pydantic import Field, model_validator
 
 from movieplotgpt.config import Settings
 from movieplotgpt.errors import TrainingError
+from movieplotgpt.locks import occupied
 from movieplotgpt.model.sizes import SizeSettings
 from movieplotgpt.text.file_kinds import COMPRESSION_SUFFIXES, SUFFIXES
 from movieplotgpt.text.prepare import PrepareSettings
@@ -132,22 +128,31 @@ class RunFolder:
         self.samples = path / "samples.md"  # texts written while training
         self.figure = path / "loss.svg"
 
-    @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Keep other processes of this machine from training into the folder; a killed one leaves it free.
+    def taken(self) -> AbstractContextManager[None]:
+        """Keep other processes from training into the folder, on this machine and on others that share its disk.
 
         Raises:
+            StorageError: the folder cannot be written.
             TrainingError: another process is training into it.
         """
-        name = hashlib.sha256(os.fsencode(self.path.resolve())).hexdigest()[:16]
-        lock = FileLock(Path(tempfile.gettempdir()) / f"movieplotgpt-{name}.lock")
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            raise TrainingError(
-                f"another process is training in {self.path}; wait for it to end, or name another folder with --out"
-            ) from None
-        try:
-            yield
-        finally:
-            lock.release()
+        return occupied(self.path)
+
+    def refuse_overwriting(self) -> None:
+        """Check that a new run would replace nothing in the folder but what a run left there without a checkpoint.
+
+        Raises:
+            TrainingError: it holds a run, or another file or folder with a name that runs use.
+        """
+        if self.last.exists():
+            raise TrainingError(f"{self.path} holds a run; go on with --resume, or name another folder with --out")
+        for path in (self.best, *(() if _is_metrics(self.metrics) else (self.metrics, self.figure))):
+            if path.exists():
+                raise TrainingError(f"{path} would be replaced; move it, or name another folder with --out")
+
+
+def _is_metrics(path: Path) -> bool:
+    """Whether a run wrote ``path``, whose first line may be missing yet."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(10) in (b"", b'{"event": ')
