@@ -15,6 +15,7 @@ from movieplotgpt.engine.places import WEIGHTS_FOLDER
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 
 BITS = (2.5, 2.25, 2.0)
+TRAINING = {"step": 7, "tokens": 3584, "seconds": 2.5, "device": "cpu", "precision": "float32", "threads": 1}
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def models(tmp_path: Path, tiny_checkpoint: Callable[..., Checkpoint], monkeypat
     for seed, folder in enumerate(("a", "runs/b/best", "shelf/c")):
         checkpoint = tiny_checkpoint(seed=seed)
         checkpoint.info.update(
-            corpus={"hash": "abc"}, training={"step": seed, "validation_bits_per_character": BITS[seed]}
+            corpus={"hash": "abc"}, training={**TRAINING, "step": seed, "validation_bits_per_character": BITS[seed]}
         )
         save_checkpoint(Path(folder), checkpoint)
     return ["a", "runs/b", "c"]

@@ -31,6 +31,7 @@ EXTRAS = {
     "pyppmd": "evaluate",
     "tensorboard": "track",
 }
+TRAINING = {"step": 7, "tokens": 3584, "seconds": 2.5, "device": "cpu", "precision": "float32", "threads": 1}
 OF_TORCH = {"torch", "device", "precision", "compiler", "training threads", "memory"}
 
 
@@ -40,7 +41,7 @@ def checkpoint(
 ) -> Checkpoint:
     """A small model with hints, in the working folder as ``model``."""
     made = tiny_checkpoint("char", hints=("Decade",), context_length=128)
-    made.info.update(corpus={"hash": "abc", "source": "plots.csv"}, training={"step": 7, "seconds": 1.5})
+    made.info.update(corpus={"hash": "abc", "source": "plots.csv"}, training=TRAINING)
     monkeypatch.chdir(tmp_path)
     save_checkpoint(Path("model"), made)
     return load_checkpoint("model")
@@ -80,7 +81,7 @@ def test_info_tells_what_the_model_is(checkpoint: Checkpoint, capsys: pytest.Cap
     assert told["tokenizer"] == {"kind": "char", "ids": checkpoint.tokenizer.vocab_size}
     assert told["document format"] == checkpoint.format.model_dump(mode="json")
     assert told["cleaning"] == {"ascii": True}
-    assert (told["corpus"]["source"], told["training"]) == ("plots.csv", {"step": 7, "seconds": 1.5})
+    assert (told["corpus"]["source"], told["training"]) == ("plots.csv", TRAINING)
     assert told["KV cache, bytes"] == 2 * 2 * 1 * 16 * 128  # of a byte each
 
 

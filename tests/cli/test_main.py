@@ -115,6 +115,8 @@ def test_the_commands_are_those_of_the_documents() -> None:
             "export",
             "import",
             "info",
+            "completion",
+            "schema",
             "doctor",
             "corpus download",
             "report",
