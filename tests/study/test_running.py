@@ -263,7 +263,7 @@ def test_another_setting_is_another_run(study_of: StudyOf, plots_csv: Path, tmp_
     (cell,) = study.cells
     key = study.key(cell)
     assert key.startswith(f"{cell.name}-") and key == Study.read(study_of(*grid), tmp_path / "out").key(cell)
-    assert key != Study.read(study_of(*grid, shared='split = "validation"'), tmp_path / "out").key(cell)
+    assert key != Study.read(study_of(*grid, shared='split = "test"'), tmp_path / "out").key(cell)
     text = plots_csv.read_text(encoding="utf-8")
     plots_csv.write_text(text.replace("lighthouse", "windmill"), encoding="utf-8")
     study.prepare(plots_csv)
