@@ -11,6 +11,7 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from movieplotgpt.model.checkpoints import Checkpoint
     from movieplotgpt.model.gpt import GPT
+
+FileSizeLimit = Callable[[int], AbstractContextManager[None]]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -176,6 +179,23 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, str]], columns: Iterable[s
         writer.writeheader()
         writer.writerows(rows)
     return path
+
+
+@pytest.fixture
+def file_size_limit() -> FileSizeLimit:
+    """Let no file of this process grow beyond so many bytes, as a disk that is full would."""
+    resource = pytest.importorskip("resource", reason="limits of POSIX")
+
+    @contextmanager
+    def limited(size: int) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
 
 
 @pytest.fixture(autouse=True)

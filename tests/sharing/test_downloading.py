@@ -6,13 +6,13 @@ import json
 import multiprocessing
 import shutil
 import socket
-import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import FileSizeLimit
 from tests.sharing.conftest import COMMIT, PLOT, Site
 
 from movieplotgpt.cli import main
@@ -253,17 +253,12 @@ def test_a_disk_without_room_is_said_before_the_first_byte(
     assert site.asked == []
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
-def test_a_disk_that_fills_meanwhile_keeps_what_came(cache: Path, site: Site) -> None:
-    import resource
-
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, limits[1]))
-    try:
-        with pytest.raises(StorageError, match=rf"^cannot write .*{WEIGHTS}\.part: File too large$"):
-            download("films", pause=0)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+def test_a_disk_that_fills_meanwhile_keeps_what_came(cache: Path, site: Site, file_size_limit: FileSizeLimit) -> None:
+    with (
+        file_size_limit(40_000),
+        pytest.raises(StorageError, match=rf"^cannot write .*{WEIGHTS}\.part: File too large$"),
+    ):
+        download("films", pause=0)
     assert not (cache / "films").exists()
     download("films", pause=0)
     assert contents(cache / "films") == contents(site.folder / "films")

@@ -7,7 +7,6 @@ import hashlib
 import http.client
 import io
 import ssl
-import sys
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import FileSizeLimit
 
 from movieplotgpt.errors import DownloadError, StorageError
 from movieplotgpt.text import download
@@ -173,17 +173,11 @@ def test_an_error_of_the_network_is_tried_again_and_called_one(
     assert (getattr(error, "strerror", None) or str(error)) in str(caught.value)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
-def test_an_error_of_the_disk_is_called_one_and_not_tried_again(site: Site, tmp_path: Path) -> None:
-    import resource
-
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-    try:
-        with pytest.raises(StorageError, match=r"^cannot write .*file\.part: File too large$"):
-            fetch(site.url, tmp_path / "file", pause=0)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+def test_an_error_of_the_disk_is_called_one_and_not_tried_again(
+    site: Site, tmp_path: Path, file_size_limit: FileSizeLimit
+) -> None:
+    with file_size_limit(100_000), pytest.raises(StorageError, match=r"^cannot write .*file\.part: File too large$"):
+        fetch(site.url, tmp_path / "file", pause=0)
     assert len(site.ranges) == 1
     assert fetch(site.url, tmp_path / "file", pause=0).read_bytes() == DATA
     assert site.ranges[1] == "bytes=100000-"
