@@ -102,7 +102,7 @@ def _boot_id() -> str | None:
 
 
 def _read(holder: Path) -> dict[str, Any]:
-    """What the holder wrote of itself; empty where there is none, or a crash of the machine left it damaged."""
+    """Return what the holder wrote about itself; empty if there is no record, or a damaged one."""
     try:
         found = json.loads(holder.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -393,7 +393,7 @@ def test_a_second_start_is_refused_and_the_run_stays_as_it_is(
 ) -> None:
     train("--steps", "2")
     before = files("runs/films")
-    sentence = "movieplotgpt: runs/films holds a run; go on with --resume, or name another folder with --out\n"
+    sentence = "movieplotgpt: runs/films holds a run; continue it with --resume, or name another folder with --out\n"
     assert train("--steps", "2") == (1, "", sentence)
     assert train("--steps", "2", "split.seed=5") == (1, "", sentence)
     Path("other.txt").write_text(text_of(9_000), encoding="utf-8")
@@ -424,7 +424,7 @@ def test_ctrl_c_saves_exits_130_and_resume_gives_the_weights_of_an_uninterrupted
     code, out, err = train(*fixed, out="cut")
     assert (code, out) == (130, "")
     assert "stopping after this step, then saving; Ctrl-C again stops at once\n" in err
-    assert "saved in cut/last; go on with --resume\n" in err
+    assert "saved in cut/last; continue with --resume\n" in err
     assert weights("cut/last") != weights("whole/last")
     monkeypatch.setattr(likelihood, "validation_scorer", scorer)
     code, out, err = train(*fixed, "--resume", out="cut")
@@ -733,7 +733,7 @@ def test_a_run_that_was_killed_between_the_renames_is_not_begun_anew(train: Run)
     assert train("--steps", "2")[0] == 0
     kept = files("runs/films/last")
     Path("runs/films/last").rename("runs/films/.last.old")
-    assert "runs/films holds a run; go on with --resume" in train("--steps", "3")[2]
+    assert "runs/films holds a run; continue it with --resume" in train("--steps", "3")[2]
     assert files("runs/films/last") == kept
 
 

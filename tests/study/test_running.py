@@ -229,7 +229,7 @@ def test_a_run_that_fails_keeps_no_other_from_being_told(
     bad.mkdir(parents=True)  # a run to go on with, but nothing in it
     assert main(["compare", str(path), "--out", "out"]) == 1
     out, err = capsys.readouterr()
-    assert f"{study.cells[0].name} failed" in err and "goes on with what is missing" in err
+    assert f"{study.cells[0].name} failed" in err and "continues with what is missing" in err
     assert (
         "- at 1e+09 flops tiny with char, the only one" in out and len(load_results(Path("out/study.json")).rows) == 1
     )

@@ -260,7 +260,7 @@ def test_a_run_killed_between_two_checkpoints_ends_as_if_it_had_not_been(trainin
         assert process.returncode == -signal.SIGKILL
     else:
         assert process.returncode == 130, err
-        assert "stopping after this step, then saving" in err and "go on with --resume" in err
+        assert "stopping after this step, then saving" in err and "continue with --resume" in err
         assert training.steps_told(name) == kept, "saved after the last step it made"
     assert out == ""
     process = training.start(name, "--resume")

@@ -27,7 +27,7 @@ app = App(
     suppress_keyboard_interrupt=False,  # main says it, and returns 130
 )
 COMMANDS = {  # name: where it is, and its line in --help (so that --help imports none of them)
-    "generate": ("generate:generate", "Write a plot for a title, or go on with a text."),
+    "generate": ("generate:generate", "Write a plot for a title, or continue a text."),
     "write": ("write:write", "Write with the model: titles in, plots out, again, from a sentence, keep."),
     "serve": ("serve:serve", "Serve models: OpenAI's API, and a page to write with."),
     "copies": ("copies:copies", "Tell what of a text was copied from the training text, and from which film."),

@@ -27,7 +27,7 @@ def compare(
 ) -> None:
     """Train sizes x tokenizers x seeds at an equal budget, score each, say which to take.
 
-    What is done stays done: the same command goes on with a study that was stopped.
+    Finished runs are kept: the same command continues a study that was stopped.
 
     Args:
         study: A TOML (the settings all share, and grids of sizes, tokenizers, seeds, other settings that vary, and flops,
@@ -75,7 +75,7 @@ def compare(
     print(study_markdown(results), end="", flush=True)
     print(_go_on(planned, results), file=sys.stderr)
     if failed:
-        raise TrainingError("; ".join([*failed, "the same command goes on with what is missing"]))
+        raise TrainingError("; ".join([*failed, "the same command continues with what is missing"]))
 
 
 def _go_on(study: Study, results: StudyResults) -> str:

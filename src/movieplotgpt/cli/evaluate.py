@@ -47,11 +47,11 @@ def evaluate(
         data: A prepared corpus, with whichever tokenizer.
         split: The documents to score. Choose by the validation split; the test split is for the number you report.
         documents: Score only so many, drawn by the seed.
-        metrics: Beside bits per character (likelihood alone: nothing beside them): compressors, and n-grams, on the
-            same text, which take minutes for a large corpus and are kept beside it; titles, what the true title saves
-            against another's and against none, and whether it is told from a hundred; next-sentence, whether the
-            true one is likelier than another film's, than a later one, than the two swapped; memorisation, text it
-            has read beside text it has not, and what of it the model goes on with word for word.
+        metrics: What to measure besides bits per character (likelihood alone: nothing else). compressors: xz, PPMd and
+            n-grams on the same text, minutes for a large corpus, kept with it. titles: bits saved by the true title,
+            against another's and against none, and how often it is found among a hundred. next-sentence: whether the
+            true one is likelier than another film's, a later one, or the two swapped. memorisation: training text
+            against unread text, and how much the model reproduces verbatim.
         others: How many other titles the true one is set against.
         samples: Also write so many texts under titles of the split, by default settings, and set them beside real ones and beside
             random ones: names that return, invented words, loops, endings, and what a sentence encoder tells apart.

@@ -49,12 +49,12 @@ def generate(
     origin: str | None = None,
     genre: str | None = None,
 ) -> None:
-    """Write a plot for a title, or go on with a text.
+    """Write a plot for a title, or continue a text.
 
     Args:
         title: The movie's title; without title and input the model writes a plot of its own choosing.
-        input_: A free prompt: the sentence with the title, the begin of a plot, or both. What the prompt began of the plot
-            is printed in front of what the model adds, so that the plot is whole.
+        input_: A free prompt: the sentence with the title, the beginning of a plot, or both. The beginning is
+            printed before the text that the model adds.
         input_file: A file that holds the prompt; - reads it from stdin.
         model: A published name, a model folder or a run.
         sampling: How the next token is chosen, and when the text ends.

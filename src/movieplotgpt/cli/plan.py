@@ -33,7 +33,7 @@ def plan(
         size: tiny, mini, small, base, medium or large, or auto.
         minutes: How long the training would be.
         reading: How the files are read, and which columns of a table.
-        study: A study.json that `compare` made of the same text, with the same settings: it tells what to expect.
+        study: A study.json that `compare` made of the same text, with the same settings, to estimate the result.
         json: Print the plan as JSON.
     """
     choose_waiting()  # before anything below imports torch

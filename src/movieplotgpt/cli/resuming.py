@@ -18,7 +18,7 @@ _OF_THE_MACHINE = ("training.precision=", "training.device=")  # what may be ano
 
 
 def remember_config(config: Path, folder: RunFolder) -> None:
-    """Keep what the TOML of a new run says, to compare it with what it says when the run is resumed.
+    """Keep the settings file of a new run, to compare it when the run is resumed.
 
     Raises:
         ConfigError: the TOML cannot be read.
@@ -40,7 +40,7 @@ def kept_settings(
 
     Raises:
         CheckpointError: there is nothing to resume from, or it is damaged.
-        ConfigError: the TOML, an override or a flag says something else than the run began with.
+        ConfigError: the settings file, an override or a flag differs from what the run began with.
     """
     from movieplotgpt.config import build_settings, override
     from movieplotgpt.training.quickstart import column_overrides

@@ -206,7 +206,7 @@ def _run(
                 console.print(reason, markup=False, highlight=False)
             last = event
     if isinstance(last, Finished) and last.reason == "interrupted":
-        console.print(f"saved in {folder.last}; go on with --resume", markup=False, highlight=False)
+        console.print(f"saved in {folder.last}; continue with --resume", markup=False, highlight=False)
         return INTERRUPTED
     try:
         draw_loss(folder, tokens_per_character)

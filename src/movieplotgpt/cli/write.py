@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from movieplotgpt.generation.generator import PlotGenerator
     from movieplotgpt.generation.plots import Plot
 
-HELP = """Type a title, and a plot appears (or the begin of a text, where a model knows no titles); Ctrl-C stops it. An
+HELP = """Type a title, and a plot appears (or type the beginning of a text, where a model knows no titles); Ctrl-C stops it. An
 empty line lets the model choose. Then:
 
   /again                 the same title once more, by other draws
-  /from N                go on another way behind sentence N; /from alone numbers the sentences
+  /from N                continue differently after sentence N; /from alone numbers the sentences
   /set NAME VALUE        change a setting, as in /set temperature 0.7, length short or decade 1950s; /set NAME off;
                          /set NAME goes back to the usual; /set shows all
   /plan [PLAN]           show the plan of the last plot, or write the title again by yours: names: Ann; words: sea

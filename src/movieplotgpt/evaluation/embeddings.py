@@ -89,7 +89,7 @@ def similarity_lift(encode: Encoder, texts: Sequence[str]) -> Tally:
 def told_from_real(
     real: F32, others: F32, works: Sequence[Hashable], works_of_others: Sequence[Hashable]
 ) -> Told | None:
-    """How often a logistic regression tells the one from the other; 0.5: it cannot. None for fewer than five works.
+    """Return how often a logistic regression tells them apart (0.5: by chance); None for fewer than five works.
 
     Five folds, drawn ten times. Texts of one work are in one fold: a text beside the real one of its title is taken for
     real otherwise, since it is about the same. The folds share training texts, which the interval allows for.

@@ -104,7 +104,7 @@ class SamplingConfig(Settings):
     best_of: int | None = Field(
         None,
         ge=1,
-        description="Write so many and keep the one that title and hints explain best. So many times the work.",
+        description="Write N candidates and keep the one that fits title and hints best (N times the work).",
     )
     n: int = Field(1, ge=1, description="Plots for each title; plot i has the seed plus i.")
 

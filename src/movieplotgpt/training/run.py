@@ -144,7 +144,9 @@ class RunFolder:
             TrainingError: it holds a run, or another file or folder with a name that runs use.
         """
         if self.last.exists():
-            raise TrainingError(f"{self.path} holds a run; go on with --resume, or name another folder with --out")
+            raise TrainingError(
+                f"{self.path} holds a run; continue it with --resume, or name another folder with --out"
+            )
         for path in (self.best, *(() if _is_metrics(self.metrics) else (self.metrics, self.figure))):
             if path.exists():
                 raise TrainingError(f"{path} would be replaced; move it, or name another folder with --out")

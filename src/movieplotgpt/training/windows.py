@@ -1,6 +1,6 @@
 """Documents -> training windows; the batch of a step is a pure function of (seed, step, rank).
 
-A window is one row of a batch: the BOS token, then one or more pieces of documents, each behind its own header. Long
+A window is one row of a batch: the BOS token, then one or more pieces of documents, each after its own header. Long
 documents go on in continuation windows (header again, overlap, new tokens), where all but the header and the first
 tokens behind it is learnt; short ones share a window. Which header a document wears
 (hints, plan, title or empty title) is drawn anew each epoch, and so are the names of its people where asked. Some plans are
@@ -184,7 +184,7 @@ class TrainingWindows:
         return [rows[i] for i in random.permutation(len(rows))]
 
     def _parts(self, random: np.random.Generator, epoch: int) -> Iterator[tuple[Part, int]]:
-        """The pieces of every document, each with the tokens it takes behind the BOS token."""
+        """The pieces of every document, each with the tokens it takes after the BOS token."""
         settings, plans, n_hints = self.settings, self.plans, len(self.split.hint_names)
         segments_NS = np.diff(self.split.offsets, axis=1)  # tokens of each hint line, of the sentence, of the body
         drawn = random.random((self.split.n_documents, 2 + n_hints + (plans is not None)))
@@ -245,7 +245,7 @@ class TrainingWindows:
         return part.renamed.plan if part.renamed else self.split.segment(part.document, self.plans.segment)
 
     def _fill(self, ids: Ids, targets: Ids, row: Row, plain: bool) -> None:
-        """Lay the parts of a row one behind the other; position 0 is the BOS token, which the row came with."""
+        """Lay the parts of a row one after the other; position 0 is the BOS token, which the row came with."""
         at = 1
         for part in row:
             header, body = self._header(part, plain), self._body(part)
