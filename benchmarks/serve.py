@@ -4,33 +4,39 @@
     python benchmarks/serve.py --model plots-large --out results/benchmarks/serve-30M.json
 
 Each server is a process of its own, and so are the clients; all share the machine. A client streams one completion after the
-other; nobody ends before its tokens are written. The servers take their turn in each round; the table shows medians over the
-rounds, of the time to the first token over all requests. What leaves memory flat is asked as well: ours is sent --flat short
-requests, and its resident memory is told before and after.
+other, each for a title of its own, so that no prompt was read before; nobody ends before its tokens are written. Neither server
+keeps prompts from one request to the next. The servers take their turn in each round; the table shows medians over the
+rounds, of the time to the first token over all requests. Memory is measured as well: ours is sent --flat short requests, and
+its resident memory is printed before and after.
+
+llama.cpp has no guidance, so ours is compared with it at guidance 1 ("guidance 1" in the table), and measured with the default's
+guidance, too ("guidance 1.75"): each token is then read twice at first, so fewer are written.
 """
 
 from __future__ import annotations
 
 import argparse
-import http.client
-import json
 import os
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+from loopback import Server, free_port, running, served, times
 from machine import keep, machine, settings_of
+from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.model.checkpoints import load_checkpoint
 
-TITLE = "Mars, Texas"
+ADJECTIVES = "Red Last Silent Paper Golden Hidden Broken Distant Velvet Hollow".split()
+NOUNS = "Tram Harbour Key Garden Engine Letter Orchard Mirror Bridge Lantern".split()
+NUMBERS = count(1)
 SAMPLING = {"temperature": 0.9, "min_p": 0.05, "stream": True}
 
 
@@ -51,12 +57,14 @@ def main() -> None:
     if arguments.llama:
         serve_llama_cpp(arguments.llama, arguments.port, arguments.slots, load_checkpoint(arguments.model))
     print(", ".join(f"{key} {value}" for key, value in machine().items()), flush=True)
-    prompt = load_checkpoint(arguments.model).format.sentence(TITLE)
+    sentence = load_checkpoint(arguments.model).format.sentence
+    default = PlotGenerator.load(arguments.model).usual["guidance"]
     slots = max(arguments.clients)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         servers = {
-            "ours": stack.enter_context(ours(arguments.model, slots)),
+            "ours, guidance 1": (own := stack.enter_context(ours(arguments.model, slots))),
+            f"ours, guidance {default:g}": replace(own, asks=lambda n: {"min_tokens": n, "max_tokens": n}),
             "llama.cpp bf16": stack.enter_context(llama_cpp(arguments.model, folder, "bf16", slots)),
             "llama.cpp q8_0": stack.enter_context(llama_cpp(arguments.model, folder, "q8_0", slots)),
         }
@@ -65,65 +73,36 @@ def main() -> None:
             found: dict[str, list[dict[str, Any]]] = {name: [] for name in servers}
             for _ in range(arguments.rounds):
                 for name, server in servers.items():
-                    found[name].append(load(server, prompt, clients, arguments.requests, arguments.tokens))
+                    found[name].append(load(server, sentence, clients, arguments.requests, arguments.tokens))
             rows.append({"clients": clients, "found": found})
             for name, rounds in found.items():
-                print(f"{clients:3} clients  {name:16} {told(rounds)}", flush=True)
-        flat = memory_of(servers["ours"], prompt, arguments.flat)
+                print(f"{clients:3} clients  {name:19} {told(rounds)}", flush=True)
+        flat = memory_of(own, sentence, arguments.flat)
     print(f"memory of ours after 50 and after {arguments.flat:,} requests: {flat[0]:.0f} and {flat[1]:.0f} MB")
-    keep(arguments.out, {"settings": settings_of(arguments), "rows": rows, "resident_megabytes": flat})
+    keep(
+        arguments.out,
+        {"settings": settings_of(arguments), "guidance": default, "rows": rows, "resident_megabytes": flat},
+    )
 
 
-class Server:
-    """A process that serves at a port; ``asks`` is how a number of tokens, no more and no less, is asked for."""
+@dataclass(frozen=True)
+class Asked:
+    """A server, and how a number of tokens, no more and no less, is asked for."""
 
-    def __init__(self, command: list[str], port: int, asks: Callable[[int], dict[str, Any]]) -> None:
-        self.port, self.asks = port, asks
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def wait(self) -> Server:
-        """Until it answers."""
-        deadline = time.monotonic() + 300
-        while True:
-            try:
-                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-                connection.request("GET", "/health")
-                if connection.getresponse().status == 200:
-                    return self
-            except OSError:
-                pass
-            assert self.process.poll() is None and time.monotonic() < deadline, "the server did not start"
-            time.sleep(0.2)
-
-    def megabytes(self) -> float:
-        """Resident memory."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
-        return int(status.split("VmRSS:")[1].split()[0]) / 1000
+    server: Server
+    asks: Callable[[int], dict[str, Any]]
 
 
 @contextmanager
-def running(command: list[str], port: int, asks: Callable[[int], dict[str, Any]]) -> Iterator[Server]:
-    """A server, which is ended."""
-    server = Server(command, port, asks)
-    try:
-        yield server.wait()
-    finally:
-        server.process.kill()
-        server.process.wait()
+def ours(model: str, slots: int) -> Iterator[Asked]:
+    """`movieplotgpt serve`, with places for two readings of each client's text."""
+    places = ["--max-concurrency", str(2 * slots), "--max-waiting", "2000"]
+    with served(model, *places) as server:
+        yield Asked(server, lambda n: {"min_tokens": n, "max_tokens": n, "guidance": 1})
 
 
 @contextmanager
-def ours(model: str, slots: int) -> Iterator[Server]:
-    """`movieplotgpt serve`."""
-    port = free_port()
-    places = ["--max-concurrency", str(max(2, slots)), "--max-waiting", "2000"]
-    command = [sys.executable, "-m", "movieplotgpt", "serve", "--model", model, "--port", str(port), *places]
-    with running(command, port, lambda n: {"min_tokens": n, "max_tokens": n, "guidance": 1}) as server:
-        yield server
-
-
-@contextmanager
-def llama_cpp(model: str, folder: Path, kind: Any, slots: int) -> Iterator[Server]:
+def llama_cpp(model: str, folder: Path, kind: Any, slots: int) -> Iterator[Asked]:
     """llama.cpp's server, as the package xllamacpp holds it, with as many slots as there are clients at most."""
     from movieplotgpt.sharing.gguf import save_gguf
 
@@ -142,8 +121,8 @@ def llama_cpp(model: str, folder: Path, kind: Any, slots: int) -> Iterator[Serve
         str(slots),
     ]
     fixed = {"ignore_eos": True, "cache_prompt": False, "samplers": ["min_p", "temperature"]}
-    with running(command, port, lambda n: {"n_predict": n, **fixed}) as server:
-        yield server
+    with running(command, port) as server:
+        yield Asked(server, lambda n: {"n_predict": n, **fixed})
 
 
 def serve_llama_cpp(path: Path, port: int, slots: int, checkpoint: Any) -> None:
@@ -161,18 +140,11 @@ def serve_llama_cpp(path: Path, port: int, slots: int, checkpoint: Any) -> None:
         time.sleep(3600)
 
 
-def free_port() -> int:
-    """One that nobody has."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
-
-
-def load(server: Server, prompt: str, clients: int, requests: int, tokens: int) -> dict[str, Any]:
+def load(asked: Asked, sentence: Callable[[str], str], clients: int, requests: int, tokens: int) -> dict[str, Any]:
     """Tokens per second of all together, and seconds to the first token of each request."""
 
     def client(number: int) -> list[float]:
-        return [streamed(server, prompt, tokens, 1000 * number + i) for i in range(requests)]
+        return [streamed(asked, sentence(title(number, i)), tokens, 1000 * number + i) for i in range(requests)]
 
     began = time.perf_counter()
     with ThreadPoolExecutor(clients) as pool:
@@ -181,28 +153,31 @@ def load(server: Server, prompt: str, clients: int, requests: int, tokens: int) 
     return {"tokens_per_second": clients * requests * tokens / seconds, "first_token_seconds": firsts}
 
 
-def streamed(server: Server, prompt: str, tokens: int, seed: int) -> float:
+def title(client: int, request: int) -> str:
+    """Return a title that no other request has."""
+    adjective, noun = ADJECTIVES[client % len(ADJECTIVES)], NOUNS[client // len(ADJECTIVES) % len(NOUNS)]
+    return f"The {adjective} {noun} {next(NUMBERS)}, {client}.{request}"
+
+
+def streamed(asked: Asked, prompt: str, tokens: int, seed: int) -> float:
     """Seconds to the first token of a completion that is read to its end."""
-    body = {"prompt": prompt, "seed": seed, **SAMPLING, **server.asks(tokens)}
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=600)
-    began, first = time.perf_counter(), 0.0
-    connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
-    answer = connection.getresponse()
-    assert answer.status == 200, answer.read()
-    while line := answer.readline():
-        if not first and line.startswith(b"data: "):
-            first = time.perf_counter() - began
-    assert first, "no token came"
-    return first
+    body = {"prompt": prompt, "seed": seed, **SAMPLING, **asked.asks(tokens)}
+    began = time.perf_counter()
+    first, *_ = times(asked.server.ask("/v1/completions", body))
+    return first - began
 
 
-def memory_of(server: Server, prompt: str, requests: int) -> tuple[float, float]:
+def memory_of(asked: Asked, sentence: Callable[[str], str], requests: int) -> tuple[float, float]:
     """Megabytes after 50 requests, and after all."""
+
+    def short(seed: int) -> float:
+        return streamed(asked, sentence(title(seed, 0)), 4, seed)
+
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda seed: streamed(server, prompt, 4, seed), range(50)))
-        before = server.megabytes()
-        list(pool.map(lambda seed: streamed(server, prompt, 4, seed), range(requests - 50)))
-    return before, server.megabytes()
+        list(pool.map(short, range(50)))
+        before = asked.server.megabytes()
+        list(pool.map(short, range(requests - 50)))
+    return before, asked.server.megabytes()
 
 
 def told(rounds: list[dict[str, Any]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import shutil
 import signal
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from movieplotgpt.cli import main
-from movieplotgpt.cli.serve import _hosts, _origin
+from movieplotgpt.cli.serve import _connections, _hosts, _origin
 from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
 
 Make = Callable[..., Checkpoint]
@@ -62,7 +63,7 @@ def test_what_is_being_written_is_finished_when_the_server_is_ended(model: Path)
         assert json.loads(lines[-4].removeprefix(b"data: "))["choices"][0]["finish_reason"] in ("length", "stop")
         said = server.communicate(timeout=60)[1]
         assert server.returncode in (0, -signal.SIGTERM)
-        assert f"serving films at {address}/; 64 texts at once, in " in said and "Traceback" not in said
+        assert f"serving films at {address}/; 64 texts at once; requests take " in said and "Traceback" not in said
     finally:
         server.kill()
 
@@ -84,6 +85,7 @@ def test_what_is_wrong_is_said(
     twin = shutil.copytree(model, tmp_path / "other" / "films")
     assert "two models would be served as films" in said("--model", str(model), str(twin))
     assert "--max-concurrency has to be at least 2" in said("--model", str(model), "--max-concurrency", "1")
+    assert "--max-connections at least 1" in said("--model", str(model), "--max-connections", "0")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -97,8 +99,41 @@ def test_what_is_wrong_is_said(
 
 def test_hosts_and_origins_are_those_that_browsers_send() -> None:
     own = ["127.0.0.1", "localhost", "::1", "[::1]"]
-    assert _hosts("127.0.0.1", ()) == own and _hosts("localhost", ["plots.example"]) == [*own, "plots.example"]
-    assert _hosts("0.0.0.0", ()) == [] and _hosts("0.0.0.0", ["*.example.org"]) == [*own, "0.0.0.0", "*.example.org"]
-    assert _hosts("fd00::1", ["[fd00::2]"]) == [*own, "[fd00::1]", "[fd00::2]"]
+    assert _hosts("127.0.0.1", "127.0.0.1", ()) == own
+    assert _hosts("localhost", "127.0.0.1", ["plots.example"]) == [*own, "plots.example"]
+    assert _hosts("0.0.0.0", "0.0.0.0", ()) == []
+    assert _hosts("0.0.0.0", "0.0.0.0", ["*.example.org"]) == [*own, "0.0.0.0", "*.example.org"]
+    assert _hosts("fd00::1", "fd00::1", ["[fd00::2]"]) == [*own, "[fd00::1]", "[fd00::2]"]
+    assert _hosts("my-machine", "127.0.1.1", ()) == [*own, "my-machine", "127.0.1.1"]
+    assert _hosts("0:0:0:0:0:0:0:1", "::1", ()) == [*own, "[0:0:0:0:0:0:0:1]"]
     origins = ("https://Example.org:8443/", "http://localhost:3000", "null", "*", "app://obsidian.md")
     assert [_origin(each) for each in origins] == ["https://example.org:8443", *origins[1:]]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "127.1.2.3", "::1"])
+def test_every_loopback_address_answers_to_its_own_names_only(model: Path, host: str) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "movieplotgpt", "serve", "-m", str(model), "--port", str(port), "--host", host]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert server.stderr and "serving films" in server.stderr.readline()
+        for name, status in ((f"[{host}]" if ":" in host else host, 200), ("localhost", 200), ("evil.example", 400)):
+            connection = http.client.HTTPConnection(host, port, timeout=60)
+            connection.request("GET", "/health", headers={"Host": f"{name}:{port}"})
+            assert connection.getresponse().status == status
+            connection.close()
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of open files")
+def test_connections_leave_room_for_other_files() -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, soft), hard))
+        assert _connections(1_000) == min(512, soft) - 200 and _connections(50) == 50
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

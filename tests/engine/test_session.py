@@ -282,10 +282,10 @@ def test_reading_together_takes_fewer_runs(text_model: Make, monkeypatch: pytest
     assert runs == [4, 3]
 
 
-def test_every_text_gets_a_token(text_model: Make) -> None:
+def test_no_token_without_a_text(text_model: Make) -> None:
     engine = Engine(text_model())
     with pytest.raises(AssertionError):
-        engine.next_logits([1], engine.new_cache(2))
+        engine.next_logits([1, 2], engine.new_cache(1))
 
 
 # what cannot be run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -120,7 +121,8 @@ def test_texts_that_join_together_read_equal_prompts_once(
     with monkeypatch.context() as context:
         context.setattr(engine, "_run", counted)
         batch.join(texts)
-    assert read == [3] and batch.free == 0
+        batch.step()
+    assert read == [3, 7] and batch.free == 0
     while batch.texts:
         batch.step()
     assert [text.body for text in texts] == [alone(checkpoint, writing(checkpoint, **each)) for each in asked]
@@ -176,3 +178,70 @@ def test_what_has_no_room_is_not_taken(checkpoint: Checkpoint) -> None:
         batch.join([writing(checkpoint, 1, guidance=1.5)])
     with pytest.raises(AssertionError, match="no room"):
         batch.join([writing(checkpoint, 1), writing(checkpoint, 2)])
+
+
+def test_a_long_prompt_is_read_in_parts_and_short_ones_first(checkpoint: Checkpoint) -> None:
+    """No more tokens of prompts than are allowed between two steps, and the texts are those that are written alone."""
+    engine = CountingEngine(checkpoint)
+    read: list[int] = []
+
+    def counted(texts: Sequence[Sequence[int]], cache: KVCache, row: int = 0) -> None:
+        read.append(len({tuple(text) for text in texts}) * max(map(len, texts)))
+        CountingEngine.read(engine, texts, cache, row)
+
+    object.__setattr__(engine, "read", counted)
+    asked: list[dict[str, Any]] = [
+        {"seed": 1, "max_tokens": 50},
+        {"seed": 2, "begin": "The baker hides the map from the smuggler, who waits", "guidance": 1.7},
+        {"seed": 3, "begin": "A storm", "guidance": 1.7},
+        {"seed": 4, "begin": "A storm"},
+    ]
+    written, long, *short = texts = [writing(checkpoint, **each) for each in asked]
+    batch = Batch(engine, checkpoint.tokenizer.vocab_size, room=7)
+    batch.join([written])
+    while not written.tokens:
+        batch.step((), 12)
+    read.clear()
+    batch.join([long, *short])
+    began = written.tokens
+    while not long.tokens:
+        before = len(read)
+        batch.step((), 12)
+        assert sum(read[before:]) <= 2 * 12 + 1
+    assert written.tokens - began > 2, "it was written while the long prompt was read"
+    assert all(text.tokens > long.tokens for text in short)
+    while batch.texts:
+        batch.step((), 12)
+    assert [text.body for text in texts] == [alone(checkpoint, writing(checkpoint, **each)) for each in asked]
+
+
+@given(
+    rests=st.lists(st.sets(st.integers(0, 3)), min_size=1, max_size=30),
+    leaves=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 3)), max_size=4),
+    tokens=st.sampled_from([math.inf, 5]),
+)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_texts_that_rest_or_give_up_their_places_are_those_written_alone(
+    checkpoint: Checkpoint, rests: list[set[int]], leaves: list[tuple[int, int]], tokens: float
+) -> None:
+    asked: list[dict[str, Any]] = [
+        {"seed": 1, "max_tokens": 80},
+        {"seed": 2, "guidance": 1.7, "guidance_characters": 30, "max_tokens": 30},
+        {"seed": 3, "max_tokens": 40, "title": "Mars, Texas"},
+        {"seed": 4, "guidance": 1.7},
+    ]
+    texts = [writing(checkpoint, **each) for each in asked]
+    batch = Batch(Engine(checkpoint), checkpoint.tokenizer.vocab_size, room=6)
+    batch.join(texts)
+    step = 0
+    while batch.texts:
+        resting = {texts[number] for number in rests[step]} if step < len(rests) else set()
+        before = {text: text.tokens for text in texts}
+        batch.step(resting, tokens)
+        assert all(text.tokens == before[text] for text in resting)
+        for text in [texts[number] for when, number in leaves if when == step]:
+            if text in batch.texts:
+                batch.leave(text)
+                batch.join([text])
+        step += 1
+    assert [text.body for text in texts] == [alone(checkpoint, writing(checkpoint, **each)) for each in asked]

@@ -17,9 +17,10 @@ from movieplotgpt.errors import ConfigError, DataError, PromptError
 from movieplotgpt.generation.decoding import write
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.prompts import Prompt
+from movieplotgpt.generation.rules import Endings
 from movieplotgpt.generation.sampling import Chosen, History, choose
 from movieplotgpt.generation.settings import SamplingConfig
-from movieplotgpt.generation.writing import MAX_TOKENS, Seed, Writing, held_back
+from movieplotgpt.generation.writing import MAX_TOKENS, Seed, Writing
 from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
 from movieplotgpt.text.formatting import cut_pieces, overlap_for
 
@@ -240,7 +241,7 @@ def test_half_a_character_is_never_shown() -> None:
     ("text", "stop", "size"), [("abca", "abcd", 1), ("abc", "abcd", 3), ("x", "abcd", 0), ("", "a", 0)]
 )
 def test_what_may_be_the_begin_of_a_stop_string_is_held_back(text: str, stop: str, size: int) -> None:
-    assert held_back(text, stop) == size
+    assert Endings((stop,)).begun(text) == size
 
 
 @pytest.mark.parametrize("kind", ["char", "bpe"])

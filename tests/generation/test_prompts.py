@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from movieplotgpt.errors import PromptError
-from movieplotgpt.generation.prompts import PromptForm, shortened
+from movieplotgpt.generation.prompts import PromptForm, shortened, without_tokens
 from movieplotgpt.model.checkpoints import Checkpoint
 
 Make = Callable[..., Checkpoint]
@@ -173,3 +173,21 @@ def test_no_prompt_can_fail(tiny_checkpoint: Make, kind: str) -> None:
             (prompt.header + prompt.begun).encode()
 
     holds()
+
+
+def test_the_changes_that_are_reported_are_bounded(tiny_checkpoint: Make) -> None:
+    form = PromptForm(tiny_checkpoint(context_length=512))
+    title = "".join(map(chr, range(0x4E00, 0x4E00 + 3_000)))
+    changes = form.from_title("", begin=title + title).changes
+    assert len(changes) == 21 and changes[-1] == "and 2,980 more changes"
+    note = form.from_title(title).changes[-1]
+    assert note.startswith("title shortened from ")
+
+
+@given(st.lists(st.sampled_from(["<END>", "<E", "ND>", "<PAD>", "<P", "AD>", "<", "a"]), max_size=12).map("".join))
+def test_tokens_are_taken_out_until_none_is_left(text: str) -> None:
+    left, found = without_tokens(text, ["<END>", "<PAD>"])
+    expected = text
+    while expected != (expected := expected.replace("<END>", "").replace("<PAD>", "")):
+        pass
+    assert left == expected and bool(found) == (left != text)

@@ -29,9 +29,9 @@ from movieplotgpt.generation.sampling import (
     keep_typical,
     log_softmax,
     logprob,
+    longer_repetitions,
     ngram_ends,
     punish,
-    punish_longer_repetitions,
     punish_repetition,
     shortlist,
     subtract_counts,
@@ -181,7 +181,9 @@ def test_dry_is_the_oracles(ids: list[int], free: int, breakers: set[int]) -> No
         match = _longest_lengthened(ids, next_id, breakers)
         if match >= free:
             expected[next_id] -= 0.8 * 1.75 ** (match - free)
-    found = punish_longer_repetitions(LOGITS, ids, 0.8, 1.75, free, breakers)
+    found = LOGITS.copy()
+    for id_, cost in longer_repetitions(ids, 0.8, 1.75, free, breakers).items():
+        found[id_] += cost
     assert found == pytest.approx(expected)
 
 

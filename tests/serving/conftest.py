@@ -15,6 +15,7 @@ import uvicorn
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.serving.app import create_app
+from movieplotgpt.serving.connections import server_config
 from movieplotgpt.serving.models import ServedModel, ServedModels
 from movieplotgpt.serving.upstream import Upstream
 
@@ -47,15 +48,19 @@ def models(generators: dict[str, PlotGenerator]) -> Iterator[ServedModels]:
 
 @pytest.fixture
 def serve(generators: dict[str, PlotGenerator]) -> Iterator[Serve]:
-    """``serve(readings=, waiting=, upstream=, **of create_app)`` starts a server and tells its address."""
+    """``serve(readings=, waiting=, upstream=, **of create_app)`` starts a server and returns its address."""
     with ExitStack() as stack:
 
-        def started(*, readings: int = 8, waiting: int = 200, upstream: str | None = None, **how: Any) -> str:
+        def started(
+            *, readings: int = 8, waiting: int = 200, upstream: str | None = None, connections: int = 1_000, **how: Any
+        ) -> str:
             served = ServedModels.scheduled(generators, readings=readings, waiting=waiting)
             if upstream:
                 there = Upstream(PlotGenerator(generators["films"].checkpoint), upstream, waiting=waiting)
                 served = ServedModels([ServedModel("films", there.generator, there)])
-            server = uvicorn.Server(uvicorn.Config(create_app(served, **how), port=0, log_level="error"))
+            server = uvicorn.Server(
+                server_config(create_app(served, **how), connections=connections, port=0, log_level="error")
+            )
             thread = threading.Thread(target=server.run, daemon=True)
             thread.start()
             stack.callback(thread.join)

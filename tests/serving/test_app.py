@@ -18,6 +18,7 @@ from fastapi.testclient import TestClient
 from movieplotgpt.engine.model_folder import load_folder
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.plots import Plot
+from movieplotgpt.generation.prompts import PromptForm
 from movieplotgpt.serving.answers import KEEP_ALIVE, event
 from movieplotgpt.serving.app import HEADERS, MOST_BYTES, create_app
 from movieplotgpt.serving.models import Answer, ServedModels
@@ -81,10 +82,10 @@ def test_length_and_cast(web: TestClient, generators: dict[str, PlotGenerator]) 
 
 
 def test_an_invented_title(web: TestClient) -> None:
-    told = web.get("/v1/titles", params={"seed": 4}).json()
+    told = web.post("/v1/titles", json={"seed": 4}).json()
     assert told["seed"] == 4 and "\n" not in told["title"] and "' is:" not in told["title"]
-    assert web.get("/v1/titles", params={"seed": 4}).json() == told
-    assert "without titles" in web.get("/v1/titles", params={"model": "letters"}).json()["error"]["message"]
+    assert web.post("/v1/titles", json={"seed": 4}).json() == told
+    assert "without titles" in web.post("/v1/titles", json={"model": "letters"}).json()["error"]["message"]
 
 
 def test_an_empty_title_is_none(web: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,9 +95,9 @@ def test_an_empty_title_is_none(web: TestClient, monkeypatch: pytest.MonkeyPatch
         first, *others = await drawn(answer)
         return [replace(first, text=f"{first.begun} "), *others]
 
-    second = web.get("/v1/titles", params={"seed": 5}).json()
+    second = web.post("/v1/titles", json={"seed": 5}).json()
     monkeypatch.setattr(Answer, "plots", nothing_at_first)
-    assert web.get("/v1/titles", params={"seed": 4}).json() == second != {"title": "", "seed": 5}
+    assert web.post("/v1/titles", json={"seed": 4}).json() == second != {"title": "", "seed": 5}
 
 
 def test_tokens_and_back(web: TestClient, generators: dict[str, PlotGenerator]) -> None:
@@ -141,8 +142,9 @@ def test_what_the_server_does_can_be_watched(web: TestClient) -> None:
         ("/v1/plots", {"title": "x", "avoid_copies": 60}, 400, "no copy index"),
         ("/v1/plots", {"title": "x", "model": "/etc/passwd"}, 404, "'/etc/passwd'"),
         ("/v1/completions", {"prompt": {"a": 1}}, 400, "prompt"),
+        ("/v1/completions", {"prompt": 0}, 400, "prompt"),
         ("/v1/completions", {"prompt": "x", "stop": ["a"] * 65}, 400, "stop: "),
-        ("/v1/completions", {"prompt": "x", "stop": ["a" * 1001]}, 400, "stop.0: "),
+        ("/v1/completions", {"prompt": "x", "stop": ["a" * 201]}, 400, "stop.0: "),
         ("/v1/completions", {"prompt": ["x", 3]}, 400, "prompt: "),
         ("/v1/completions", {"prompt": [[3, True]]}, 400, "prompt: "),
         ("/v1/completions", {"prompt": [[3, -1]]}, 400, "prompt: "),
@@ -197,7 +199,8 @@ def test_a_long_body_is_not_read_to_its_end(web: TestClient) -> None:
             sent += 100_000
             yield b" " * 100_000
 
-    assert web.post("/v1/plots", content=endless()).status_code == 413
+    json_type = {"content-type": "application/json"}
+    assert web.post("/v1/plots", content=endless(), headers=json_type).status_code == 413
 
 
 @pytest.mark.parametrize(
@@ -250,9 +253,9 @@ def test_the_page_and_its_headers(web: TestClient, models: ServedModels) -> None
 
 def test_a_key_is_asked_for_where_text_is_read_or_written(models: ServedModels) -> None:
     with TestClient(create_app(models, api_key="s3cret")) as web:
-        for path in ("/v1/models", "/v1/models/films", "/v1/models/films/card", "/v1/titles"):
+        for path in ("/v1/models", "/v1/models/films", "/v1/models/films/card"):
             assert web.get(path).status_code == 401
-        for path in ("/v1/plots", "/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize"):
+        for path in ("/v1/plots", "/v1/completions", "/v1/chat/completions", "/v1/titles", "/tokenize", "/detokenize"):
             refused = web.post(path, json={})
             assert refused.status_code == 401 and refused.headers["www-authenticate"] == "Bearer"
         assert web.get("/health").status_code == 200
@@ -393,3 +396,107 @@ def test_the_limit_of_a_body_holds_over_all_its_chunks(models: ServedModels, chu
     assert post_in_chunks(app, body + b" ", chunk)[0] == 413
     status, read = post_in_chunks(app, body.ljust(9 * MOST_BYTES), chunk)
     assert status == 413 and read <= MOST_BYTES + chunk, "no more is read than shows that it is too long"
+
+
+def test_no_page_of_another_site_makes_the_server_write(models: ServedModels) -> None:
+    own, other = "http://localhost:8000", "https://plots.example"
+    with TestClient(create_app(models), base_url=own) as web:
+        for path in ("/v1/titles", "/v1/plots", "/v1/completions", "/v1/chat/completions", "/tokenize"):
+            assert web.get(path).status_code == 405, "GET, which any page may ask, writes nothing"
+            for headers in (
+                {"sec-fetch-site": "cross-site"},
+                {"sec-fetch-site": "same-site", "origin": "http://localhost:3000"},
+                {"origin": other},
+                {"origin": "null"},
+                {"origin": "http://localhost:3000"},
+            ):
+                refused = web.post(path, json={}, headers=headers)
+                assert refused.status_code == 403 and refused.json()["error"]["code"] == "foreign_page"
+        asked = {"seed": 1}
+        for headers in ({"sec-fetch-site": "same-origin", "origin": own}, {"sec-fetch-site": "none"}, {}):
+            assert web.post("/v1/titles", json=asked, headers=headers).status_code == 200
+        assert web.get("/v1/models", headers={"sec-fetch-site": "cross-site"}).status_code == 200
+    web = TestClient(create_app(models, origins=[other]), base_url=own)
+    headers = {"sec-fetch-site": "cross-site", "origin": other}
+    assert web.post("/v1/titles", json={"model": 5}, headers=headers).status_code == 400, "it is read"
+    assert web.post("/v1/titles", json=asked, headers={**headers, "origin": "null"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["", "text/plain", "text/plain; x=application/json", "application/x-www-form-urlencoded", "multipart/form-data"],
+)
+def test_a_body_is_json_by_its_content_type(web: TestClient, models: ServedModels, kind: str) -> None:
+    """Of these a page may send any to another site without asking."""
+    answer = web.post("/v1/titles", content=b'{"seed": 1}', headers={"content-type": kind} if kind else {})
+    assert answer.status_code == 400 and "Content-Type: application/json" in answer.json()["error"]["message"]
+    assert models["films"].scheduler.tokens == 0
+    assert web.post("/v1/titles", content=b"{}", headers={"content-type": "Application/JSON; charset=utf-8"}).is_success
+
+
+def test_names_of_the_hub_have_a_slash(generators: dict[str, PlotGenerator]) -> None:
+    served = ServedModels.scheduled({"hf:owner/repo": generators["films"]}, readings=2, waiting=2)
+    with TestClient(create_app(served)) as web:
+        for name in ("hf:owner/repo", "hf%3Aowner%2Frepo"):
+            assert web.get(f"/v1/models/{name}").json()["id"] == "hf:owner/repo"
+            assert web.get(f"/v1/models/{name}/card").status_code == 200
+        assert web.get("/v1/models/hf:owner/other").status_code == 404
+        assert web.get("/v1/models/card").status_code == 404
+
+
+def test_small_requests_and_health_do_not_wait_for_large_ones(
+    web: TestClient, generators: dict[str, PlotGenerator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What grows with a request runs neither in the event loop nor where small requests are prepared."""
+    begun, may_end = threading.Event(), threading.Event()
+    folded = PromptForm._folded
+
+    def slow(form: PromptForm, text: str) -> tuple[str, list[str]]:
+        if len(text) > 5_000:
+            begun.set()
+            assert may_end.wait(60)
+        return folded(form, text)
+
+    monkeypatch.setattr(PromptForm, "_folded", slow)
+    answers: list[int] = []
+
+    def large() -> None:
+        asked = {"begin": "storm " * 2_000, "max_tokens": 1, "plan": "none"}
+        answers.append(web.post("/v1/plots", json=asked).status_code)
+
+    thread = threading.Thread(target=large)
+    thread.start()
+    try:
+        assert begun.wait(60)
+        assert web.get("/health").json()["status"] == "ok"
+        assert web.post("/v1/plots", json={"title": "x", "max_tokens": 1}).status_code == 200
+        assert not answers
+    finally:
+        may_end.set()
+        thread.join()
+    assert answers == [200]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("no_repeat_ngram", 33),
+        ("no_repeat_ngram", 100_000),
+        ("avoid_copies", 1_001),
+        ("dry_allowed_length", 10**6),
+        ("dry_multiplier", 1e300),
+        ("seed", 10**30),
+        ("top_k", 10**30),
+        ("guidance_characters", 10**9),
+        ("logit_bias", {str(number): 1 for number in range(1_025)}),
+        ("hints", {str(number): "x" for number in range(17)}),
+        ("hints", {"x" * 201: "x"}),
+        ("must_mention", ["x" * 201]),
+        ("stop", ["x" * 201]),
+        ("begin", "x" * 100_001),
+        ("title", "x" * 100_001),
+    ],
+)
+def test_every_parameter_has_a_bound(web: TestClient, field: str, value: Any) -> None:
+    error = web.post("/v1/plots", json={field: value}).json()["error"]
+    assert error["type"] == "invalid_request_error" and (error["param"] or "").startswith(field)

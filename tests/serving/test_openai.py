@@ -274,7 +274,7 @@ def test_what_is_wrong_is_the_clients_error(client: openai.OpenAI, serve: Callab
         client.completions.create(model="films", prompt="a", temperature=-1)
     assert caught.value.param == "temperature" and "greater than or equal to 0" in str(caught.value)
     with pytest.raises(
-        openai.BadRequestError, match="context length is 64 tokens, but the prompt has 110001; "
+        openai.BadRequestError, match=r"context length is 64 tokens, but the prompt has \d+ or more; "
     ) as long:
         client.completions.create(model="films", prompt="the baker hides a letter " * 10_000)
     assert long.value.code == "context_length_exceeded"

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from movieplotgpt.engine.model_folder import load_folder
+from movieplotgpt.engine.session import Engine
 from movieplotgpt.errors import CheckpointError, QueueFullError
 from movieplotgpt.generation.decoding import Batch
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.plots import Plot
-from movieplotgpt.serving.scheduler import Job, Scheduler, Told
+from movieplotgpt.generation.writing import Writing
+from movieplotgpt.serving.scheduler import SHARE, SHORT, TOKENS_OF_CLIENT, Job, Scheduler, Told
 
 LONG = 400  # tokens
 
@@ -42,11 +46,11 @@ def scheduled(generator: PlotGenerator) -> Iterator[Callable[..., Scheduler]]:
 class Client:
     """Submits, and hears."""
 
-    def __init__(self, scheduler: Scheduler, title: str = "Ada", **asked: Any) -> None:
+    def __init__(self, scheduler: Scheduler, title: str = "Ada", client: str = "", **asked: Any) -> None:
         self.scheduler = scheduler
         self.requests = scheduler.generator.requests(title, **asked)
         self.heard: queue.Queue[Told | Exception] = queue.Queue()
-        self.job: Job = scheduler.submit(self.requests, self.heard.put)
+        self.job: Job = scheduler.submit(self.requests, self.heard.put, client=client)
         self.all: list[Told] = []
 
     def hear(self) -> Told:
@@ -129,9 +133,9 @@ def test_who_leaves_frees_a_place_within_a_step(
     steps: list[int] = []
     step = Batch.step
 
-    def counted(self: Batch) -> Any:
+    def counted(self: Batch, *how: Any) -> Any:
         steps.append(len(self.texts))
-        return step(self)
+        return step(self, *how)
 
     monkeypatch.setattr(Batch, "step", counted)
     scheduler = scheduled(readings=4)
@@ -177,7 +181,7 @@ def test_what_fails_is_told_and_the_next_is_served(
 ) -> None:
     scheduler = scheduled()
 
-    def broken(self: Batch) -> list[Any]:
+    def broken(self: Batch, *how: Any) -> list[Any]:
         raise CheckpointError("the weights are damaged")
 
     with monkeypatch.context() as patch:
@@ -250,9 +254,9 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """No step is made until this is set."""
     go, step = threading.Event(), Batch.step
 
-    def waiting(self: Batch) -> Any:
+    def waiting(self: Batch, resting: Collection[Writing], prompt_tokens: float) -> Any:
         assert go.wait(60)
-        return step(self)
+        return step(self, resting, prompt_tokens)
 
     monkeypatch.setattr(Batch, "step", waiting)
     yield go
@@ -273,7 +277,7 @@ def test_what_fails_is_told_to_those_who_wait_as_well(
 ) -> None:
     scheduler, all_here = scheduled(readings=2), threading.Event()
 
-    def broken(self: Batch) -> list[Any]:
+    def broken(self: Batch, resting: Collection[Writing], prompt_tokens: float) -> list[Any]:
         assert all_here.wait(60)
         raise CheckpointError("the weights are damaged")
 
@@ -332,3 +336,151 @@ def test_every_candidate_of_the_best_of_several_waits_for_a_place(
         Client(scheduler, **PLAIN)
     held.set()
     assert len(client.plots()) == 1 and scheduler.texts == 5
+
+
+def test_a_client_with_many_texts_has_a_share_of_each_step(
+    scheduled: Callable[..., Scheduler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone it has all places; beside a client with one text six of them, and that one is let in at once."""
+    scheduler = scheduled(readings=16)
+    steps: list[Counter[str]] = []
+    step = Batch.step
+
+    def counted(self: Batch, resting: Collection[Writing], prompt_tokens: float) -> Any:
+        written = [text for text in self.texts if text not in resting]
+        steps.append(Counter(scheduler._texts[text].job.client for text in written))
+        return step(self, resting, prompt_tokens)
+
+    monkeypatch.setattr(Batch, "step", counted)
+    heavy = Client(scheduler, n=30, seed=0, max_tokens=60, guidance=1.0, client="heavy")
+    while not steps or steps[-1]["heavy"] < 16:
+        heavy.hear()
+    alone = len(steps)
+    light = Client(scheduler, seed=1, max_tokens=20, guidance=1.0, client="light")
+    light.plots()
+    beside = [found for found in steps[alone:] if found["light"]]
+    assert max(found["heavy"] for found in beside) == SHARE and len(beside) <= 24
+    monkeypatch.undo()
+    assert heavy.plots() == scheduler.generator.plots("Ada", n=30, seed=0, max_tokens=60, guidance=1.0)
+
+
+def test_a_long_prompt_holds_up_no_other_client(
+    scheduled: Callable[..., Scheduler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, together = list[int](), list[bool]()
+    scheduler = scheduled(readings=16)
+    step, reading = Batch.step, Engine.read
+
+    def counted(self: Batch, resting: Collection[Writing], prompt_tokens: float) -> Any:
+        together.append(len({text.job.client for text in scheduler._texts.values()}) > 1)
+        read.append(0)
+        return step(self, resting, prompt_tokens)
+
+    def read_some(self: Engine, texts: Sequence[Sequence[int]], *where: Any) -> None:
+        read[-1] += sum(map(len, {tuple(text) for text in texts}))
+        reading(self, texts, *where)
+
+    monkeypatch.setattr(Batch, "step", counted)
+    monkeypatch.setattr(Engine, "read", read_some)
+    heavy = Client(scheduler, begin="storm " * 500, n=30, seed=0, max_tokens=1, guidance=1.0, client="heavy")
+    light = Client(scheduler, seed=1, max_tokens=15, guidance=1.0, client="light")
+    light.plots()
+    heavy.plots()
+    beside = [tokens for tokens, both in zip(read, together, strict=True) if both]
+    assert 0 < max(beside) <= 2 * (TOKENS_OF_CLIENT + SHORT)
+    assert sorted(beside)[-4] <= 2 * TOKENS_OF_CLIENT, "of each client a short prompt, or as much of a long one, once"
+
+
+def test_many_clients_share_the_places(scheduled: Callable[..., Scheduler]) -> None:
+    """Six clients take more places than there are; none waits until another one has ended."""
+    scheduler = scheduled(readings=6)
+    clients = [
+        Client(scheduler, n=6, seed=number, max_tokens=LONG, guidance=1.0, client=str(number)) for number in range(3)
+    ]
+    for client in clients:
+        client.hear()
+    assert scheduler.texts == 0, "a text has ended: nothing is tested"
+    for client in clients:
+        client.job.cancel()
+
+
+def test_a_paused_job_is_not_written(generator: PlotGenerator, scheduled: Callable[..., Scheduler]) -> None:
+    scheduler = scheduled()
+    paused = Client(scheduler, seed=0, max_tokens=60)
+    paused.hear()
+    paused.job.pause()
+    Client(scheduler, seed=1, max_tokens=5).plots()
+    heard = paused.heard.qsize()
+    Client(scheduler, seed=2, max_tokens=20).plots()
+    assert paused.heard.qsize() <= heard and scheduler.running == 1
+    paused.job.resume()
+    assert paused.plots() == [generator.plot("Ada", seed=0, max_tokens=60)]
+
+
+def test_a_paused_job_gives_its_places_to_others(generator: PlotGenerator, scheduled: Callable[..., Scheduler]) -> None:
+    scheduler = scheduled(readings=2)
+    paused = Client(scheduler, seed=0, max_tokens=60)
+    paused.hear()
+    paused.job.pause()
+    assert Client(scheduler, seed=1, max_tokens=9).plots() == [generator.plot("Ada", seed=1, max_tokens=9)]
+    paused.job.resume()
+    assert paused.plots() == [generator.plot("Ada", seed=0, max_tokens=60)]
+
+
+def test_jobs_come_while_others_leave(scheduled: Callable[..., Scheduler]) -> None:
+    """What the threads of clients read is not changed under their hands."""
+    scheduler, interval = scheduled(readings=8, waiting=10_000), sys.getswitchinterval()
+    failed: list[Exception] = []
+
+    def ask(seed: int) -> None:
+        try:
+            for number in range(40):
+                client = Client(scheduler, seed=seed + number, max_tokens=2, guidance=1.0)
+                if number % 3:
+                    client.plots()
+                else:
+                    client.job.cancel()
+        except Exception as error:
+            failed.append(error)
+
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=ask, args=(1_000 * number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not failed
+
+
+def test_a_client_that_fills_the_queue_shuts_no_other_out(scheduled: Callable[..., Scheduler]) -> None:
+    scheduler = scheduled(readings=2, waiting=32)
+    many = Client(scheduler, n=32, seed=0, max_tokens=LONG, client="many")
+    many.hear()
+    with pytest.raises(QueueFullError):
+        Client(scheduler, n=3, seed=1, max_tokens=3, client="many")
+    few = [Client(scheduler, n=2, seed=2, max_tokens=3, client=str(number)) for number in range(16)]
+    with pytest.raises(QueueFullError):
+        for number in range(16, 32):
+            few.append(Client(scheduler, n=2, seed=2, max_tokens=3, client=str(number)))
+    many.job.cancel()
+    assert all(len(client.plots()) == 2 for client in few)
+
+
+def test_a_text_that_gave_up_its_place_returns_beside_other_clients(
+    generator: PlotGenerator, scheduled: Callable[..., Scheduler]
+) -> None:
+    scheduler = scheduled(readings=2)
+    paused = Client(scheduler, seed=0, max_tokens=60, guidance=1.0, client="paused")
+    paused.hear()
+    paused.job.pause()
+    other = Client(scheduler, n=2, seed=1, max_tokens=40, guidance=1.0, client="other")
+    while not any(told.plot for told in other.all):
+        other.hear()
+    late = Client(scheduler, n=2, seed=3, max_tokens=LONG, guidance=1.0, client="late")
+    paused.job.resume()
+    assert paused.plots() == [generator.plot("Ada", seed=0, max_tokens=60, guidance=1.0)]
+    assert not any(told.plot for told in late.all) and late.heard.qsize(), "it was written beside another client's"
+    late.job.cancel()

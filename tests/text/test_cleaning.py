@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from movieplotgpt.text import cleaning
 from movieplotgpt.text.cleaning import (
     CleaningSettings,
     clean_documents,
@@ -159,3 +160,12 @@ def test_two_lost_bytes_are_a_hard_blank_or_a_letter() -> None:
 def test_the_hash_follows_the_settings() -> None:
     assert PLOTS.hash() == CleaningSettings(footnotes=True, ascii=True).hash()
     assert PLOTS.hash() != CleaningSettings(ascii=True).hash()
+
+
+def test_what_is_kept_of_folding_grows_with_characters_and_not_with_texts() -> None:
+    before = cleaning._transliterated.cache_info().currsize
+    for number in range(1, 50):
+        run = "\u03b1\u03bf" * number
+        assert fold_ascii(run) == "ao" * number
+    after = cleaning._transliterated.cache_info()
+    assert after.currsize <= before + 2 and after.maxsize == 65536

@@ -7,6 +7,7 @@ import re
 import socket
 import sys
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
     from movieplotgpt.generation.generator import PlotGenerator
     from movieplotgpt.serving.models import ServedModels
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")  # what this machine calls itself
 PLACES = 64  # readings at once
 WAITING = 256  # texts
+CONNECTIONS = 1_000
+FILES = 200  # that are open besides connections, those being accepted among them
+SWITCH = 0.0005  # seconds after which a thread that prepares a request lets the one that writes go on
 PATIENCE = 60  # seconds for what is being written, when the server is ended
 
 
@@ -37,6 +41,7 @@ def serve(
     api_key_env: str | None = None,
     max_concurrency: int = PLACES,
     max_waiting: int = WAITING,
+    max_connections: int = CONNECTIONS,
     page: Annotated[bool, Parameter(negative="--no-page")] = True,
     allow_origin: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
     allow_host: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
@@ -57,6 +62,7 @@ def serve(
         api_key_env: The environment variable that holds the key which clients must send.
         max_concurrency: Texts written at once (a guided one counts twice); the memory is said at the start.
         max_waiting: Texts that may wait; beyond, a request is answered with 429.
+        max_connections: Connections at once, of which one address may have a fourth. The slowest gives way to a new one.
         page: Whether the page is served as well.
         allow_origin: Sites whose pages may call the API from a browser, such as https://example.org; * is every site. None
             may, if you leave it out.
@@ -71,16 +77,20 @@ def serve(
         import uvicorn
 
         from movieplotgpt.serving.app import create_app
+        from movieplotgpt.serving.connections import server_config
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "fastapi", "serve") from None
     from movieplotgpt.serving.models import ServedModels
 
-    if max_concurrency < 2 or max_waiting < 1:
+    if max_concurrency < 2 or max_waiting < 1 or max_connections < 1:
         raise ConfigError(
-            "--max-concurrency has to be at least 2 (a guided text counts twice), --max-waiting at least 1"
+            "--max-concurrency has to be at least 2 (a guided text counts twice), --max-waiting and --max-connections at "
+            "least 1"
         )
-    key, hosts, origins = _key(api_key_env), _hosts(host, allow_host), [_origin(each) for each in allow_origin]
+    key, origins = _key(api_key_env), [_origin(each) for each in allow_origin]
+    _check_names(allow_host)
     with _listening(host, port) as listening:
+        hosts = _hosts(host, listening.getsockname()[0], allow_host)
         generators = _generators(model, data, precision, device)
         if upstream:
             models = _before(upstream, generators, upstream_model, upstream_key_env, max_waiting)
@@ -88,12 +98,14 @@ def serve(
             models = ServedModels.scheduled(generators, readings=max_concurrency, waiting=max_waiting)
         app = create_app(models, api_key=key, page=page, hosts=hosts, origins=origins)
         address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
-        memory = f"{max_concurrency} texts at once, in {models.cache_bytes / 1e9:.1f} GB at most"
+        memory = f"{max_concurrency} texts at once; requests take {models.most_bytes / 1e9:.1f} GB at most"
         how = f"written by {upstream}" if upstream else memory
         print(f"serving {', '.join(models)} at {address}; {how}", file=sys.stderr, flush=True)
-        uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=PATIENCE)).run(
-            sockets=[listening]
+        config = server_config(
+            app, connections=_connections(max_connections), log_level="warning", timeout_graceful_shutdown=PATIENCE
         )
+        sys.setswitchinterval(SWITCH)
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 def _generators(
@@ -136,16 +148,29 @@ def _listening(host: str, port: int) -> socket.socket:
         raise ConfigError(f"port {port} of {host} cannot be had ({why}); --port names another") from None
 
 
-def _hosts(host: str, others: Sequence[str]) -> list[str]:
-    """Return the names that the server answers to; none are all."""
-    if wrong := [name for name in others if not re.fullmatch(r"\*|(\*\.)?[\w.-]+|\[[\da-fA-F:]+\]", name)]:
+def _check_names(names: Sequence[str]) -> None:
+    if wrong := [name for name in names if not re.fullmatch(r"\*|(\*\.)?[\w.-]+|\[[\da-fA-F:]+\]", name)]:
         raise ConfigError(
             f"--allow-host {wrong[0]} is not a host name; give it without a scheme and a port: example.org"
         )
-    if not others and host not in LOOPBACK:
+
+
+def _hosts(host: str, address: str, others: Sequence[str]) -> list[str]:
+    """Return the names that the server answers to, which listens at ``address``; none are all."""
+    if not others and not ip_address(address).is_loopback:
         return []
-    own = f"[{host}]" if ":" in host else host
-    return list(dict.fromkeys((*LOOPBACK, "[::1]", own, *others)))
+    own = [f"[{name}]" if ":" in name else name for name in (host, address)]
+    return list(dict.fromkeys((*LOOPBACK, "[::1]", *own, *others)))
+
+
+def _connections(most: int) -> int:
+    """Return how many connections there may be, fewer where the system allows fewer open files."""
+    try:
+        from resource import RLIMIT_NOFILE, getrlimit
+    except ModuleNotFoundError:  # Windows
+        return most
+    allowed, _ = getrlimit(RLIMIT_NOFILE)
+    return most if allowed < 0 else max(1, min(most, allowed - FILES))
 
 
 def _origin(text: str) -> str:

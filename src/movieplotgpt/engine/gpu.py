@@ -73,8 +73,8 @@ class GPUEngine(Engine):
         return GPUCache(self.config, batch, self.precision, self.place)
 
     def next_logits(self, ids_B: Sequence[int], cache: KVCache) -> F32:
-        """Read one token of each text; return the logits of the next one, (B, V)."""
-        return self._step(dict(enumerate(ids_B)), cache)
+        """Read one token of each of the first B texts; return the logits of the next one, (B, V)."""
+        return self._step(dict(enumerate(ids_B)), cache)[: len(ids_B)]
 
     def read(self, texts: Sequence[Sequence[int]], cache: KVCache, row: int = 0) -> None:
         """Read texts into the rows from ``row`` on, token by token."""
@@ -110,6 +110,11 @@ class GPUCache(KVCache):
     def values(self, start: int, stop: int) -> Sequence[onnxruntime.OrtValue]:
         """Return the memory of all rows: key, value of each layer."""
         return self._parts
+
+    def exchange(self, first: int, second: int) -> None:
+        """Let two rows take each other's place."""
+        self.places[first], self.places[second] = self.places[second], self.places[first]
+        self._lengths[[first, second]] = self._lengths[[second, first]]
 
     def keep(self, rows: Collection[int]) -> list[int]:
         """Keep only these rows, where they are. Returns the old number of each row."""

@@ -57,6 +57,13 @@ class KVCache:
             part[row, :, :length] = part[source, :, :length]
         self._lengths[row] = length
 
+    def exchange(self, first: int, second: int) -> None:
+        """Let two rows take each other's place."""
+        length = int(self._lengths[[first, second]].max())
+        for part in self._parts:
+            part[[first, second], :, :length] = part[[second, first], :, :length]
+        self._lengths[[first, second]] = self._lengths[[second, first]]
+
     def add(self) -> int:
         """Take another row into use and return its number."""
         self._lengths[self._rows] = 0

@@ -69,8 +69,8 @@ class Engine:
         return KVCache(self.config, batch, self.precision)
 
     def next_logits(self, ids_B: Sequence[int], cache: KVCache) -> F32:
-        """Read one token of each text; return the logits of the next one, (B, V), valid until the next call."""
-        assert len(ids_B) == len(cache.lengths)
+        """Read one token of each of the first B texts; return the logits of the next one, (B, V), valid until the next call."""
+        assert len(ids_B) <= len(cache.lengths)
         return self._run([[id_] for id_ in ids_B], cache, 0, range(len(ids_B)))
 
     def read(self, texts: Sequence[Sequence[int]], cache: KVCache, row: int = 0) -> None:

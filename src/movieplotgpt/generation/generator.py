@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -21,7 +21,7 @@ from movieplotgpt.generation.guidance import USUAL, bare_header, best, knows_no_
 from movieplotgpt.generation.names import self_meetings
 from movieplotgpt.generation.planning import best_plan, plan_request, wants_plan
 from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
-from movieplotgpt.generation.prompts import Prompt, PromptForm
+from movieplotgpt.generation.prompts import Prompt, PromptForm, once
 from movieplotgpt.generation.sampling import Chosen, fresh_seed
 from movieplotgpt.generation.settings import AUTO, NO_PLAN, SamplingConfig
 from movieplotgpt.generation.writing import Writing
@@ -179,7 +179,7 @@ class PlotGenerator:
     def _candidates(self, requests: Sequence[PlotRequest], progress: Progress | None = None) -> list[list[Plot]]:
         """Write all candidates of each request."""
         candidates = [candidate for request in requests for candidate in request.all_candidates()]
-        writings = [self.writing(candidate) for candidate in candidates]
+        writings = self.writings(candidates)
         ended = count(1)
         for number, _ in self.write(writings):
             if progress and writings[number].finish_reason:
@@ -205,7 +205,7 @@ class PlotGenerator:
         ]
         if config.plan not in (AUTO, NO_PLAN, None):
             prompts = [self.form.with_plan(each, config.plan) for each in prompts]
-        prompts = [replace(each, changes=(*dict.fromkeys((*each.changes, *changes)),)) for each in prompts]
+        prompts = [replace(each, changes=once((*each.changes, *changes))) for each in prompts]
         if not self.checkpoint.format.header and ((config.guidance or 1) > 1 or (config.best_of or 1) > 1):
             raise PromptError(
                 "guidance and best-of compare with no title, and this model was trained on text without titles; leave them out"
@@ -269,16 +269,27 @@ class PlotGenerator:
 
     def writing(self, request: PlotRequest) -> Writing:
         """What a request writes, before its first token."""
-        return Writing(
-            request.prompt,
-            self.checkpoint.tokenizer,
-            self.checkpoint.config.context_length,
-            request.config,
-            seed=request.drawn_by,
-            without_title=bare_header(self.checkpoint, request.of_plan) if request.compared else None,
-            copies=self.copies if request.config.avoid_copies is not None else None,
-            is_plan=request.of_plan,
-        )
+        [writing] = self.writings([request])
+        return writing
+
+    def writings(self, requests: Sequence[PlotRequest]) -> list[Writing]:
+        """What requests write, before their first tokens; equal prompts are encoded once."""
+        tokenizer = self.checkpoint.tokenizer
+        encode = cache(lambda text: tokenizer.encode(text).tolist())
+        return [
+            Writing(
+                request.prompt,
+                tokenizer,
+                self.checkpoint.config.context_length,
+                request.config,
+                seed=request.drawn_by,
+                without_title=bare_header(self.checkpoint, request.of_plan) if request.compared else None,
+                copies=self.copies if request.config.avoid_copies is not None else None,
+                is_plan=request.of_plan,
+                encode=encode,
+            )
+            for request in requests
+        ]
 
     def write(self, writings: Sequence[Writing]) -> Iterator[tuple[int, str]]:
         """Write them all; yields (which of them, what was added) for each token."""
@@ -293,8 +304,10 @@ class PlotGenerator:
             self._engine = version, make_engine(self.checkpoint, *self._asked)
         return self._engine[1]
 
-    def plot_of(self, request: PlotRequest, writing: Writing) -> Plot:
-        """What came of a request."""
+    def plot_of(
+        self, request: PlotRequest, writing: Writing, probabilities: Sequence[TokenProbability] | None = None
+    ) -> Plot:
+        """What came of a request; ``probabilities`` are those of its tokens where they are known."""
         assert writing.finish_reason is not None, "the text is still being written"
         prompt = request.prompt
         return Plot(
@@ -310,8 +323,11 @@ class PlotGenerator:
             begun=prompt.begun,
             unmet=writing.unmet,
             title_gain=writing.title_gain,
-            probabilities=self.probabilities(writing.chosen) if request.config.logprobs is not None else (),
+            probabilities=tuple(self._kept(request, writing) if probabilities is None else probabilities),
         )
+
+    def _kept(self, request: PlotRequest, writing: Writing) -> Sequence[TokenProbability]:
+        return () if request.config.logprobs is None else self.probabilities(writing.chosen)
 
     def probabilities(
         self, chosen: Sequence[Chosen], decoder: StreamDecoder | None = None
@@ -371,7 +387,7 @@ class PlotStream(Iterator[str]):
         return self._generator.best(self._request, list(plots))
 
     def _made(self) -> list[Writing]:
-        return [self._generator.writing(candidate) for candidate in self._request.all_candidates()]
+        return self._generator.writings(self._request.all_candidates())
 
     def _find_plan(self) -> None:
         if wants_plan(self._request):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from movieplotgpt.text.plans import lay_out_plan, plan_parts
 from movieplotgpt.text.tokenizers import Tokenizer
 
 BROKEN = "\N{REPLACEMENT CHARACTER}"  # stands for bytes that are no letter, which a model may write
+MOST_CHANGES = 20  # that are reported
 LAST_BYTE = 256  # the ids up to here are the end marker and bytes
 
 
@@ -60,11 +61,11 @@ class PromptForm:
             values[known] = self._trained_hint(known, value)
             if values[known] != one_line(value):
                 changed.append(f"{one_line(value)}→{values[known]}")
-            changes += [change for change in changed if change not in changes]
+            changes += changed
         begun, changed = self._folded(begin)
-        changes += [change for change in changed if change not in changes]
+        changes += changed
         header = self.format.header_text(folded, values)
-        return self._fitted(Prompt(header, self._without_last_blank(begun), folded, values, tuple(changes)))
+        return self._fitted(Prompt(header, self._without_last_blank(begun), folded, values, first_changes(changes)))
 
     def with_plan(self, prompt: Prompt, plan: str) -> Prompt:
         """Return the prompt with ``plan`` in its trained form, replacing any plan it had.
@@ -81,8 +82,7 @@ class PromptForm:
         lines = prompt.header.removesuffix(sentence).splitlines(keepends=True)
         kept = [line for line in lines if not line.startswith(f"{PLAN}: ")]
         header = "".join([*kept, *self.format.hint_lines({PLAN: laid_out}), sentence])
-        changes = [change for change in changes if change not in prompt.changes]
-        return self._fitted(replace(prompt, header=header, hints=hints, changes=(*prompt.changes, *changes)))
+        return self._fitted(replace(prompt, header=header, hints=hints, changes=once((*prompt.changes, *changes))))
 
     def from_text(self, text: str) -> Prompt:
         """A free prompt: the trained sentence in any of its spellings, the begin of a body, or both."""
@@ -90,7 +90,7 @@ class PromptForm:
         header, begun = self.format.split_prompt(folded)
         begun = self._without_last_blank(begun)
         title = self.format.title_in(header) if header else ""
-        return self._fitted(Prompt(header, begun, title, changes=tuple(changes)))
+        return self._fitted(Prompt(header, begun, title, changes=first_changes(changes)))
 
     def folded_wishes(self, config: SamplingConfig) -> tuple[SamplingConfig, tuple[str, ...]]:
         """The config with its texts (stop, banned, must_mention) spelled as the model spells, and what was changed in them.
@@ -104,7 +104,7 @@ class PromptForm:
             for text in getattr(config, name):
                 folded_text, changed = self._folded(text) if BROKEN not in text else (text, [])
                 folded.append(folded_text.strip() if name == "must_mention" else folded_text)
-                changes += [change for change in changed if change not in changes]
+                changes += changed
             texts[name] = tuple(text for text in folded if text or name == "must_mention")
         for asked, wish in zip(config.must_mention, texts["must_mention"], strict=True):
             spelled = self.tokenizer.encode(wish).tolist()
@@ -113,7 +113,7 @@ class PromptForm:
             for banned in texts["banned"]:
                 if banned in wish:
                     raise PromptError(f"{asked!r} must be mentioned, but {banned!r} is banned; leave one of them out")
-        return config.model_copy(update=texts), tuple(changes)
+        return config.model_copy(update=texts), first_changes(changes)
 
     def _without_last_blank(self, begun: str) -> str:
         """In BPE a token is a blank and its word: a blank left over suits no word."""
@@ -133,18 +133,14 @@ class PromptForm:
         return (reader.value(value) if reader else "") or one_line(value)
 
     def _folded(self, text: str) -> tuple[str, list[str]]:
-        changes = []
-        for lost, replacement in Tokenizer.replaced(text).items():
-            text = text.replace(lost, replacement)
-            changes.append(f"\\u{ord(lost):04x}→{replacement}")
+        lost = Tokenizer.replaced(text)
+        text = text.translate({ord(each): replacement for each, replacement in lost.items()})
+        changes = [f"\\u{ord(each):04x}→{replacement}" for each, replacement in lost.items()]
         text, folded = fold_prompt(text, self.cleaning)
         changes += [change if change[2:] else f"{change[:1]!r} left out" for change in folded]
         special = dict.fromkeys((self.format.end, self.tokenizer.end, self.tokenizer.pad))
-        while found := [token for token in special if token in text]:  # taking one out may join the halves of another
-            for token in found:
-                text = text.replace(token, "")
-            changes += [left_out for token in found if (left_out := f"{token} left out") not in changes]
-        return text, changes
+        text, found = without_tokens(text, [*special])
+        return text, [*changes, *(f"{token} left out" for token in found)]
 
     def _fitted(self, prompt: Prompt) -> Prompt:
         """Shorten a title until the header takes half the context at most; where that is not enough, its end is read."""
@@ -162,7 +158,34 @@ class PromptForm:
         return replace(prompt, header=with_title(title), title=title, changes=(*prompt.changes, note))
 
     def _fits(self, header: str) -> bool:
-        return len(self.tokenizer.encode(header)) <= longest_header(self.context_length)
+        room = longest_header(self.context_length)
+        return len(header) <= room * self.tokenizer.longest_token and len(self.tokenizer.encode(header)) <= room
+
+
+def without_tokens(text: str, tokens: Collection[str]) -> tuple[str, list[str]]:
+    """Return ``text`` without ``tokens``, and which of them it held; what their removal joins to a token goes as well."""
+    if not any(token in text for token in tokens):
+        return text, []
+    kept, found = list[str](), dict[str, None]()
+    for character in text:
+        kept.append(character)
+        for token in tokens:
+            if character == token[-1] and "".join(kept[-len(token) :]) == token:
+                del kept[-len(token) :]
+                found[token] = None
+    return "".join(kept), list(found)
+
+
+def once(changes: Iterable[str]) -> tuple[str, ...]:
+    """Return each change once, in the order they were made."""
+    return tuple(dict.fromkeys(changes))
+
+
+def first_changes(changes: Iterable[str]) -> tuple[str, ...]:
+    """Return the first ``MOST_CHANGES`` changes, each once, and how many more there are."""
+    each = once(changes)
+    more = [f"and {len(each) - MOST_CHANGES:,} more changes"] if len(each) > MOST_CHANGES else []
+    return (*each[:MOST_CHANGES], *more)
 
 
 def shortened(title: str, fits: Callable[[str], bool]) -> str:

@@ -31,9 +31,10 @@ _LONGEST_MATCH = 50  # tokens of a repetition that DRY looks at: its penalty is 
 class History:
     """What the rules know of one text.
 
-    ``ids`` are the tokens of its body so far; ``forbidden`` those that may not come next; ``breakers`` the tokens across
+    ``ids`` are the last tokens of its body, a context at most; ``forbidden`` those that may not come next; ``breakers`` the tokens across
     which DRY sees no repetition; ``free`` how many tokens may repeat before it does; ``bias`` is added to some logits;
-    ``unusual`` are tokens that are left out if all of them together are unlikely.
+    ``unusual`` are tokens that are left out if all of them together are unlikely; ``never`` those that no text of the
+    request may have.
     """
 
     ids: Sequence[int] = ()
@@ -42,9 +43,13 @@ class History:
     free: int = 5
     bias: Mapping[int, float] = field(default_factory=dict)
     unusual: Collection[int] = ()
+    never: Ids = field(default_factory=lambda: np.empty(0, np.int64))
+    costs: dict[int, float] = field(
+        default_factory=dict, repr=False, compare=False
+    )  # of repetitions, once they are known
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Chosen:
     """The next token of a text; ``doubt`` is how likely the rules had made another one.
 
@@ -130,7 +135,9 @@ def shortlist(logits_V: Logits, config: SamplingConfig) -> tuple[Logits, Ids | N
 
 def likeliest(logprobs_V: Logits, k: int) -> list[tuple[int, float]]:
     """Return the ``k`` likeliest tokens with their log-probabilities, the best first."""
-    return [(i, float(logprobs_V[i])) for i in _ranked(logprobs_V)[:k].tolist()]
+    least = np.partition(logprobs_V, -k)[-k] if 0 < k < len(logprobs_V) else -np.inf
+    ids_M = np.flatnonzero(logprobs_V >= least)
+    return [(i, float(logprobs_V[i])) for i in ids_M[_ranked(logprobs_V[ids_M])][:k].tolist()]
 
 
 def punish(logits_V: Logits, config: SamplingConfig, history: History) -> Logits:
@@ -143,12 +150,13 @@ def punish(logits_V: Logits, config: SamplingConfig, history: History) -> Logits
         ruled_V = _penalised(logits_V.astype(np.float64), history, config)
     if history.bias:
         ruled_V = add_bias(ruled_V.astype(np.float64), history.bias)
-    if history.forbidden:
+    if forbidding := len(history.forbidden) + len(history.never) > 0:
         ruled_V = ruled_V.copy()
+        ruled_V[history.never] = -np.inf
         ruled_V[[*history.forbidden]] = -np.inf
     if history.unusual:
         ruled_V = drop_unusual(ruled_V, history.unusual)
-    unruled = not rules and not history.bias and not history.forbidden
+    unruled = not rules and not history.bias and not forbidding
     return ruled_V if unruled or math.isfinite(ruled_V.max()) else logits_V
 
 
@@ -165,14 +173,22 @@ def _penalised(logits_V: Logits, history: History, config: SamplingConfig) -> Lo
         logits_V = subtract_counts(
             logits_V, history.ids, config.frequency_penalty or 0.0, config.presence_penalty or 0.0
         )
-    if config.no_repeat_ngram is not None:
-        logits_V = forbid(logits_V, ngram_ends(history.ids, config.no_repeat_ngram))
+    if config.no_repeat_ngram is not None or config.dry_multiplier is not None:
+        if not history.costs:  # a guided text asks twice
+            history.costs.update(_costs_of_repetition(history, config))
+        logits_V = _added(logits_V, history.costs)
+    return logits_V
+
+
+def _costs_of_repetition(history: History, config: SamplingConfig) -> dict[int, float]:
+    """Return what n-grams and DRY add to logits."""
+    costs: dict[int, float] = {}
     if config.dry_multiplier is not None:
         free = config.dry_allowed_length or history.free
-        logits_V = punish_longer_repetitions(
-            logits_V, history.ids, config.dry_multiplier, config.dry_base, free, history.breakers
-        )
-    return logits_V
+        costs |= longer_repetitions(history.ids, config.dry_multiplier, config.dry_base, free, history.breakers)
+    if config.no_repeat_ngram is not None:
+        costs |= dict.fromkeys(ngram_ends(history.ids, config.no_repeat_ngram), -math.inf)
+    return costs
 
 
 def add_bias(logits_V: Logits, bias: Mapping[int, float]) -> Logits:
@@ -212,40 +228,39 @@ def subtract_counts(logits_V: Logits, ids: Sequence[int], frequency: float, pres
 
 def ngram_ends(ids: Sequence[int], n: int) -> set[int]:
     """The tokens that would complete ``n`` tokens in a row which were written before."""
-    last = tuple(ids[len(ids) - n + 1 :])
-    if len(last) < n - 1:
+    if len(ids) < n:
         return set()
-    return {ids[i + n - 1] for i in range(len(ids) - n + 1) if tuple(ids[i : i + n - 1]) == last}
+    ends_T = repeated_before(ids, n - 1) >= n - 1
+    return set(np.asarray(ids)[ends_T].tolist())
 
 
-def punish_longer_repetitions(
-    logits_V: Logits,
-    ids: Sequence[int],
-    multiplier: float,
-    base: float,
-    free: int,
-    breakers: Collection[int] = frozenset(),
-) -> Logits:
-    """Subtract ``multiplier * base ** (m - free)`` from what would lengthen a repetition of ``m`` tokens, m at least free.
+def repeated_before(ids: Sequence[int], most: int, breakers: Collection[int] = frozenset()) -> Ids:
+    """Return how many tokens before each of ``ids`` equal the last ones, ``most`` at most and back to a breaker, (T,)."""
+    ids_T = np.asarray(ids, np.int64)
+    matches_T, places = np.zeros(len(ids), np.int64), np.arange(1, len(ids))
+    for size in range(1, min(most, len(ids) - 1) + 1):
+        if ids[-size] in breakers:
+            break
+        places = places[places >= size]
+        places = places[ids_T[places - size] == ids_T[-size]]
+        if not len(places):
+            break
+        matches_T[places] = size
+    return matches_T
+
+
+def longer_repetitions(
+    ids: Sequence[int], multiplier: float, base: float, free: int, breakers: Collection[int] = frozenset()
+) -> dict[int, float]:
+    """Return ``-multiplier * base ** (m - free)`` for what would lengthen a repetition of ``m`` tokens, m at least free.
 
     Source: DRY (text-generation-webui 5677), as llama.cpp has it.
     """
+    matches_T = repeated_before(ids, _LONGEST_MATCH, breakers)
     longest: dict[int, int] = {}
-    for end in range(1, len(ids)):
-        match = _shared_end(ids, end, breakers)
-        if match >= free and match > longest.get(ids[end], 0):
-            longest[ids[end]] = match
-    return _added(logits_V, {id_: -multiplier * base ** (match - free) for id_, match in longest.items()})
-
-
-def _shared_end(ids: Sequence[int], end: int, breakers: Collection[int]) -> int:
-    """How many tokens before ``end`` are the last ones of ``ids``, back to a breaker."""
-    match = 0
-    while match < min(end, _LONGEST_MATCH) and ids[end - 1 - match] == ids[-1 - match]:
-        if ids[-1 - match] in breakers:
-            break
-        match += 1
-    return match
+    for place in np.flatnonzero(matches_T >= free).tolist():
+        longest[ids[place]] = max(int(matches_T[place]), longest.get(ids[place], 0))
+    return {id_: -multiplier * base ** (match - free) for id_, match in longest.items()}
 
 
 def forbid(logits_V: Logits, ids: Collection[int]) -> Logits:

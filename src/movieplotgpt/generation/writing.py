@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
-from functools import cached_property, lru_cache, partial
+from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from movieplotgpt.generation.names import open_name, returning_name
 from movieplotgpt.generation.prompts import Prompt
+from movieplotgpt.generation.rules import Wish, rules_of
 from movieplotgpt.generation.sampling import Chosen, History
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.text.formatting import cut_pieces, fit_header, overlap_for
@@ -29,12 +29,11 @@ FinishReason = Literal["stop", "length", "unmet", "stopped"]
 MAX_TOKENS = {"bpe": 640, "char": 2048, "byte": 2048}  # where none is asked for
 TOKENS_A_CHARACTER = {"bpe": 0.5, "char": 1.3, "byte": 1.3}  # at most, and some to end a sentence
 FREE_REPETITIONS = {"bpe": 5, "char": 20, "byte": 20}  # tokens: a name, and what stands around it
-BREAKERS = '\n.,"'  # DRY sees no repetition across them
 SECOND_THOUGHTS = 500  # of one text; then it may be as it is
-CAST = "("  # opens the name of an actor
 PATIENCE = 50  # characters after which a wish is worth one nat more, up to URGENT
 CALM = 0.4  # of the greatest length: until then nothing pulls a text to its end
 _TAIL = 40  # characters by whose end a sentence's end is known
+_NAMES = 4_000  # characters in which a name may return
 URGENT = 10.0  # nats: a wish that is begun is finished
 
 
@@ -47,7 +46,8 @@ class Writing:
     back is not yet certain, and not yet told.
 
     ``unmet`` says, when the text has ended, which wishes it does not meet. ``headers`` are the readings: the prompt's
-    header, and where the two are compared, that of no title.
+    header, and where the two are compared, that of no title. Texts of one request share ``encode``, which returns
+    the ids of a text. Of what the prompt has begun, only the end that may fit into a context is read.
     """
 
     def __init__(
@@ -61,38 +61,35 @@ class Writing:
         without_title: str | None = None,
         copies: CopyIndex | None = None,
         is_plan: bool = False,
+        encode: Callable[[str], Sequence[int]] | None = None,
     ) -> None:
+        encode = encode or (lambda text: tokenizer.encode(text).tolist())
         self.config, self.context_length, self.end_id = config, context_length, tokenizer.end_id
         headers = [prompt.header] if without_title is None else [prompt.header, without_title]
         needed = int(TOKENS_A_CHARACTER[tokenizer.kind] * (config.target_characters or 0))
         self.max_tokens = config.max_tokens or max(MAX_TOKENS[tokenizer.kind], needed)
         self._grace = 0 if config.max_tokens else self.max_tokens // 4  # tokens beyond a limit that nobody set
-        self.headers = [fit_header(tokenizer.encode(header).tolist(), context_length) for header in headers]
-        self.body: list[int] = tokenizer.encode(prompt.begun).tolist()
+        self.headers = [fit_header([*encode(header)], context_length) for header in headers]
+        self._begun = _last_words(prompt.begun, context_length * tokenizer.longest_token)
+        self.body: list[int] = [*encode(self._begun)]
         self.random = np.random.default_rng(seed)
         self.chosen: list[Chosen] = []
         self.second_thoughts = 0
         self.finish_reason: FinishReason | None = None
         self.unmet: tuple[str, ...] = ()
         self._is_plan = is_plan
-        self._tokenizer, self._title, self._begun, self._copies = tokenizer, prompt.title, prompt.begun, copies
+        self._tokenizer, self._title, self._copies = tokenizer, prompt.title, copies
+        self._rules = rules_of(tokenizer, config)
         self._title_words = frozenset(re.findall(r"\w+", prompt.title.casefold()))
-        self._breakers = (
-            tokenizer.ids_where(set(BREAKERS.encode()).intersection) if config.dry_multiplier else frozenset()
-        )
         self._decoder = tokenizer.decoder()
-        self._stop = (*config.stop, tokenizer.end)  # the end marker spelled letter by letter ends a text as well
         self._written = ""  # all text so far, what is held back among it
         self._told = 0  # characters of it
         self._lengths: list[int] = []  # of the text written, before each token
         self._forbidden: dict[int, set[int]] = {}  # at which token of those written
-        self._banned = config.banned if config.cast in (None, True) else (*config.banned, CAST)
-        self._never = _ids_holding(tokenizer, tuple(text.encode() for text in self._banned))
-        self._never |= {tokenizer.pad_id} - {tokenizer.end_id}
-        self._completing: dict[bytes, frozenset[int]] = {}  # the tokens that begin with the rest of a banned text
         self._faded = False  # what is read once is not read twice again, even when the text goes back
         self._spoilt_by: dict[str, None] = {}  # what second thoughts did not mend
-        self._wishes = {wish: tokenizer.encode(f" {wish}").tolist() for wish in config.must_mention}
+        self._met: dict[Wish, int] = {}  # where the first mention ends that a further token cannot undo
+        self._searched: dict[Wish, int] = {}  # before which there is none
 
     @property
     def readings(self) -> int:
@@ -104,6 +101,11 @@ class Writing:
         """The strength of guidance for the next token."""
         strength, fade = self.config.guidance or 1.0, self.config.guidance_characters
         return strength if fade is None else 1 + (strength - 1) * max(0.0, 1 - len(self._written) / fade)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Return how many tokens are read before the first one is written, by all readings."""
+        return sum(len(header) + len(self.body) for header in self.headers)
 
     @property
     def tokens(self) -> int:
@@ -120,7 +122,7 @@ class Writing:
         """How many of the tokens make that text."""
         if self.finish_reason:
             return self.tokens
-        whole = bisect_right([*self._lengths[1:], len(self._written)], self._told)
+        whole = bisect_right(self._lengths, self._told) - (len(self._written) > self._told)
         return min(whole, bisect_left(self._lengths, self._told))  # of half a character nothing is certain
 
     @property
@@ -134,12 +136,13 @@ class Writing:
         if not self.chosen:
             return 0.0
         stops = [*self._lengths[1:], len(self._written)]
-        spans = word_spans(self._title, self._written)
-        gains = [
-            each.gain
-            for each, start, stop in zip(self.chosen, self._lengths, stops, strict=True)
-            if each.gain is not None and not any(start < end and begin < stop for begin, end in spans)
-        ]
+        spans = [*word_spans(self._title, self._written), (math.inf, math.inf)]
+        gains, number = [], 0
+        for each, start, stop in zip(self.chosen, self._lengths, stops, strict=True):
+            while spans[number][1] <= start:
+                number += 1
+            if each.gain is not None and spans[number][0] >= stop:
+                gains.append(each.gain)
         return fmean(gains) if gains else 0.0
 
     def window(self, reading: int = 0) -> list[int]:
@@ -150,60 +153,71 @@ class Writing:
 
     def history(self) -> History:
         """What the rules of sampling know of this text."""
+        rules = self._rules
         forbidden = (
             self._beyond_plan()
-            | self._never
             | self._forbidden.get(self.tokens, set())
-            | self._banned_next()
+            | rules.completing(self._end(rules.banned.longest))
             | self._another_word()
         )
         if not self._may_end():
             forbidden = forbidden | {self.end_id}
-        free = FREE_REPETITIONS[self._tokenizer.kind]
-        unusual = frozenset() if self.body else _small_first_letters(self._tokenizer)
-        return History(self.body, forbidden, self._breakers, free, self._urged(), unusual)
+        return History(
+            self.body[-self.context_length :],
+            forbidden,
+            rules.breakers,
+            FREE_REPETITIONS[self._tokenizer.kind],
+            self._urged(),
+            frozenset() if self.body else rules.vocabulary.small_letters,
+            rules.never,
+        )
+
+    def _end(self, size: int) -> str:
+        """Return the last ``size`` characters of the text and what the prompt had begun."""
+        if len(self._written) >= size:
+            return self._written[len(self._written) - size :]
+        return (self._begun + self._written)[-size:]
 
     def _beyond_plan(self) -> frozenset[int]:
         """Return the tokens that would repeat a word of a plan, or make one of its lists too long."""
         if not self._is_plan:
             return frozenset()
-        repeating = _word_beginnings(self._tokenizer).intersection(self.body)
+        repeating = self._rules.vocabulary.words.intersection(self.body)
         full = self._written.rpartition(";")[2].count(",") >= MOST_ITEMS - 1
-        return repeating | _ids_holding(self._tokenizer, (b",",)) if full else repeating
+        return repeating | self._rules.vocabulary.commas if full else repeating
 
     def unmentioned(self, stop: int | None = None) -> list[str]:
         """What must be mentioned and was not, in the text up to ``stop``."""
-        return [wish for wish in self._wishes if not _mentions(self._begun + self._written[:stop], wish)]
+        return [wish.text for wish in self._unmet(stop)]
 
-    def _banned_next(self) -> frozenset[int]:
-        """The tokens that would complete a banned text which has begun."""
-        ids: frozenset[int] = frozenset()
-        for text in self._banned:
-            written = (self._begun + self._written)[-len(text) :]
-            for begun in range(1, len(text)):
-                if written.endswith(text[:begun]):
-                    rest = text[begun:].encode()
-                    if rest not in self._completing:
-                        self._completing[rest] = self._tokenizer.ids_where(partial(_begins_with, rest))
-                    ids |= self._completing[rest]
-        return ids
+    def _unmet(self, stop: int | None = None) -> list[Wish]:
+        if not self._rules.wishes:
+            return []
+        text = self._begun + self._written
+        end = len(text) if stop is None else len(self._begun) + stop
+        return [wish for wish in self._rules.wishes if not self._mentions(wish, text, end)]
+
+    def _mentions(self, wish: Wish, text: str, end: int) -> bool:
+        """Whether ``text`` up to ``end`` mentions a wish; what was searched before is not searched again."""
+        if self._met.get(wish, end + 1) <= end:
+            return True
+        start = max(0, min(self._searched.get(wish, 0), end) - wish.reach)
+        found = wish.mention.search(text, start, end)
+        if found is None:
+            self._searched[wish] = max(end, self._searched.get(wish, 0))
+        elif found.end() < end:
+            self._met[wish] = found.end()
+        return found is not None
 
     def _another_word(self) -> frozenset[int]:
         """The tokens that would make another word of a wish which has just come up: Paris, Parisian."""
-        written = self._begun + self._written if self._wishes else ""
-        for wish in self._wishes:
-            just = re.search(rf"(?<!\w){re.escape(wish)}(s|es)?\Z", written, re.IGNORECASE)
-            if just and not _mentions(written[: just.start()], wish):
-                return self._letters if just[1] else self._letters - self._plurals
+        text = self._begun + self._written if self._rules.wishes else ""
+        for wish in self._rules.wishes:
+            just = wish.at_end.search(text, max(0, len(text) - wish.reach))
+            if just and not self._mentions(wish, text, just.start()):
+                letters = self._rules.vocabulary.letters
+                return letters if just[1] else letters - self._rules.vocabulary.plurals
         return frozenset()
-
-    @cached_property
-    def _letters(self) -> frozenset[int]:
-        return self._tokenizer.ids_where(lambda spelled: re.match(r"\w", spelled.decode(errors="ignore")))
-
-    @cached_property
-    def _plurals(self) -> frozenset[int]:
-        return self._tokenizer.ids_where(lambda spelled: spelled in (b"s", b"es"))
 
     def _urged(self) -> dict[int, float]:
         """Return the bias of the end, and of tokens that begin a wish, the stronger the longer the text, or continue one."""
@@ -211,9 +225,10 @@ class Writing:
         bias = {self.end_id: pull} if pull else {}
         # of characters a blank begins any word, and two letters many
         first, sure = (0, 1) if self._tokenizer.kind == "bpe" else (1, 4)
-        for wish in self.unmentioned():
-            ids = self._wishes[wish]
-            begun = max(k for k in range(len(ids)) if self.body[len(self.body) - k :] == ids[:k])
+        for wish in self._unmet():
+            ids = wish.ids
+            last = tuple(self.body[-len(ids) :])
+            begun = next(k for k in range(len(ids) - 1, -1, -1) if last[len(last) - k :] == ids[:k])
             if begun >= first:
                 bias[ids[begun]] = URGENT if begun >= sure else min(URGENT, len(self._written) / PATIENCE)
         return bias
@@ -245,7 +260,7 @@ class Writing:
             stop = self._lengths.pop()
             del self.body[-1], self.chosen[-1]
             return self._finish("stop" if self._has_its_length(stop) else "length", stop), 0
-        found = [place for stop in self._stop if (place := self._written.find(stop, self._told)) >= 0]
+        found = [place for stop in self._rules.stops if (place := self._written.find(stop, self._told)) >= 0]
         if found:
             return self._finish("stop", min(found)), 0
         if self.tokens == self.max_tokens + self._grace:  # half a character is left out
@@ -264,7 +279,7 @@ class Writing:
         """Whether the text was long enough and the last token begins a new sentence: a full stop may end a number's part."""
         before = self._lengths[-1]
         enough = self._has_its_length(before) or (self._grace and self.tokens > self.max_tokens)
-        if not enough or not ends_sentence(self._written[:before]):
+        if not enough or not ends_sentence(self._written[max(0, before - _TAIL) : before]):
             return False
         new = self._written[before:]
         return new[:1].isspace() and not new.strip()[:1].islower() and not self.unmentioned(before)
@@ -275,7 +290,7 @@ class Writing:
     def _uncertain(self) -> int:
         """How many characters at the end of the text may still be taken back, or be the begin of a stop string."""
         untold = self._written[self._told :]
-        begun = max(held_back(untold, text) for text in (*self._stop, *self._banned))
+        begun = self._rules.open.begun(untold)
         return max(begun, self.config.avoid_copies or 0, open_name(untold) if self.config.distinct_names else 0)
 
     def _tokens_to_take_back(self) -> int:
@@ -290,8 +305,10 @@ class Writing:
         if not self.config.distinct_names or self.second_thoughts == SECOND_THOUGHTS:
             return 0
         begun = len(self._begun)
-        start = returning_name(self._begun + self._written, begun + self._lengths[-1], self._title_words)
-        if start is None or start < begun:
+        text = self._end(_NAMES)
+        before = begun + len(self._written) - len(text)
+        found = returning_name(text, begun + self._lengths[-1] - before, self._title_words)
+        if found is None or (start := before + found) < begun:
             return 0
         place = bisect_right(self._lengths, start - begun) - 1  # the token that the name starts in
         return self.tokens - place if self._lengths[place] >= self._told else 0
@@ -299,9 +316,12 @@ class Writing:
     def _spoilt(self) -> tuple[int, str]:
         """How many tokens to take back, and what is wrong with them."""
         new = self._lengths[-1]
-        for text in self._banned:  # it may have begun in what the prompt gave
-            start = len(self._begun) + new - len(text) + 1
-            if text in (self._begun + self._written)[max(0, start) :]:
+        banned = self._rules.banned
+        if banned.texts:  # one may have begun in what the prompt gave
+            text = banned.held_at_end(
+                self._end(banned.longest - 1 + len(self._written) - new), len(self._written) - new
+            )
+            if text is not None:
                 return 1, f"holds {text!r}, which is banned"
         limit = self.config.avoid_copies
         if limit is None or self._copies is None:
@@ -310,7 +330,7 @@ class Writing:
         if self._copies.reaching_into(last, len(self._written) - new) < limit:
             return 0, ""
         start = max(self._told, len(self._written) - limit)
-        inside = [back for back in range(1, self.tokens + 1) if self._lengths[-back] >= start]
+        inside = range(1, self.tokens - bisect_left(self._lengths, start) + 1)
         back = max(inside, key=lambda back: self.chosen[-back].doubt, default=1)
         return back, f"shares {limit} characters in a row with the training text"
 
@@ -320,9 +340,16 @@ class Writing:
         place = self.tokens - count
         self._forbidden = {at: ids for at, ids in self._forbidden.items() if at <= place}
         self._forbidden.setdefault(place, set()).add(self.chosen[place].id)
+        length = self._lengths[place]
+        whole = bisect_left(self._lengths, length)  # the token before it is the last one that has completed a character
         del self.chosen[place:], self.body[len(self.body) - count :], self._lengths[place:]
         self._decoder = self._tokenizer.decoder()
-        self._written = "".join(self._decoder.push(each.id) for each in self.chosen)
+        for each in self.chosen[max(0, whole - 1) :]:
+            self._decoder.push(each.id)
+        self._written = self._written[:length]
+        end = len(self._begun) + length
+        self._met = {wish: met for wish, met in self._met.items() if met < end}
+        self._searched = {wish: min(searched, end) for wish, searched in self._searched.items()}
 
     def _tell(self, stop: int) -> str:
         text = self._written[self._told : stop]
@@ -335,32 +362,9 @@ class Writing:
         return self._tell(stop)
 
 
-def held_back(text: str, stop: str) -> int:
-    """How many characters at the end of ``text`` are the begin of ``stop``."""
-    longest = min(len(text), len(stop) - 1)
-    return next((size for size in range(longest, 0, -1) if text.endswith(stop[:size])), 0)
-
-
-@lru_cache(maxsize=256)  # a look at a whole vocabulary takes milliseconds, and many texts are written by the same rules
-def _ids_holding(tokenizer: Tokenizer, texts: tuple[bytes, ...]) -> frozenset[int]:
-    return tokenizer.ids_where(lambda spelled: any(text in spelled for text in texts)) if texts else frozenset()
-
-
-@lru_cache(maxsize=16)
-def _word_beginnings(tokenizer: Tokenizer) -> frozenset[int]:
-    return tokenizer.ids_where(lambda spelled: re.match(r" \w", spelled.decode(errors="ignore")))
-
-
-@lru_cache(maxsize=16)
-def _small_first_letters(tokenizer: Tokenizer) -> frozenset[int]:
-    """Return the tokens that would open a text with a small letter, which hardly any text of most corpora does."""
-    return tokenizer.ids_where(lambda spelled: spelled.decode(errors="ignore")[:1].islower())
-
-
-def _begins_with(rest: bytes, spelled: bytes) -> bool:
-    return spelled.startswith(rest)
-
-
-def _mentions(text: str, wish: str) -> bool:
-    """Whether the wish stands in the text as a word, perhaps in its plural."""
-    return re.search(rf"(?<!\w){re.escape(wish)}(?:s|es|'s)?(?!\w)", text, re.IGNORECASE) is not None
+def _last_words(text: str, most: int) -> str:
+    """Return the last ``most`` characters at most of ``text``, from a blank on if they have one."""
+    if len(text) <= most:
+        return text
+    last = text[-most:]
+    return last[max(0, last.find(" ")) :]

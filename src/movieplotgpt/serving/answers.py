@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from movieplotgpt.generation.plots import Plot, TokenProbability
 from movieplotgpt.serving.tokens import BYTES, shown, spellings
@@ -266,6 +266,12 @@ class Title(BaseModel):
 def now() -> int:
     """Seconds since 1970."""
     return int(time.time())
+
+
+class JSONText(Response):
+    """A whole answer that is JSON already, made where it holds up no other."""
+
+    media_type = "application/json"
 
 
 class EventStream(StreamingResponse):

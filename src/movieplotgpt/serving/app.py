@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
 
-from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi import Depends, FastAPI, HTTPException
 from fastapi.responses import FileResponse
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
@@ -20,11 +17,13 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from movieplotgpt.serving import leniency, openai, plots, refusals, state
-from movieplotgpt.serving.models import ServedModels
+from movieplotgpt.serving.models import MOST_OF_BODIES, ServedModels
+from movieplotgpt.serving.routing import check_key
 
-BEARER = HTTPBearer(auto_error=False, description="Asked for where the server was started with a key.")
 PAGE = Path(__file__).with_name("page")
 MOST_BYTES = 1_000_000  # of a request's body
+SMALL_BODY = 32_000  # bytes, for which there is always room
+SAFE = ("GET", "HEAD", "OPTIONS")  # methods that change nothing
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -45,7 +44,8 @@ def create_app(
 
     ``api_key`` is required as a bearer token by every route that reads or writes text. ``hosts`` are the names the
     application answers to (all, if there are none): a page of another site that points its own name here is refused.
-    ``origins`` are the sites whose pages may call the API from a browser; ``*`` is every site.
+    ``origins`` are the sites whose pages may call the API from a browser; ``*`` is every site. Others are refused whatever
+    would make the server write.
     """
 
     @asynccontextmanager
@@ -63,13 +63,14 @@ def create_app(
     )
     app.state.models, app.state.api_key = models, api_key
     guarded = [] if api_key is None else [Depends(check_key)]
-    for router in (openai.router, plots.router):
+    for router in (plots.router, openai.router):  # in this order: /models/{name:path} would take the cards' paths
         app.include_router(router, dependencies=guarded, responses=refusals.DOCUMENTED)
     app.include_router(state.router)
     refusals.install(app)
     if page:
         app.mount("/page", StaticFiles(directory=PAGE), name="page")
         app.add_api_route("/", lambda: FileResponse(PAGE / "index.html"), include_in_schema=False)
+    app.add_middleware(_OwnPages, origins=origins)
     if hosts:
         app.add_middleware(_KnownHosts, hosts=hosts)
     app.add_middleware(_Guarded)
@@ -83,14 +84,6 @@ def create_app(
             expose_headers=(*leniency.REPORTED, "Retry-After"),
         )
     return app
-
-
-def check_key(http: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]) -> None:
-    """Let only those pass who have the key."""
-    if not secrets.compare_digest((given.credentials if given else "").encode(), http.app.state.api_key.encode()):
-        raise HTTPException(
-            401, "the key is missing or wrong; send it as a bearer token", {"WWW-Authenticate": "Bearer"}
-        )
 
 
 class _KnownHosts:
@@ -114,11 +107,34 @@ async def _drop(message: Message) -> None:
     pass
 
 
+class _OwnPages:
+    """Only the server's own pages, those of ``origins``, and programs that are no browsers may make the server write."""
+
+    def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
+        self.app, self.origins = app, origins
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        allowed = scope["type"] != "http" or scope["method"] in SAFE or self._is_allowed(Headers(scope=scope))
+        await (self.app if allowed else refusals.foreign_page())(scope, receive, send)
+
+    def _is_allowed(self, headers: Headers) -> bool:
+        origin = headers.get("origin")
+        if "*" in self.origins or (origin and origin.lower() in self.origins):
+            return True
+        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            return False
+        return origin is None or origin.lower().partition("://")[2] == headers.get("host", "").lower()
+
+
 class _Guarded:
-    """No body longer than `MOST_BYTES` is read, and every answer has the `HEADERS` that protect a browser."""
+    """Bounds on what is read: no body is longer than `MOST_BYTES`, and all together are not beyond memory.
+
+    Every answer has the `HEADERS` that protect a browser.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
+        self._unread = 0  # bytes of all bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         read = 0
@@ -126,9 +142,13 @@ class _Guarded:
         async def limited() -> Message:
             nonlocal read
             message = await receive()
-            read += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            read += size
+            self._unread += size
             if read > MOST_BYTES:
                 raise HTTPException(413, f"the body is longer than {MOST_BYTES:,} bytes")
+            if self._unread > MOST_OF_BODIES and read > SMALL_BODY:
+                raise HTTPException(503, "too many long bodies come at once; try again in a while")
             return message
 
         async def with_headers(message: Message) -> None:
@@ -136,4 +156,7 @@ class _Guarded:
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        await self.app(scope, limited, with_headers)
+        try:
+            await self.app(scope, limited, with_headers)
+        finally:
+            self._unread -= read

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from ipaddress import ip_address, ip_network
 from threading import Lock
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -16,10 +19,13 @@ from movieplotgpt.generation.guidance import knows_no_title
 from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
 from movieplotgpt.generation.sampling import Chosen, likeliest, log_softmax
 from movieplotgpt.serving.answers import Model, now
+from movieplotgpt.serving.memory import HELD, UNREAD, Memory, running_bytes, size_of
 from movieplotgpt.serving.scheduler import Scheduler, Told
 from movieplotgpt.serving.tokens import prompt_ids, spelled
 from movieplotgpt.serving.upstream import Upstream
+from movieplotgpt.serving.workers import in_worker
 
+MOST_OF_BODIES = 128_000_000  # bytes that are received and not yet read, of all requests together
 KEEP_ALIVE_SECONDS = 15.0  # without news; many proxies hang up after 30 or 60
 
 
@@ -79,13 +85,22 @@ class ServedModel:
         Raises:
             ContextLengthError: they are more than the context holds.
         """
-        checkpoint = self.generator.checkpoint
-        tokens, most = 1 + len(prompt_ids(checkpoint.tokenizer, request.prompt)), checkpoint.config.context_length
-        if tokens > most:
-            raise ContextLengthError(  # clients look for these words
-                f"this model's maximum context length is {most} tokens, but the prompt has {tokens}; shorten the prompt"
-            )
+        tokenizer = self.generator.checkpoint.tokenizer
+        self.check_length(len(request.prompt.header + request.prompt.begun) // tokenizer.longest_token, " or more")
+        tokens = 1 + len(prompt_ids(tokenizer, request.prompt))
+        self.check_length(tokens)
         return tokens
+
+    def check_length(self, tokens: int, more: str = "") -> None:
+        """Check that a prompt of ``tokens`` tokens fits into the context.
+
+        Raises:
+            ContextLengthError: it does not.
+        """
+        if tokens > (most := self.generator.checkpoint.config.context_length):
+            raise ContextLengthError(  # clients look for these words
+                f"this model's maximum context length is {most} tokens, but the prompt has {tokens}{more}; shorten the prompt"
+            )
 
     def read_prompt(self, request: PlotRequest, others: int) -> PromptReading:
         """Return each token of a prompt after the BOS token, with the ``others`` likeliest ones in its place."""
@@ -123,8 +138,9 @@ class ServedModel:
 class ServedModels(dict[str, ServedModel]):
     """All of them; the first is the one that is meant where none is named."""
 
-    def __init__(self, models: Iterable[ServedModel]) -> None:
+    def __init__(self, models: Iterable[ServedModel], memory: int = HELD) -> None:
         super().__init__({model.name: model for model in models})
+        self.memory = Memory(memory)
 
     @classmethod
     def scheduled(cls, generators: Mapping[str, PlotGenerator], *, readings: int, waiting: int) -> ServedModels:
@@ -148,13 +164,18 @@ class ServedModels(dict[str, ServedModel]):
         return self[name]
 
     @property
-    def cache_bytes(self) -> int:
-        """What keys and values take when every place is taken."""
-        return sum(
-            kv_cache_bytes(
-                each.generator.checkpoint.config, each.generator.engine().precision, batch=each.scheduler.readings
+    def most_bytes(self) -> int:
+        """Return what requests may take at most, beside the models: keys and values, texts, answers and bodies."""
+        return (
+            self.memory.most
+            + MOST_OF_BODIES
+            + sum(
+                kv_cache_bytes(
+                    each.generator.checkpoint.config, each.generator.engine().precision, batch=each.scheduler.readings
+                )
+                + running_bytes(each.scheduler.readings)
+                for each in self.values()
             )
-            for each in self.values()
         )
 
     def close(self) -> None:
@@ -166,29 +187,78 @@ class ServedModels(dict[str, ServedModel]):
 class Answer:
     """What the scheduler reports of one HTTP request, as it comes; a client that goes away ends it within a step.
 
+    ``async with`` it: what it holds is released at the end. A stream is read by ``async for``: while the client does not
+    read, nothing more is written for it. Without ``keep`` the probabilities of a stream are not in its plots.
+
     Raises:
         QueueFullError: too much waits already.
+        PromptError: the answer would take too much memory.
     """
 
-    def __init__(self, http: Request, model: ServedModel, requests: Sequence[PlotRequest]) -> None:
+    def __init__(
+        self, http: Request, model: ServedModel, requests: Sequence[PlotRequest], *, keep: bool = True
+    ) -> None:
+        self._http, self._scheduler, self._requests, self._keep = http, model.scheduler, requests, keep
         self._left = len(requests)
         self._queue: asyncio.Queue[Told | Exception | None] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
-        self._job = model.scheduler.submit(requests, self._hear)
-        self._gone = asyncio.ensure_future(_gone(http))
-        self._gone.add_done_callback(self._leave)
+        self._client, self._memory = client_of(http), served(http).memory
+        self._size = size_of(requests, model.generator.checkpoint.tokenizer.kind, self._scheduler.readings, keep=keep)
+        self._held = 0
+        self._job: Any = None
+        self._gone: asyncio.Future[None] | None = None
         self._quiet = False  # whether nothing came since the last beat
         self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Answer:
+        """Submit the requests."""
+        self._memory.hold(self._client, self._size)
+        self._held = self._size
+        try:
+            submit = partial(self._scheduler.submit, self._requests, self._hear, client=self._client, keep=self._keep)
+            if isinstance(self._scheduler, Upstream):  # which works in this thread
+                self._job = submit()
+            else:
+                self._job = await in_worker(weight_of(self._requests), submit)
+        except BaseException:
+            self.close()
+            raise
+        self._gone = asyncio.ensure_future(_gone(self._http))
+        self._gone.add_done_callback(self._leave)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Release what is held."""
+        self.close()
+
+    def close(self) -> None:
+        """Write no more of it, and release what is held."""
+        self._memory.release(self._client, self._held)
+        self._held = 0
+        if self._gone:
+            self._gone.cancel()
+        if self._job:
+            self._job.cancel()
+        if self._timer:
+            self._timer.cancel()
 
     def _hear(self, told: Told | Exception) -> None:
         """In the scheduler's thread."""
         try:
-            self._loop.call_soon_threadsafe(self._queue.put_nowait, told)
+            self._loop.call_soon_threadsafe(self._take, told)
         except RuntimeError:  # the loop is closed: nobody listens any more
-            self._job.cancel()
+            if self._job:
+                self._job.cancel()
+
+    def _take(self, told: Told | Exception) -> None:
+        self._queue.put_nowait(told)
+        if self._job and self._queue.qsize() >= UNREAD:
+            self._job.pause()
 
     def _leave(self, gone: asyncio.Future[None]) -> None:
-        self._job.cancel()
+        if gone.cancelled():
+            return
+        self.close()
         self._queue.put_nowait(ClientDisconnect())
 
     def _beat(self) -> None:
@@ -200,20 +270,16 @@ class Answer:
     async def __aiter__(self) -> AsyncIterator[Told | None]:
         """Yield what comes, and None when nothing came for ``KEEP_ALIVE_SECONDS`` or up to twice as long."""
         self._beat()
-        try:
-            while self._left:
-                told = await self._queue.get()
-                if isinstance(told, Exception):
-                    raise told
-                if told is not None:
-                    self._quiet = False
-                    self._left -= told.plot is not None
-                yield told
-        finally:
-            self._gone.cancel()
-            self._job.cancel()
-            if self._timer:
-                self._timer.cancel()
+        while self._left:
+            told = await self._queue.get()
+            if self._queue.qsize() == UNREAD // 2:
+                self._job.resume()
+            if isinstance(told, Exception):
+                raise told
+            if told is not None:
+                self._quiet = False
+                self._left -= told.plot is not None
+            yield told
 
     async def plots(self) -> list[Plot]:
         """Return all plots when they are whole, in the order of their requests."""
@@ -226,6 +292,13 @@ class Unwritten(Answer):
 
     def __init__(self, requests: Sequence[PlotRequest]) -> None:
         self._requests = requests
+
+    async def __aenter__(self) -> Answer:
+        """Nothing is submitted."""
+        return self
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     async def __aiter__(self) -> AsyncIterator[Told | None]:
         """Yield each plot."""
@@ -250,6 +323,29 @@ def served(http: Request) -> ServedModels:
     """Those of the application that a request came to."""
     models: ServedModels = http.app.state.models
     return models
+
+
+def client_of(http: Request) -> str:
+    """Return the address that a request came from: of IPv6 the network, in which a client has many."""
+    address = http.client.host if http.client else ""
+    try:
+        if (known := ip_address(address)).version == 6:
+            return str(ip_network((known, 64), strict=False))
+    except ValueError:  # of a test, or of a socket in the file system
+        pass
+    return address
+
+
+def weight_of(requests: Sequence[PlotRequest]) -> int:
+    """Return about how many characters are read to prepare ``requests``."""
+    texts = sum(request.candidates for request in requests)
+    return 500 * texts + len(requests[0].prompt.begun) * len(requests)
+
+
+def weight_of_plots(plots: Sequence[Plot]) -> int:
+    """Return about how many characters the answer with ``plots`` has."""
+    others = sum(len(token.others) + 1 for plot in plots for token in plot.probabilities)
+    return sum(len(plot.text) for plot in plots) + 50 * others
 
 
 async def _gone(http: Request) -> None:

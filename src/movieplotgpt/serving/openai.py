@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
@@ -26,17 +26,19 @@ from movieplotgpt.serving.answers import (
     CompletionChoice,
     CompletionLogprobs,
     EventStream,
+    JSONText,
     Model,
     Models,
     Usage,
     event,
     now,
 )
-from movieplotgpt.serving.models import Answer, PromptReading, ServedModel, Unwritten, served
+from movieplotgpt.serving.models import Answer, PromptReading, ServedModel, Unwritten, served, weight_of_plots
 from movieplotgpt.serving.refusals import framed
 from movieplotgpt.serving.requests import ChatRequest, CompletionRequest, OpenAIRequest
-from movieplotgpt.serving.routing import LenientRoute
+from movieplotgpt.serving.routing import LenientRoute, weight_of_body
 from movieplotgpt.serving.tokens import TokenPrompt, token_prompt
+from movieplotgpt.serving.workers import in_worker
 
 ChoiceT = TypeVar("ChoiceT", CompletionChoice, ChatChoice)
 
@@ -51,19 +53,19 @@ def models(http: Request) -> Models:
     return Models(data=[model.about() for model in served(http).values()])
 
 
-@router.get("/models/{name}")
+@router.get("/models/{name:path}")  # names of the hub have a slash
 def model(http: Request, name: str) -> Model:
     """One of them."""
     return served(http).named(name).about()
 
 
 @router.post("/completions", response_model=Completion, responses=STREAM)
-async def completions(http: Request, body: CompletionRequest) -> Response | Completion | Chat:
+async def completions(http: Request, body: CompletionRequest) -> Response:
     """Continue a text."""
     model = served(http).named(body.model)
     model.check_number(body.texts(len(_prompts(body.prompt))))
-    requests = completion_requests(model, body)
-    prompts = _prompt_tokens(model, requests)
+    weight = await weight_of_body(http, body.texts(len(_prompts(body.prompt))))
+    requests, prompts = await in_worker(weight, _prepared, model, completion_requests, body)
     readings = {}
     if body.echo and body.logprobs is not None:
         for number, request in enumerate(requests):
@@ -73,14 +75,31 @@ async def completions(http: Request, body: CompletionRequest) -> Response | Comp
 
 
 @router.post("/chat/completions", response_model=Chat, responses=STREAM)
-async def chat(http: Request, body: ChatRequest) -> Response | Completion | Chat:
+async def chat(http: Request, body: ChatRequest) -> Response:
     """Write a plot for the title in the last message of a user; a model without titles continues the message."""
-    model, title = served(http).named(body.model), body.title()
+    model = served(http).named(body.model)
     model.check_number(body.texts())
-    how: dict[str, Any] = {"titles": title} if model.generator.form.format.header else {"prompt": title}
-    requests = model.generator.requests(**how, **body.sampling())
-    prompts = _prompt_tokens(model, requests)
+    weight = await weight_of_body(http, body.texts())
+    requests, prompts = await in_worker(weight, _prepared, model, chat_requests, body)
     return await _answer(http, requests, _Chats(model, requests, bool(body.logprobs)), prompts, body)
+
+
+RequestT = TypeVar("RequestT", CompletionRequest, ChatRequest)
+
+
+def _prepared(
+    model: ServedModel, made: Callable[[ServedModel, RequestT], list[PlotRequest]], body: RequestT
+) -> tuple[list[PlotRequest], int]:
+    """Return the requests, and how many tokens their prompts have, each counted once."""
+    requests = made(model, body)
+    return requests, sum(model.prompt_tokens(request) for request in requests[:: requests[0].config.n])
+
+
+def chat_requests(model: ServedModel, body: ChatRequest) -> list[PlotRequest]:
+    """Return ``n`` requests for the title of a chat, or for the text that a model without titles continues."""
+    title = body.title()
+    how: dict[str, Any] = {"titles": title} if model.generator.form.format.header else {"prompt": title}
+    return model.generator.requests(**how, **body.sampling())
 
 
 def completion_requests(model: ServedModel, body: CompletionRequest) -> list[PlotRequest]:
@@ -97,6 +116,7 @@ def completion_requests(model: ServedModel, body: CompletionRequest) -> list[Plo
         if isinstance(prompt, str):
             requests += model.generator.requests(prompt=prompt, **settings, seed=seed + len(requests))
             continue
+        model.check_length(len(prompt))
         if wrong := [id_ for id_ in prompt if id_ >= form.tokenizer.vocab_size]:
             raise PromptError(f"{wrong[0]} is no id of {model.name}, which has {form.tokenizer.vocab_size:,}")
         if settings["plan"] != NO_PLAN:
@@ -107,37 +127,44 @@ def completion_requests(model: ServedModel, body: CompletionRequest) -> list[Plo
     return requests
 
 
-def _prompt_tokens(model: ServedModel, requests: Sequence[PlotRequest]) -> int:
-    """Return how many tokens the prompts have, each counted once."""
-    return sum(model.prompt_tokens(request) for request in requests[:: requests[0].config.n])
-
-
 async def _answer(
     http: Request, requests: Sequence[PlotRequest], layout: _Layout[ChoiceT], prompts: int, body: OpenAIRequest
-) -> Response | Completion | Chat:
-    answer = Unwritten(requests) if body.wants_no_text else Answer(http, layout.model, requests)
+) -> Response:
+    if body.wants_no_text:
+        answer: Answer = Unwritten(requests)
+    else:
+        answer = Answer(http, layout.model, requests, keep=not body.stream)
     if body.stream:
         usage = bool(body.stream_options and body.stream_options.include_usage)
-        return EventStream(framed(_events(answer, layout, prompts, usage)))
-    plots = await answer.plots()
+        return EventStream(framed(_events(await answer.__aenter__(), layout, prompts, usage)))
+    async with answer:
+        plots = await answer.plots()
+        whole = await in_worker(weight_of_plots(plots), _whole, layout, plots, prompts)
+    return JSONText(whole)
+
+
+def _whole(layout: _Layout[ChoiceT], plots: Sequence[Plot], prompts: int) -> str:
     choices = [_ended(layout.whole(index, plot), plot) for index, plot in enumerate(plots)]
-    return layout.made(choices, Usage.of(prompts, sum(plot.tokens for plot in plots)))
+    return layout.made(choices, Usage.of(prompts, sum(plot.tokens for plot in plots))).model_dump_json()
 
 
 async def _events(answer: Answer, layout: _Layout[ChoiceT], prompts: int, with_usage: bool) -> AsyncIterator[str]:
     tokens, without = 0, None if with_usage else {"usage"}
-    for piece in layout.start():
-        yield event(layout.made([piece]), without)
-    async for told in answer:
-        if told is None:
-            yield KEEP_ALIVE
-        elif told.plot:
-            tokens += told.plot.tokens
-            yield event(layout.made([_ended(layout.end(told.index, told.plot), told.plot)]), without)
-        elif not told.plan:
-            yield event(layout.made([layout.piece(told.index, told.piece, told.tokens)]), without)
-    if with_usage:
-        yield event(layout.made([], Usage.of(prompts, tokens)))
+    try:
+        for piece in layout.start():
+            yield event(layout.made([piece]), without)
+        async for told in answer:
+            if told is None:
+                yield KEEP_ALIVE
+            elif told.plot:
+                tokens += told.plot.tokens
+                yield event(layout.made([_ended(layout.end(told.index, told.plot), told.plot)]), without)
+            elif not told.plan:
+                yield event(layout.made([layout.piece(told.index, told.piece, told.tokens)]), without)
+        if with_usage:
+            yield event(layout.made([], Usage.of(prompts, tokens)))
+    finally:
+        answer.close()
 
 
 def _ended(choice: ChoiceT, plot: Plot) -> ChoiceT:

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from movieplotgpt.errors import ConfigError, DataError, MoviePlotGPTError, PromptError, QueueFullError
 from movieplotgpt.serving.answers import Problem, Refusal, event
 from movieplotgpt.serving.models import ContextLengthError, UnknownModelError
+from movieplotgpt.serving.routing import InvalidBody
 from movieplotgpt.serving.upstream import UpstreamError
 
 RETRY_AFTER = 2  # seconds
@@ -23,10 +24,12 @@ FIELD = re.compile(r"(?!constrained)\w+")  # not list[int] or constrained-str
 TYPES = {  # status: type and usual code of the error, and what the documentation says
     400: ("invalid_request_error", None, "A field is wrong, or the request cannot be met."),
     401: ("authentication_error", "invalid_api_key", "The key is missing or wrong."),
+    403: ("permission_error", "foreign_page", "A page of another site asks."),
     404: ("invalid_request_error", "not_found", "No such model."),
     413: ("invalid_request_error", "body_too_long", "The body is too long."),
     429: ("rate_limit_error", "queue_full", "Too much waits already."),
     500: ("server_error", "server_error", "The server has failed."),
+    503: ("server_error", "too_many_bodies", "Too many long bodies come at once."),
     502: ("server_error", "upstream_failed", "The server that writes cannot be reached, or refuses."),
 }
 DOCUMENTED: dict[int | str, dict[str, Any]] = {
@@ -49,6 +52,8 @@ def refusal(error: Exception) -> tuple[int, Refusal]:
             return 400, _said(400, str(error))
         case RequestValidationError():
             return 400, _invalid(error.errors())
+        case InvalidBody():
+            return 400, _invalid(error.errors)
         case HTTPException():
             return error.status_code, _said(error.status_code, str(error.detail))
     return 500, _said(500, "the server has failed; its log says how")
@@ -92,12 +97,16 @@ def unknown_host(host: str) -> Response:
     return JSONResponse(_said(400, message, code="unknown_host").model_dump(), 400)
 
 
+def foreign_page() -> Response:
+    """Return the answer to a page of another site that would make the server write."""
+    message = "pages of other sites may not ask this server; allow one with --allow-origin when the server is started"
+    return JSONResponse(_said(403, message).model_dump(), 403)
+
+
 def _invalid(errors: Sequence[Mapping[str, Any]]) -> Refusal:
     """Return the refusal for the first field that is wrong, with what each kind of value that it may have says."""
     path = _path(errors[0])
     messages = dict.fromkeys(error["msg"].removeprefix("Value error, ") for error in errors if _path(error) == path)
-    if errors[0]["loc"] == ("body",) and isinstance(errors[0].get("input"), bytes):
-        messages = {"the body is not sent as JSON; send it with the header Content-Type: application/json": None}
     said = ", or ".join(messages)
     return _said(400, f"{path}: {said}" if path else said, param=path)
 

@@ -10,7 +10,15 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NoReturn, TypeAlias, get_args
 
-from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, ValidationInfo, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 
 from movieplotgpt.config import Settings
@@ -19,9 +27,12 @@ from movieplotgpt.generation.settings import LENGTHS, Length, SamplingConfig, wi
 TokenId: TypeAlias = Annotated[int, Field(ge=0)]
 Text: TypeAlias = Annotated[str, Field(max_length=100_000)]
 MOST_TOKENS = 20_000  # of one text: nobody keeps a place for ever
-MOST_WISHES, LONGEST_WISH = 16, 200  # each is looked for after every token
+MOST_WISHES = 16  # each is looked for after every token
 MOST_STOPS = 64  # likewise
-Word: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
+LONGEST_WORD = 200  # characters
+MOST_BIASES, MOST_HINTS, MOST_PARTS = 1_024, 16, 1_000
+Word: TypeAlias = Annotated[str, Field(min_length=1, max_length=LONGEST_WORD)]
+Hint: TypeAlias = Annotated[str, Field(max_length=200)]
 
 
 def _unsupported(why: str) -> BeforeValidator:
@@ -53,10 +64,23 @@ class Sampled(SamplingConfig):
     )
     min_tokens: int | None = Field(None, ge=1, le=MOST_TOKENS, description="The text does not end by itself before.")
     target_characters: int | None = Field(None, ge=1, le=MOST_TOKENS, description="End near this length.")
-    stop: tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...] = Field(
-        (), max_length=MOST_STOPS, description="Texts before which to stop."
-    )
+    stop: tuple[Word, ...] = Field((), max_length=MOST_STOPS, description="Texts before which to stop.")
     banned: tuple[Word, ...] = Field((), max_length=64, description="Texts that are never written.")
+    seed: int | None = Field(None, ge=0, lt=1 << 64, description="The same seed writes the same text.")
+    top_k: int | None = Field(None, ge=1, le=1 << 31, description="Draw from the k likeliest tokens.")
+    no_repeat_ngram: int | None = Field(
+        None, ge=1, le=32, description="Never write the same n tokens in a row twice, within a context."
+    )
+    dry_multiplier: float | None = Field(
+        None, gt=0, le=100, description="Punish what would lengthen a repetition, more the longer it is; 0.8 is usual."
+    )
+    dry_allowed_length: int | None = Field(None, ge=1, le=1_000, description="Tokens that may repeat freely.")
+    avoid_copies: int | None = Field(
+        None, ge=40, le=1_000, description="Share no run of so many characters with the training text."
+    )
+    guidance_characters: int | None = Field(
+        400, ge=1, le=1_000_000, description="Characters over which guidance fades out; none keeps it."
+    )
 
     @field_validator("*", mode="before")
     @classmethod
@@ -69,9 +93,17 @@ class Sampled(SamplingConfig):
     @field_validator("must_mention")
     @classmethod
     def _few_and_short(cls, wishes: tuple[str, ...]) -> tuple[str, ...]:
-        if len(wishes) > MOST_WISHES or any(len(wish) > LONGEST_WISH for wish in wishes):
-            raise ValueError(f"at most {MOST_WISHES} words of {LONGEST_WISH} characters can be asked for")
+        if len(wishes) > MOST_WISHES or any(len(wish) > LONGEST_WORD for wish in wishes):
+            raise ValueError(f"at most {MOST_WISHES} words of {LONGEST_WORD} characters can be asked for")
         return wishes
+
+    @field_validator("logit_bias", "hints", mode="before", check_fields=False)
+    @classmethod
+    def _few(cls, given: Any, info: ValidationInfo) -> Any:
+        most = MOST_HINTS if info.field_name == "hints" else MOST_BIASES
+        if isinstance(given, Mapping) and len(given) > most:
+            raise ValueError(f"{len(given):,} entries are given, and at most {most:,} may be")
+        return given
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -93,12 +125,13 @@ class Sampled(SamplingConfig):
         return {name: getattr(self, name) for name in names}
 
 
-def _prompt(prompt: Any) -> Any:
-    """Check a prompt here: of a union pydantic reports what is wrong with every kind, for every item."""
+def _prompt(prompt: Any, _: ValidatorFunctionWrapHandler) -> Any:
+    """Check a prompt here alone: of a union pydantic tries every kind, for every item."""
     each = prompt if isinstance(prompt, list) else [prompt]
     kinds = {type(item) for item in each}
     ids = each if kinds == {int} else [id_ for item in each for id_ in item] if kinds == {list} else []
-    if kinds - {str} and (kinds not in ({int}, {list}) or {type(id_) for id_ in ids} - {int}):
+    wrong = not isinstance(prompt, str | list)
+    if wrong or (kinds - {str} and (kinds not in ({int}, {list}) or {type(id_) for id_ in ids} - {int})):
         raise ValueError("a prompt is a text, a list of texts, a list of token ids, or a list of such lists")
     if ids and min(ids) < 0:
         raise ValueError(f"{min(ids)} is not a token id; ids start at 0")
@@ -134,7 +167,7 @@ class OpenAIRequest(Sampled):
 class CompletionRequest(OpenAIRequest):
     """``POST /v1/completions``: continue a document, in the form the model was trained on."""
 
-    prompt: Annotated[str | list[str] | list[TokenId] | list[list[TokenId]], BeforeValidator(_prompt)] = Field(
+    prompt: Annotated[str | list[str] | list[TokenId] | list[list[TokenId]], WrapValidator(_prompt)] = Field(
         "", description="A text, several, or the ids of one or several; each is answered n times."
     )
     echo: bool = Field(False, description="Put the prompt before the text.")
@@ -152,7 +185,9 @@ class Message(Settings):
     """A message of a chat."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: Annotated[Text | list[TextPart] | None, BeforeValidator(_content)] = None
+    content: Annotated[
+        Text | Annotated[list[TextPart], Field(max_length=MOST_PARTS)] | None, BeforeValidator(_content)
+    ] = None
 
     @property
     def text(self) -> str:
@@ -206,7 +241,7 @@ class PlotsRequest(Sampled):
     decade: str | None = Field(None, max_length=200, description="Such as 1970s, for a model that knows decades.")
     origin: str | None = Field(None, max_length=200, description="Such as American, for a model that knows origins.")
     genre: str | None = Field(None, max_length=200, description="Such as comedy, for a model that knows genres.")
-    hints: Mapping[str, Annotated[str, Field(max_length=200)]] = Field({}, description="Other hints by their names.")
+    hints: Mapping[Hint, Hint] = Field({}, description="Other hints by their names.")
     length: Length | None = Field(None, description=f"About {', '.join(map(str, LENGTHS.values()))} characters.")
     copies: bool = Field(False, description="Tell what was copied from the training text, where its index is here.")
 
@@ -218,6 +253,13 @@ class PlotsRequest(Sampled):
     def sampling(self) -> dict[str, Any]:
         """As of all, and what the length asks for."""
         return with_length(super().sampling(), self.length)
+
+
+class TitleRequest(Settings):
+    """``POST /v1/titles``: a title that the model invents."""
+
+    model: str | None = Field(None, max_length=200, description="Which model; none is the first one served.")
+    seed: int | None = Field(None, ge=0, lt=1 << 64, description="The same seed invents the same title.")
 
 
 class TokenizeRequest(Settings):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Condition, Lock, Thread
 from typing import TypeAlias
@@ -19,7 +19,14 @@ from movieplotgpt.serving.tokens import TokenPrompt, spelled
 from movieplotgpt.text.formatting import PLAN
 from movieplotgpt.text.tokenizers import StreamDecoder
 
-PROMPTS_BETWEEN_STEPS = 4  # at most, so that what is being written is not held up by a crowd that comes
+PROMPTS_BETWEEN_STEPS = 8  # at most, so that what is being written is not held up by a crowd that comes
+TOKENS_BETWEEN_STEPS = 512  # of prompts, likewise
+TOKENS_OF_CLIENT = 8  # of its prompts, while another client is there: they take about as long as a step,
+EVERY = 4  # and are read in every fourth
+SHORT, GREETED = 64, 32  # tokens of a prompt that is read at once, of each client in so many steps
+MOST_GREETED = 10_000  # clients
+FEW = 16  # a client with a 16th of the texts that may wait finds room while others fill the queue
+SHARE = 6  # times as many texts as another client may be in a step
 
 
 @dataclass(frozen=True)
@@ -41,11 +48,17 @@ Tell: TypeAlias = Callable[[Told | Exception], None]
 
 @dataclass(eq=False)
 class Job:
-    """What one client asked for; ``tell`` hears of it in the scheduler's thread."""
+    """What ``client`` asked for; ``tell`` hears of it in the scheduler's thread.
+
+    While ``paused``, none of it is written. Without ``keep`` the probabilities of tokens are dropped once they are told.
+    """
 
     scheduler: Scheduler
     requests: list[PlotRequest]
     tell: Tell
+    client: str = ""
+    keep: bool = True
+    paused: bool = False
     texts: list[_Text] = field(default_factory=list)
     waiting: deque[_Text] = field(default_factory=deque)
     cancelled: bool = False
@@ -54,6 +67,14 @@ class Job:
     def cancel(self) -> None:
         """Write no more of it; its places are free within a step."""
         self.scheduler.cancel(self)
+
+    def pause(self) -> None:
+        """Write none of it for a while."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """Write it on."""
+        self.scheduler.resume(self)
 
 
 @dataclass(eq=False)
@@ -66,6 +87,7 @@ class _Text:
     writing: Writing
     decoder: StreamDecoder  # of the tokens that were told
     told: int = 0  # tokens
+    reported: list[TokenProbability] = field(default_factory=list)  # those that the plot will have
     done: bool = False
 
 
@@ -73,7 +95,8 @@ class Scheduler:
     """Writes many jobs side by side, in a thread of its own.
 
     ``readings`` is how many are in the cache at once, of which a guided text takes two; ``waiting`` how many texts may
-    wait for a place. Each job in turn gets the next place that is free, so that one with many texts holds up no other.
+    wait for a place. Each job in turn gets the next place that is free, so that one with many texts holds up no other. While
+    several clients are there, each has a share of a step at most: it takes the longer, the more texts are in it.
     ``turn`` is held during a step: models that share a processor take steps in turn.
     """
 
@@ -82,7 +105,9 @@ class Scheduler:
         self.generator, self.readings, self.most_waiting = generator, readings, waiting
         self._turn, self._changed = turn or Lock(), Condition()
         self._jobs: deque[Job] = deque()  # those with texts that wait
-        self._texts: dict[Writing, _Text] = {}  # those in the batch
+        self._texts: dict[Writing, _Text] = {}  # those in the batch; only the scheduler's thread iterates over them
+        self._free = readings  # places
+        self._step, self._greeted = 0, dict[str, int]()  # when a short prompt of each client was last read at once
         self._closing = False
         self.texts = self.tokens = self.cancelled = 0  # since the begin
         self._thread = Thread(target=self._run, name=f"scheduler of {generator.checkpoint.folder}", daemon=True)
@@ -99,35 +124,45 @@ class Scheduler:
         with self._changed:
             return sum(len(job.waiting) for job in self._jobs)
 
-    def submit(self, requests: Sequence[PlotRequest], tell: Tell) -> Job:
+    def submit(self, requests: Sequence[PlotRequest], tell: Tell, *, client: str = "", keep: bool = True) -> Job:
         """Write these; ``tell`` hears every piece, and every plot when it is whole, or the error that ended the job.
+
+        Prompts are encoded here, in the thread of the caller.
 
         Raises:
             QueueFullError: too many texts wait.
             DataError: copies are to be avoided and no index of the training text is here.
         """
-        job = Job(self, [*requests], tell)
+        job = Job(self, [*requests], tell, client, keep)
+        number = sum(request.candidates for request in requests)
         with self._changed:
-            ahead = sum(len(other.waiting) for other in self._jobs)
-            free = max(0, self.readings - sum(writing.readings for writing in self._texts))
-            if self._closing:
-                raise QueueFullError("the server is being ended, and takes no more")
-            if ahead + sum(request.candidates for request in requests) > self.most_waiting + free:
-                raise QueueFullError(
-                    f"{ahead} texts wait already, and at most {self.most_waiting} may; try again in a while"
-                )
-        for index, request in enumerate(requests):
-            self._add(job, index, plan_request(request, self.generator.checkpoint) if wants_plan(request) else request)
+            self._check_room(client, number)
+        first = (plan_request(each, self.generator.checkpoint) if wants_plan(each) else each for each in requests)
+        self._add(job, dict(enumerate(first)))
         with self._changed:
+            self._check_room(client, number)
             self._jobs.append(job)
             self._changed.notify()
         return job
 
-    def _add(self, job: Job, index: int, request: PlotRequest) -> None:
-        """Let all candidates of a request wait."""
+    def _check_room(self, client: str, number: int) -> None:
+        """Check that so many texts may wait: for clients with few of them there is room beyond the limit."""
+        ahead = sum(len(job.waiting) for job in self._jobs)
+        own = sum(len(job.waiting) for job in self._jobs if job.client == client)
+        if self._closing:
+            raise QueueFullError("the server is being ended, and takes no more")
+        room = self.most_waiting if own + number <= self.most_waiting // FEW else 0
+        if ahead + number > self.most_waiting + self._free + room:
+            raise QueueFullError(
+                f"{ahead} texts wait already, and at most {self.most_waiting} may; try again in a while"
+            )
+
+    def _add(self, job: Job, requests: Mapping[int, PlotRequest]) -> None:
+        """Let all candidates of requests wait."""
         tokenizer = self.generator.checkpoint.tokenizer
-        for candidate in request.all_candidates():
-            writing = self.generator.writing(candidate)
+        candidates = [(index, each) for index, request in requests.items() for each in request.all_candidates()]
+        writings = self.generator.writings([candidate for _, candidate in candidates])
+        for (index, candidate), writing in zip(candidates, writings, strict=True):
             if isinstance(candidate.prompt, TokenPrompt):
                 writing.body = [*candidate.prompt.begun_ids]
             text = _Text(job, index, candidate, writing, tokenizer.decoder())
@@ -142,6 +177,12 @@ class Scheduler:
             job.cancelled = True
             self.cancelled += 1
             job.waiting.clear()
+            self._changed.notify()
+
+    def resume(self, job: Job) -> None:
+        """As ``job.resume()``."""
+        with self._changed:
+            job.paused = False
             self._changed.notify()
 
     def close(self) -> None:
@@ -166,42 +207,118 @@ class Scheduler:
     def _go_on(self, batch: Batch) -> None:
         """One step, with those who leave and those who come before it."""
         for text in [text for text in self._texts.values() if text.job.cancelled]:
-            batch.leave(text.writing)
-            del self._texts[text.writing]
-        self._let_in(batch)
+            self._leave(batch, text)
+        with self._changed:
+            share = self._share()
+        resting, places = self._resting(share)
+        self._let_in(batch, share, resting, places)
         if batch.texts:
             with self._turn:
-                taken = batch.step()
+                rest = {text.writing for text in resting}
+                taken = batch.step(rest, self._prompt_tokens(batch.unread - rest))
+            self._step += 1
+            if len(self._greeted) > MOST_GREETED:
+                self._greeted.clear()
             self.tokens += len(taken)
             for writing, piece in taken:
                 self._tell(self._texts[writing], piece)
+        self._free = batch.free
+
+    def _leave(self, batch: Batch, text: _Text) -> None:
+        """Give up the place of a text, which waits for another one unless its client has left."""
+        batch.leave(text.writing)
+        del self._texts[text.writing]
+        with self._changed:
+            if not text.job.cancelled:
+                text.job.waiting.appendleft(text)
+                if text.job not in self._jobs:
+                    self._jobs.append(text.job)
+
+    def _is_paused(self, job: Job) -> bool:
+        return job.paused and not self._closing
+
+    def _share(self) -> int:
+        """Return how many readings of a client are in a step: all of them if it is alone."""
+        texts = Counter(text.job.client for text in self._texts.values())
+        for job in self._jobs:
+            texts[job.client] += len(job.waiting)
+        fewest = min((number for number in texts.values() if number), default=1)
+        return self.readings if len(texts) < 2 else max(2, min(self.readings, 2 * SHARE * fewest) // len(texts))
+
+    def _prompt_tokens(self, unread: Collection[Writing]) -> int:
+        """Return how many tokens of prompts are read before the next step: a few of each client, if there are several."""
+        if len({text.job.client for text in self._texts.values()}) < 2:
+            return TOKENS_BETWEEN_STEPS
+        coming = [self._texts[writing] for writing in unread]
+        tokens = 0 if self._step % EVERY else TOKENS_OF_CLIENT * len({text.job.client for text in coming})
+        for text in coming:
+            client = text.job.client
+            if not text.writing.tokens and self._step - self._greeted.get(client, -GREETED) >= GREETED:
+                self._greeted[client] = self._step
+                tokens += min(SHORT, text.writing.prompt_tokens)
+        return min(TOKENS_BETWEEN_STEPS, tokens)
+
+    def _resting(self, share: int) -> tuple[list[_Text], Counter[str]]:
+        """Return the texts that keep their places without being written, and the readings of each client's others."""
+        resting, places = list[_Text](), Counter[str]()
+        for text in self._texts.values():
+            client, readings = text.job.client, text.writing.readings
+            if self._is_paused(text.job) or places[client] + readings > share:
+                resting.append(text)
+            else:
+                places[client] += readings
+        return resting, places
 
     def _wait_for_work(self) -> bool:
         """Until there is some; False where none will come."""
         with self._changed:
-            self._changed.wait_for(lambda: self._jobs or self._texts or self._closing)
-            return bool(self._jobs or self._texts)
+            self._changed.wait_for(lambda: self._has_work() or (self._closing and not self._jobs and not self._texts))
+            return self._has_work()
 
-    def _let_in(self, batch: Batch) -> None:
-        coming, free = list[Writing](), batch.free
-        with self._changed:
-            while len(coming) < PROMPTS_BETWEEN_STEPS:
-                while self._jobs and not self._jobs[0].waiting:
-                    self._jobs.popleft()
-                if not self._jobs or (free := free - self._jobs[0].waiting[0].writing.readings) < 0:
-                    break
-                text = self._jobs[0].waiting.popleft()
-                self._texts[text.writing] = text
-                self._jobs.rotate(-1)
-                coming.append(text.writing)
-        with self._turn:
-            batch.join(coming)
+    def _has_work(self) -> bool:
+        self._jobs = deque(job for job in self._jobs if job.waiting)
+        jobs = {*self._jobs, *(text.job for text in self._texts.values())}
+        return any(job.cancelled or not self._is_paused(job) for job in jobs)
+
+    def _let_in(self, batch: Batch, share: int, resting: list[_Text], places: Counter[str]) -> None:
+        """Let texts join, each client in turn; texts that rest give up their places for those of other clients."""
+        coming = list[Writing]()
+        while len(coming) < PROMPTS_BETWEEN_STEPS:
+            free = batch.free - sum(writing.readings for writing in coming)
+            held = sum(text.writing.readings for text in resting)
+            with self._changed:
+                text = self._next(share, places, free + held)
+            if text is None:
+                break
+            while text.writing.readings > free:
+                free += resting[-1].writing.readings
+                self._leave(batch, resting.pop())
+            self._texts[text.writing] = text
+            places[text.job.client] += text.writing.readings
+            coming.append(text.writing)
+        batch.join(coming)
+
+    def _next(self, share: int, places: Mapping[str, int], free: int) -> _Text | None:
+        """Take the next text that waits: one of the client with the fewest places, whose jobs take turns."""
+        ready = []
+        for number, job in enumerate(self._jobs):
+            if job.waiting and not self._is_paused(job):
+                needed = job.waiting[0].writing.readings
+                if needed <= free and places[job.client] + needed <= share:
+                    ready.append((places[job.client], number))
+        if not ready:
+            return None
+        _, number = min(ready)
+        job = self._jobs[number]
+        del self._jobs[number]
+        self._jobs.append(job)
+        return job.waiting.popleft()
 
     def _tell(self, text: _Text, piece: str) -> None:
         ended, job = text.writing.finish_reason is not None, text.job
-        if text.request.candidates == 1 and not text.request.of_plan:
+        if not text.request.of_plan:
             tokens = self._new_tokens(text)
-            if piece or tokens:
+            if text.request.candidates == 1 and (piece or tokens):
                 job.tell(Told(text.index, piece, tokens))
         if ended:
             text.done = True
@@ -218,18 +335,20 @@ class Scheduler:
             return
         plots = [self._plot(other) for other in candidates]
         if text.request.of_plan:
+            self._forget(job, candidates)
             self._go_on_by_plan(job, text.index, plots)
             return
         best = self.generator.best(job.requests[text.index], plots)
-        job.ended = all(other.done for other in job.texts)
+        self._forget(job, candidates)
+        job.ended = not job.texts
         job.tell(Told(text.index, plot=best))
 
+    def _forget(self, job: Job, texts: Collection[_Text]) -> None:
+        """Drop what was kept to write ``texts``."""
+        job.texts = [text for text in job.texts if text not in texts]
+
     def _plot(self, text: _Text) -> Plot:
-        plot = self.generator.plot_of(text.request, text.writing)
-        if not plot.probabilities:
-            return plot
-        tokens = spelled(self.generator.checkpoint.tokenizer, plot.probabilities, text.writing.chosen)
-        return replace(plot, probabilities=tokens)
+        return self.generator.plot_of(text.request, text.writing, text.reported)
 
     def _go_on_by_plan(self, job: Job, index: int, plans: Sequence[Plot]) -> None:
         """Let the text wait whose plans are written."""
@@ -238,7 +357,7 @@ class Scheduler:
         with self._changed:
             if job.cancelled:
                 return
-            self._add(job, index, request)
+            self._add(job, {index: request})
             if job not in self._jobs:
                 self._jobs.appendleft(job)
 
@@ -247,13 +366,20 @@ class Scheduler:
             return ()
         before, text.told = text.told, text.writing.certain_tokens
         chosen = text.writing.chosen[before : text.told]
-        return spelled(self.generator.checkpoint.tokenizer, self.generator.probabilities(chosen, text.decoder), chosen)
+        tokens = spelled(
+            self.generator.checkpoint.tokenizer, self.generator.probabilities(chosen, text.decoder), chosen
+        )
+        text.writing.chosen[before : text.told] = [replace(each, others=()) for each in chosen]
+        if text.job.keep or text.request.candidates > 1:
+            text.reported += tokens
+        return tokens
 
     def _fail_all(self, error: Exception) -> None:
         with self._changed:
             failed = {*self._jobs, *(text.job for text in self._texts.values())}
             self._jobs.clear()
             self._texts.clear()
+            self._free = self.readings
         for job in failed:
             job.ended = True
             job.tell(error)

@@ -16,7 +16,7 @@ router = APIRouter(tags=["state"])
 
 
 @router.get("/health")
-def health(http: Request) -> Health:
+async def health(http: Request) -> Health:
     """That it is well."""
     models = served(http)
     schedulers = [model.scheduler for model in models.values()]

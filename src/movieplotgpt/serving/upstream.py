@@ -45,6 +45,15 @@ class UpstreamError(MoviePlotGPTError):
 class _Job:
     upstream: Upstream
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    reading: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def pause(self) -> None:
+        """Read no more of it for a while."""
+        self.reading.clear()
+
+    def resume(self) -> None:
+        """Read it on."""
+        self.reading.set()
 
     def cancel(self) -> None:
         """Hang up: the other server notices that nobody listens."""
@@ -68,7 +77,7 @@ class Upstream:
             base_url=url.rstrip("/") + "/", headers=headers, timeout=SECONDS, limits=httpx.Limits(max_connections=None)
         )
 
-    def submit(self, requests: Sequence[PlotRequest], tell: Tell) -> _Job:
+    def submit(self, requests: Sequence[PlotRequest], tell: Tell, *, client: str = "", keep: bool = True) -> _Job:
         """Ask for these; ``tell`` hears every piece, and every plot when it is whole, or the error that ended the job.
 
         Raises:
@@ -79,8 +88,9 @@ class Upstream:
         if self.running + len(requests) > self.most_waiting:
             raise QueueFullError(f"{self.running} texts are under way, and at most {self.most_waiting} may be")
         job = _Job(self)
+        job.resume()
         for index, (request, body) in enumerate(zip(requests, bodies, strict=True)):
-            task = asyncio.get_running_loop().create_task(self._write(index, request, body, tell))
+            task = asyncio.get_running_loop().create_task(self._write(index, request, body, tell, job))
             task.add_done_callback(self._one_less)
             job.tasks.append(task)
         self.running += len(requests)
@@ -119,7 +129,7 @@ class Upstream:
             "max_tokens": config.max_tokens or length or MAX_TOKENS[kind],
         }
 
-    async def _write(self, index: int, request: PlotRequest, body: dict[str, Any], tell: Tell) -> None:
+    async def _write(self, index: int, request: PlotRequest, body: dict[str, Any], tell: Tell, job: _Job) -> None:
         written, tokens, reason = "", 0, None
         probabilities: list[TokenProbability] = []
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -132,6 +142,7 @@ class Upstream:
                 reason = choice.get("finish_reason") or reason
                 if piece or told:
                     tell(Told(index, piece, told))
+                await job.reading.wait()
             if reason is None:
                 raise UpstreamError(f"the server at {self._client.base_url} has broken off")
         except Exception as error:  # whatever another server sends, the client hears of it

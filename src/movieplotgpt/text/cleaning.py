@@ -96,23 +96,23 @@ def clean_text(
 
 def fold_ascii(text: str) -> str:
     """``text`` in ASCII; only what is outside ASCII is touched."""
-    return NON_ASCII.sub(lambda run: _transliterated(run[0]), text)
+    return NON_ASCII.sub(lambda run: "".join(map(_transliterated, run[0])), text)
 
 
 def fold_prompt(text: str, settings: CleaningSettings) -> tuple[str, list[str]]:
-    """Fold a prompt as the training text was folded; tells what was changed, each change once: ``é→e``."""
+    """Fold a prompt as the training text was folded; also return what was changed, each change once: ``é→e``."""
     folded = unify_line_breaks(text) if settings.line_breaks else text
     if not settings.ascii or folded.isascii():
         return folded, []
-    changed = dict.fromkeys(character for run in NON_ASCII.findall(folded) for character in run)
+    changed = dict.fromkeys("".join(NON_ASCII.findall(folded)))
     return fold_ascii(folded), [f"{character}→{_transliterated(character)}" for character in changed]
 
 
 @lru_cache(maxsize=65536)
-def _transliterated(run: str) -> str:
+def _transliterated(character: str) -> str:
     from anyascii import anyascii
 
-    return str(anyascii(run))
+    return str(anyascii(character))
 
 
 def _without_marks(text: str, footnotes: bool, end: str, counts: Counter[str]) -> str:

@@ -22,6 +22,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
@@ -190,6 +191,11 @@ class Tokenizer(ABC):
     def vocab_size(self) -> int:
         """The number of ids: the largest is one less."""
         return len(self._bytes)
+
+    @cached_property
+    def longest_token(self) -> int:
+        """The number of bytes in the longest token: n tokens spell at most n times as many characters."""
+        return max(map(len, self._bytes))
 
     @property
     def dtype(self) -> type[np.uint16 | np.uint32]:

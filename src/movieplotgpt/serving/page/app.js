@@ -308,7 +308,7 @@ function again() {
 }
 
 async function invent() {
-  field("title").value = (await (await ask(`v1/titles?model=${encodeURIComponent(field("model").value)}`)).json()).title;
+  field("title").value = (await (await ask("v1/titles", { model: field("model").value })).json()).title;
   field("title").focus();
 }
 
