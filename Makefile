@@ -18,7 +18,7 @@ SERVE   = $(VENV)/.serve
 TRAIN   = $(VENV)/.train
 DEV     = $(VENV)/.dev
 MUTANTS = $(VENV)-mutants
-PYTEST  = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
+PYTEST  = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

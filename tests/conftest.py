@@ -21,6 +21,8 @@ from hypothesis import HealthCheck, settings
 
 from movieplotgpt.engine.places import cache_folder
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: more threads wait for busy cores
+
 if TYPE_CHECKING:
     from torch import Tensor
 

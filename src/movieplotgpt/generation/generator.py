@@ -27,7 +27,7 @@ from movieplotgpt.generation.settings import AUTO, NO_PLAN, SamplingConfig
 from movieplotgpt.generation.writing import Writing
 from movieplotgpt.text.formatting import PLAN
 from movieplotgpt.text.sentences import repeated_share
-from movieplotgpt.text.tokenizers import StreamDecoder
+from movieplotgpt.text.stream_decoder import StreamDecoder
 
 if TYPE_CHECKING:
     from movieplotgpt.text.copies import CopyIndex

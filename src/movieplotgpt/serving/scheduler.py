@@ -17,7 +17,7 @@ from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
 from movieplotgpt.generation.writing import Writing
 from movieplotgpt.serving.tokens import TokenPrompt, spelled
 from movieplotgpt.text.formatting import PLAN
-from movieplotgpt.text.tokenizers import StreamDecoder
+from movieplotgpt.text.stream_decoder import StreamDecoder
 
 PROMPTS_BETWEEN_STEPS = 8  # at most, so that what is being written is not held up by a crowd that comes
 TOKENS_BETWEEN_STEPS = 512  # of prompts, likewise
@@ -212,6 +212,7 @@ class Scheduler:
             share = self._share()
         resting, places = self._resting(share)
         self._let_in(batch, share, resting, places)
+        self._free = batch.free
         if batch.texts:
             with self._turn:
                 rest = {text.writing for text in resting}

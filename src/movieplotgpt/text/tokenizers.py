@@ -16,7 +16,6 @@ tokenizer.json is one of ours if what is built anew from the two agrees with it.
 
 from __future__ import annotations
 
-import codecs
 import itertools
 import json
 import re
@@ -35,6 +34,7 @@ from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 from movieplotgpt import atomic
 from movieplotgpt.config import Settings
 from movieplotgpt.errors import CheckpointError, ConfigError
+from movieplotgpt.text.stream_decoder import StreamDecoder
 
 Ids: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 Kind: TypeAlias = Literal["char", "byte", "bpe"]
@@ -257,22 +257,6 @@ class Tokenizer(ABC):
     @abstractmethod
     def _token_bytes(token: str) -> bytes:
         """What a token behind the bytes stands for; KeyError if it is none of this kind."""
-
-
-class StreamDecoder:
-    """Ids one by one to text; all that ``push`` and ``finish`` return, joined, is ``decode`` of all ids."""
-
-    def __init__(self, token_bytes: Callable[[int], bytes]) -> None:
-        self._token_bytes = token_bytes
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def push(self, token_id: int) -> str:
-        """The characters that ``token_id`` completes: perhaps none, never a half."""
-        return self._utf8.decode(self._token_bytes(token_id))
-
-    def finish(self) -> str:
-        """What is left of a character that did not come whole: U+FFFD or nothing."""
-        return self._utf8.decode(b"", final=True)
 
 
 class CharTokenizer(Tokenizer):
