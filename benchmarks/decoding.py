@@ -21,12 +21,12 @@ from typing import Any
 
 from machine import keep, machine
 from movieplotgpt import PlotGenerator, atomic
-from movieplotgpt.cli.progress import stage_bars
 from movieplotgpt.evaluation.samples import SampleReport, SampleScores, Scorecard
 from movieplotgpt.generation.plots import Plot, PlotRequest
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.generation.writing import CALM, MAX_TOKENS, URGENT
 from movieplotgpt.model.checkpoints import load_checkpoint
+from movieplotgpt.progress_bars import stage_bars
 from movieplotgpt.text.token_files import PreparedCorpus
 
 SETTINGS = {

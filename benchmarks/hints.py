@@ -18,7 +18,7 @@ import numpy as np
 
 from machine import keep, machine, settings_of
 from movieplotgpt import PlotGenerator
-from movieplotgpt.cli.progress import stage_bars
+from movieplotgpt.progress_bars import stage_bars
 from movieplotgpt.text.token_files import PreparedCorpus
 
 READ = 1_000  # characters of each text

@@ -18,12 +18,12 @@ from typing import get_args
 import numpy as np
 
 from machine import keep, machine, settings_of
-from movieplotgpt.cli.progress import stage_bars
 from movieplotgpt.engine.model_config import Precision
 from movieplotgpt.engine.model_folder import load_folder
 from movieplotgpt.engine.session import Engine
 from movieplotgpt.evaluation.held_out import draw_documents
 from movieplotgpt.generation.sampling import log_softmax
+from movieplotgpt.progress_bars import stage_bars
 from movieplotgpt.text.token_files import PreparedCorpus
 
 

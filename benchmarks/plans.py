@@ -18,8 +18,8 @@ import numpy as np
 
 from machine import keep, machine, settings_of
 from movieplotgpt import PlotGenerator
-from movieplotgpt.cli.progress import stage_bars
 from movieplotgpt.generation.planning import best_plan, plan_request
+from movieplotgpt.progress_bars import stage_bars
 from movieplotgpt.text.formatting import PLAN
 from movieplotgpt.text.plans import lay_out_plan, plan_parts
 from movieplotgpt.text.token_files import PreparedCorpus

@@ -11,7 +11,7 @@ from movieplotgpt.study.grid import Study
 from movieplotgpt.training.run import RunConfig
 
 STUDIES = sorted((Path(__file__).parent.parent / "configs" / "studies").glob("*.toml"))
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
+CONFIGS = sorted({*(Path(__file__).parent.parent / "configs").rglob("*.toml")} - {*STUDIES})
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -53,7 +53,7 @@ def test_two_processes_with_different_temporary_folders_exclude_each_other(tmp_p
         with pytest.raises(TrainingError) as caught, occupied(run):
             raise AssertionError("both are in it")
         assert f"another process (process {process.pid} on " in str(caught.value)
-        assert f" is training in {run}; wait for it to end, or name another folder with --out" in str(caught.value)
+        assert f" is training in {run}; wait for it to end, or name another folder with out=FOLDER" in str(caught.value)
         process.communicate()
     assert process.returncode == 0
     assert not (tmp_path / "runs").exists(), "nothing stays but what the work left"
@@ -90,7 +90,7 @@ def test_a_process_of_another_machine_is_not_taken_for_dead(tmp_path: Path, hold
         raise AssertionError("both are in it")
     assert str(caught.value) == (
         f"a process (process 1 on another, since noon) is training in {tmp_path}; wait for it to end, name another folder "
-        f"with --out, or delete {tmp_path / HOLDER} if you know that it has ended"
+        f"with out=FOLDER, or delete {tmp_path / HOLDER} if you know that it has ended"
     )
     assert names(tmp_path) == [HOLDER]
 

@@ -1,10 +1,12 @@
-"""MoviePlotGPT: type a movie title, read a plot.
+"""Small GPTs trained from scratch on text you love.
 
 The public names, each imported when it is first used, so that ``import movieplotgpt`` costs nothing::
 
-    from movieplotgpt import PlotGenerator
+    import movieplotgpt as mp
 
-    plot = PlotGenerator.load("plots-large").plot("Mars, Texas")
+    plot = mp.PlotGenerator.load("plots-large").plot("Mars, Texas")
+    run = mp.train("films.csv", title_column="Title", text_column="Plot", minutes=5)
+    evaluation = mp.evaluate(run.folder, data=run.folder / "data")
 """
 
 from __future__ import annotations
@@ -25,13 +27,18 @@ from movieplotgpt.errors import (
 )
 
 if TYPE_CHECKING:
+    from movieplotgpt.evaluation.measuring import evaluate
     from movieplotgpt.generation.generator import PlotGenerator
     from movieplotgpt.generation.settings import SamplingConfig
     from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint
+    from movieplotgpt.recipe.training import prepare, train
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "prepare",
+    "train",
+    "evaluate",
     "PlotGenerator",
     "SamplingConfig",
     "Checkpoint",
@@ -49,6 +56,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "prepare": "movieplotgpt.recipe.training",
+    "train": "movieplotgpt.recipe.training",
+    "evaluate": "movieplotgpt.evaluation.measuring",
     "PlotGenerator": "movieplotgpt.generation.generator",
     "SamplingConfig": "movieplotgpt.generation.settings",
     "Checkpoint": "movieplotgpt.model.checkpoints",

@@ -60,13 +60,13 @@ def occupied(folder: Path) -> Iterator[None]:
         except Timeout:
             raise TrainingError(
                 f"another process{_name(_read(holder))} is training in {folder}; wait for it to end, or name another "
-                "folder with --out"
+                "folder with out=FOLDER"
             ) from None
         except OSError as error:
             raise atomic.storage_error(folder, error) from error
         if _on_another_machine(found := _read(holder)):
             raise TrainingError(
-                f"a process{_name(found)} is training in {folder}; wait for it to end, name another folder with --out, or "
+                f"a process{_name(found)} is training in {folder}; wait for it to end, name another folder with out=FOLDER, or "
                 f"delete {holder} if you know that it has ended"
             )
         atomic.write_text(holder, json.dumps(_this_process()) + "\n")

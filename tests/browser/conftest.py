@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,21 @@ def reciter(overfitted: tuple[Path, Path], key: str) -> Iterator[str]:
     """The address of a server whose model knows its films by heart, and which wants the key."""
     model, data = overfitted
     with served("--model", str(model), "--data", str(data), "--api-key-env", "FILM_KEY", FILM_KEY=key) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def hinted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server with a model of recipes, whose hints have usual values, and one of films."""
+    from tests.conftest import make_tiny_checkpoint
+
+    from movieplotgpt.model.checkpoints import save_checkpoint
+
+    folder, values = tmp_path_factory.mktemp("hinted"), {"Cuisine": ["Thai", "Greek"], "Decade": ["1950s"]}
+    for name, hints in (("recipes", ("Cuisine", "Time (minutes)", "Decade")), ("films", ("Decade",))):
+        checkpoint = make_tiny_checkpoint(hints=hints, context_length=128)
+        save_checkpoint(folder / name, replace(checkpoint, info={"corpus": {"hint_values": values}}))
+    with served("--model", str(folder / "recipes"), str(folder / "films")) as address:
         yield address
 
 

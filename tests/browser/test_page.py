@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shutil
 import time
@@ -255,6 +256,36 @@ def test_a_model_without_titles_is_asked_without_them(page: Page) -> None:
     page.get_by_role("radio", name="short").check()
     page.keyboard.press("Control+Enter")
     assert text_of(whole(page)).startswith("Dwight:")
+
+
+def test_a_model_shows_its_own_hints(open_page: Open, hinted: str) -> None:
+    page = open_page(hinted)
+    names = page.locator("#hints legend")
+    expect(names).to_have_text(["Cuisine", "Time (minutes)", "Decade"])
+    page.get_by_role("radio", name="Thai").check()
+    page.get_by_label("Time (minutes), in your words").fill("30")
+    page.get_by_role("radio", name="1950s").check()
+    expect(page.locator("#hints-said")).to_have_text("Thai, 30, 1950s")
+    with page.expect_request("**/v1/plots") as request:
+        card = write(page)
+    asked = {"Cuisine": "Thai", "Time (minutes)": "30", "Decade": "1950s"}
+    assert json.loads(request.value.post_data or "")["hints"] == asked
+    expect(card.locator(".by")).to_contain_text("Thai · 30 · 1950s")
+    address = page.url
+    page.get_by_label("Model", exact=True).select_option("films")
+    expect(names).to_have_text(["Decade"])
+    expect(page.locator("#hints-said")).to_have_text("1950s")  # both know it
+    page.goto("about:blank")
+    with page.expect_request("**/v1/plots") as request:
+        page.goto(address)
+    assert json.loads(request.value.post_data or "")["hints"] == asked
+    expect(page.locator("#hints-said")).to_have_text("Thai, 30, 1950s")
+
+
+def test_an_older_link_names_its_hints_in_small_letters(open_page: Open, hinted: str) -> None:
+    page = open_page(f"{hinted}#model=films&title=Ada&seed=1&length=short&decade=1970s")
+    expect(whole(page).locator(".by")).to_contain_text("1970s")
+    expect(page.locator("#hints-said")).to_have_text("1970s")
 
 
 def test_the_slider_and_the_exact_settings_agree(page: Page) -> None:

@@ -113,7 +113,7 @@ def test_the_table_has_the_model_its_interval_and_the_compressors(run: Run, monk
 
 def test_what_an_evaluation_lacks_is_added(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def commit(name: str) -> None:
-        monkeypatch.setattr("movieplotgpt.cli.evaluate._commit", lambda: name)
+        monkeypatch.setattr("movieplotgpt.evaluation.measuring._commit", lambda: name)
 
     def added(*metrics: str) -> Evaluation:
         assert run("--add", "--out", "e.json", "--documents", "4", "--metrics", *metrics)[0] == 0
@@ -147,8 +147,8 @@ def test_nothing_is_added_to_an_evaluation_of_something_else(run: Run, otherwise
 
 
 def test_a_commit_is_marked_by_changes_of_the_code_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["movieplotgpt.cli.evaluate"]
-    code = tmp_path / "src" / "package" / "cli" / "evaluate.py"
+    module = sys.modules["movieplotgpt.evaluation.measuring"]
+    code = tmp_path / "src" / "package" / "evaluation" / "measuring.py"
     code.parent.mkdir(parents=True)
     code.write_text("1\n", encoding="utf-8")
     monkeypatch.setattr(module, "__file__", str(code))
@@ -166,7 +166,7 @@ def test_a_commit_is_marked_by_changes_of_the_code_alone(tmp_path: Path, monkeyp
 
 def test_an_addition_needs_a_place(run: Run) -> None:
     code, _, err = run("--add")
-    assert code == 1 and "--add is given without --out" in err
+    assert code == 1 and "--add needs the evaluation to add to: name it with --out FILE" in err
 
 
 def test_a_single_work_has_no_title_lift_and_all_else(run: Run) -> None:
@@ -290,8 +290,8 @@ def test_another_text_s_cleaning_is_said(run: Run, plots_csv: Path, capsys: pyte
             "gone is no prepared corpus: it has no manifest.json; run `movieplotgpt prepare`",
         ),
         ("model", ["--data", "model"], "model is no prepared corpus"),
-        ("model", ["--documents", "0"], "--documents is 0; it has to be at least 1"),
-        ("model", ["--others", "0"], "--others is 0; it has to be at least 1"),
+        ("model", ["--documents", "0"], "--documents 0 is too small; it has to be at least 1"),
+        ("model", ["--others", "0"], "--others 0 is too small; it has to be at least 1"),
         ("model", ["--device", "cuda"], "device cuda is not available to this PyTorch; there is "),
     ],
 )

@@ -299,6 +299,26 @@ def test_a_model_that_knows_hints_takes_them(run: Run, tiny_checkpoint: Callable
     assert run(*fixed, *flags, "--stream")[1] == run(*fixed, *flags)[1] == plot.text + "\n"
     [one] = json.loads(run(*fixed, "--origin", "Bollywood", "--json")[1])["plots"]
     assert one["prompt"] == f"Origin: Bollywood\n{SENTENCE}\n"
+    by_name = ["--hint", "genre = crime, drama", "--hint", "Decade=1970s", "--origin", "Bollywood"]
+    assert run(*fixed, *by_name)[1] == plot.text + "\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--hint", "Thai"], "--hint Thai is not NAME=VALUE; write it as in --hint"),
+        (["--hint", "=Thai"], "--hint =Thai is not NAME=VALUE"),
+        (["--hint", "Cuisine=Thai"], "this model knows no hint 'Cuisine'; it knows Decade"),
+        (["--hint", "Decade=1950s", "--decade", "1970s"], "the hint Decade is given twice"),
+        (["--hint", "Decade=1950s", "--hint", "decade=1970s"], "the hint decade is given twice"),
+    ],
+)
+def test_a_hint_that_cannot_be_read_is_refused(
+    run: Run, tiny_checkpoint: Callable[..., Checkpoint], flags: list[str], said: str
+) -> None:
+    save_checkpoint(Path("some"), tiny_checkpoint(hints=("Decade",), context_length=128))
+    code, out, err = run("--title", "Ada", "--model", "some", *flags)
+    assert (code, out) == (1, "") and said in err
 
 
 @pytest.mark.parametrize("door", ["--stream", "--no-stream"])

@@ -41,7 +41,8 @@ def checkpoint(
 ) -> Checkpoint:
     """A small model with hints, in the working folder as ``model``."""
     made = tiny_checkpoint("char", hints=("Decade",), context_length=128)
-    made.info.update(corpus={"hash": "abc", "source": "plots.csv"}, training=TRAINING)
+    corpus = {"hash": "abc", "source": "plots.csv", "hint_values": {"Decade": ["1950s", "1960s"]}}
+    made.info.update(corpus=corpus, training=TRAINING)
     monkeypatch.chdir(tmp_path)
     save_checkpoint(Path("model"), made)
     return load_checkpoint("model")
@@ -75,7 +76,7 @@ def test_info_tells_what_the_model_is(checkpoint: Checkpoint, capsys: pytest.Cap
     told = json.loads(out)
     assert err == ""
     model = checkpoint.model
-    assert told["folder"] == "model"
+    assert told["folder"] == "model" and told["hints"] == {"Decade": ["1950s", "1960s"]}
     assert told["parameters"] == sum({id(weight): weight.numel() for weight in model.parameters()}.values())
     assert told["network"] == model.config.model_dump(mode="json")
     assert told["tokenizer"] == {"kind": "char", "ids": checkpoint.tokenizer.vocab_size}

@@ -253,6 +253,7 @@ def test_the_minutes_choose_what_a_text_is_trained_with(
     run: Run, text_of: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("mytext.txt").write_text(text_of(9_000), encoding="utf-8")
+    from movieplotgpt.recipe import settings as recipe
     from movieplotgpt.training import quickstart
 
     asked: list[float] = []
@@ -262,7 +263,7 @@ def test_the_minutes_choose_what_a_text_is_trained_with(
         asked.append(minutes)
         return suggest(*arguments, minutes=minutes, **options)
 
-    monkeypatch.setattr(quickstart, "suggest", noting)
+    monkeypatch.setattr(recipe, "suggest", noting)
     code, _, err = run("train", "mytext.txt", "--minutes", "0.01", *TINY)
     assert code == 0 and asked == [0.01]
     assert "0.01 minutes are " in err
@@ -276,7 +277,7 @@ def test_two_runs_do_not_share_a_folder(train: Run) -> None:
         assert (code, out) == (1, "")
         assert re.fullmatch(
             rf"movieplotgpt: another process \(process {os.getpid()} on .+, since .+\) is training in runs/films; wait for it "
-            r"to end, or name another folder with --out\n",
+            r"to end, or name another folder with --out FOLDER\n",
             err,
         )
         assert sorted(files("runs/films")) == [".in-use.json", ".in-use.lock"]
@@ -320,7 +321,7 @@ def test_weights_go_on_with_text_of_their_own_tokenizer(run: Run, train: Run) ->
         "train", "films.toml", "--data", "bytes/data", "--from", "chars", "--steps", "1", "--out", "tuned", *FAST
     )
     assert code == 1
-    assert "bytes/data was prepared with another tokenizer than the model to start from has" in err
+    assert "bytes/data was prepared with another tokenizer than that of the model to start from" in err
 
 
 def test_a_text_of_turkish_and_japanese_is_not_folded(run: Run) -> None:
@@ -336,7 +337,7 @@ def test_a_text_of_turkish_and_japanese_is_not_folded(run: Run) -> None:
 def test_a_table_needs_its_columns_named(run: Run) -> None:
     code, out, err = run("train", "plots.csv", "--steps", "2", *TINY)
     columns = "Release Year, Title, Origin/Ethnicity, Director, Cast, Genre, Wiki Page, Plot"
-    remedy = "--text-column Plot (and the one with titles, if there is one: --title-column)"
+    remedy = "--text-column Plot (and the one with titles, if there is one: --title-column NAME)"
     sentence = f"plots.csv is a table with the columns {columns}; name the one with the text: {remedy}"
     assert (code, out, err) == (1, "", f"movieplotgpt: {sentence}\n")
     code, out, err = run(
@@ -393,7 +394,9 @@ def test_a_second_start_is_refused_and_the_run_stays_as_it_is(
 ) -> None:
     train("--steps", "2")
     before = files("runs/films")
-    sentence = "movieplotgpt: runs/films holds a run; continue it with --resume, or name another folder with --out\n"
+    sentence = (
+        "movieplotgpt: runs/films holds a run; continue it with --resume, or name another folder with --out FOLDER\n"
+    )
     assert train("--steps", "2") == (1, "", sentence)
     assert train("--steps", "2", "split.seed=5") == (1, "", sentence)
     Path("other.txt").write_text(text_of(9_000), encoding="utf-8")
@@ -406,9 +409,7 @@ def test_ctrl_c_saves_exits_130_and_resume_gives_the_weights_of_an_uninterrupted
 ) -> None:
     fixed = ["--steps", "8", "training.dropout=0.1", "training.evaluations=4"]
     assert train(*fixed, out="whole")[0] == 0
-    from movieplotgpt.evaluation import likelihood
-
-    scorer = likelihood.validation_scorer
+    from movieplotgpt.evaluation.likelihood import validation_scorer as scorer
 
     def interrupting(corpus: PreparedCorpus) -> Callable[..., float]:
         score, calls = scorer(corpus), iter(range(99))
@@ -420,13 +421,13 @@ def test_ctrl_c_saves_exits_130_and_resume_gives_the_weights_of_an_uninterrupted
 
         return scored
 
-    monkeypatch.setattr(likelihood, "validation_scorer", interrupting)
+    monkeypatch.setattr("movieplotgpt.recipe.training_run.validation_scorer", interrupting)
     code, out, err = train(*fixed, out="cut")
     assert (code, out) == (130, "")
     assert "stopping after this step, then saving; Ctrl-C again stops at once\n" in err
-    assert "saved in cut/last; continue with --resume\n" in err
+    assert "saved in cut; continue with --resume\n" in err
     assert weights("cut/last") != weights("whole/last")
-    monkeypatch.setattr(likelihood, "validation_scorer", scorer)
+    monkeypatch.setattr("movieplotgpt.recipe.training_run.validation_scorer", scorer)
     code, out, err = train(*fixed, "--resume", out="cut")
     assert (code, out) == (0, "") and "complete after 8 steps" in err and "preparing" not in err
     assert weights("cut/last") == weights("whole/last")
@@ -444,7 +445,7 @@ def test_a_second_ctrl_c_stops_at_once(train: Run, monkeypatch: pytest.MonkeyPat
 
         return scored
 
-    monkeypatch.setattr("movieplotgpt.evaluation.likelihood.validation_scorer", interrupting)
+    monkeypatch.setattr("movieplotgpt.recipe.training_run.validation_scorer", interrupting)
     code, _, err = train("--steps", "4")
     assert code == 130
     assert err.endswith("movieplotgpt: interrupted\n")
@@ -460,8 +461,8 @@ def test_resume_needs_no_source_and_takes_only_the_run_s_own_settings(train: Run
     code, out, err = train("--steps", "9", "--resume")
     assert (code, out) == (1, "")
     assert err == (
-        "movieplotgpt: training.steps=9 is not what the run in runs/films began with; leave it out to --resume, or "
-        "begin another run with --out (its weights: --from runs/films)\n"
+        "movieplotgpt: training.steps=9 is not what the run in runs/films began with; leave it out to resume the run, or "
+        "train in another folder, perhaps from the weights of this one\n"
     )
 
 
@@ -473,7 +474,7 @@ def test_resume_with_a_changed_settings_file_is_refused(train: Run, run: Run) ->
     toml.write_text(text.replace("evaluations = 2", "evaluations = 3\ndropout = 0.5"), encoding="utf-8")
     sentence = (
         "movieplotgpt: films.toml is not what the run in runs/films began with: training.evaluations was 2 and is 3, and 1 more; "
-        "undo that to --resume, or begin another run with --out (its weights: --from runs/films)\n"
+        "undo that to resume the run, or train in another folder, perhaps from the weights of this one\n"
     )
     assert train("--resume") == (1, "", sentence)
     toml.write_text(text.replace("evaluations = 2", ""), encoding="utf-8")
@@ -483,7 +484,7 @@ def test_resume_with_a_changed_settings_file_is_refused(train: Run, run: Run) ->
     assert train("--resume")[0] == 0
     toml.unlink()
     code, _, err = run("train", "films.toml", "--out", "runs/films", "--resume")
-    assert code == 0 and "films.toml is gone; the settings of the run in runs/films are used" in err
+    assert code == 0 and "films.toml no longer exists; the settings of the run in runs/films are used" in err
 
 
 def test_a_run_that_keeps_no_settings_file_reports_what_differs(train: Run) -> None:
@@ -542,8 +543,8 @@ def test_resume_with_another_text_is_refused(run: Run, train: Run, text_of: Call
     os.utime(text, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert text.stat().st_size == stamp.st_size, "only its content tells it from the other"
     sentence = (
-        "movieplotgpt: mytext.txt is not the text that the run in runs/mytext began with; name that text to --resume, or "
-        "begin another run with --out (its weights: --from runs/mytext)\n"
+        "movieplotgpt: mytext.txt is not the text that the run in runs/mytext began with; name that text to resume the run, or "
+        "train in another folder, perhaps from the weights of this one\n"
     )
     assert run(*short, "--resume") == (1, "", sentence)
     train("--steps", "2")
@@ -552,12 +553,12 @@ def test_resume_with_another_text_is_refused(run: Run, train: Run, text_of: Call
     assert files("runs/mytext") == before
     text.unlink()
     code, _, err = run(*short, "--resume")
-    assert code == 0 and "mytext.txt is gone; the text as prepared in runs/mytext is used" in err
+    assert code == 0 and "mytext.txt no longer exists; the text prepared in runs/mytext is used" in err
 
 
 def test_resume_where_nothing_is_or_on_another_corpus_is_refused(run: Run, train: Run) -> None:
     code, out, err = train("--steps", "4", "--resume")
-    sentence = "runs/films/last holds nothing to resume from; train without --resume, or --from it"
+    sentence = "runs/films/last holds nothing to resume from; leave --resume out, or train with --from runs/films/last"
     assert (code, out, err) == (1, "", f"movieplotgpt: {sentence}\n")
     assert not Path("runs").exists()
     train("--steps", "2")
@@ -573,7 +574,7 @@ def test_a_damaged_checkpoint_is_not_gone_on_with(train: Run) -> None:
     before = files("runs/films")
     code, _, err = train("--steps", "2", "--resume")
     assert code == 1 and err.count("\n") == 1
-    assert "runs/films/last/training is damaged" in err and "train --from runs/films/last" in err
+    assert "runs/films/last/training is damaged" in err and "train with --from runs/films/last" in err
     assert files("runs/films") == before
 
 
@@ -582,16 +583,25 @@ def test_a_damaged_checkpoint_is_not_gone_on_with(train: Run) -> None:
     [
         (["gone.toml"], "there is no settings file gone.toml"),
         (["film.toml"], "there is no settings file film.toml; did you mean film"),
-        (["films.toml"], "say what to train on: --source FILE, or --data FOLDER that `movieplotgpt prepare` made"),
+        (
+            ["films.toml"],
+            "films.toml does not name a text; name one with --source FILE, or a prepared folder with --data FOLDER",
+        ),
         (["films.toml", "--source", "gone.csv"], "there is no file gone.csv"),
         (
             ["films.toml", "--data", "gone"],
             "gone is no prepared corpus: it has no manifest.json; run `movieplotgpt pre",
         ),
         (["films.toml", "--data", "."], ". is no prepared corpus: it has no manifest.json"),
-        (["films.toml", "--source", "plots.csv", "--data", "gone"], "--source and --data exclude each other"),
-        (["films.toml", "--title-column", "Title"], "are for a table; films.toml names the columns itself"),
-        (["long.txt", "--source", "plots.csv"], "long.txt is the text to train on; leave --source and --data out"),
+        (
+            ["films.toml", "--source", "plots.csv", "--data", "gone"],
+            "--source plots.csv and --data gone exclude each other",
+        ),
+        (
+            ["films.toml", "--title-column", "Title"],
+            "--title-column Title is for a table; films.toml names the columns itself",
+        ),
+        (["long.txt", "--source", "plots.csv"], "long.txt is the text to train on; leave --source plots.csv out"),
         (["long.txt", "--data", "gone"], "long.txt is the text to train on"),
         (["gone.txt"], "there is no file gone.txt"),
         (["films.toml/x"], "films.toml/x"),
@@ -606,7 +616,7 @@ def test_a_damaged_checkpoint_is_not_gone_on_with(train: Run) -> None:
         (["films.toml", "--source", "plots.csv", "--size", "huge"], "'medium', 'large' or 'auto', not 'huge'"),
         (
             ["films.toml", "--source", "plots.csv", "--minutes", "2"],
-            "--minutes and --steps exclude each other; give on",
+            "--minutes 2 and --steps 2 exclude each other; give one",
         ),
         (["films.toml", "--source", "plots.csv", "nonsense"], "'nonsense' is not an override; write section.key=value"),
         (["long.txt", "training.sed=3"], "unknown setting training.sed; did you mean training.seed?"),

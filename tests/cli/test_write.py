@@ -209,6 +209,17 @@ def test_wishes_and_hints_are_set_as_they_are_said(
     assert "temperature is 1.0\n" in out
 
 
+def test_hints_are_given_from_the_start(
+    talk: Talk, tmp_path: Path, tiny_checkpoint: Callable[..., Checkpoint], capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_checkpoint(tmp_path / "model", tiny_checkpoint(hints=("Cuisine",), context_length=128))
+    out = talk("/set", "/set cuisine off", "/set", flags=("--hint", "Cuisine=Thai"))
+    first, second = out.split("  cuisine ")[1:]
+    assert first.split()[0] == "Thai" and second.split()[0] == "off"
+    assert main(["write", "model", "--hint", "Diet=vegan"]) == 1
+    assert "this model knows no hint 'Diet'; it knows Cuisine" in capsys.readouterr().err
+
+
 def test_a_typed_line_break_can_be_set(talk: Talk) -> None:
     assert "stop is a\nb\n" in talk(r"/set stop a\nb")
 

@@ -495,7 +495,7 @@ def test_fields_by_name_replace_those_of_the_config(generator: PlotGenerator) ->
 
 def test_wrong_requests_say_what_is_right(generator: PlotGenerator) -> None:
     with pytest.raises(ConfigError, match="did you mean temperature"):
-        generator.plot("Mars", temprature=1)
+        generator.plot("Mars", temprature=1)  # type: ignore[call-arg]
     with pytest.raises(ConfigError, match="top_k"):
         generator.stream("Mars", top_k=0)
     with pytest.raises(PromptError, match=r"plots\(\[title\], n=3\)"):

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from movieplotgpt.errors import PromptError
-from movieplotgpt.generation.prompts import PromptForm, shortened, without_tokens
+from movieplotgpt.generation.prompts import PromptForm, shortened, usual_hints, without_tokens
 from movieplotgpt.model.checkpoints import Checkpoint
+from movieplotgpt.text.formatting import PLAN
 
 Make = Callable[..., Checkpoint]
 SENTENCE = "The plot summary of the movie named 'Inception' is:"
@@ -55,6 +56,15 @@ def test_a_hint_is_read_as_the_corpus_was(
     prompt = form.from_title("Inception", hints)
     assert prompt.header == f"Decade: {lines[0]}\nGenre: {lines[1]}\n{SENTENCE}\n"
     assert prompt.changes == changes
+
+
+def test_usual_hints_are_those_recorded_or_the_labels_of_a_list(tiny_checkpoint: Make) -> None:
+    checkpoint = tiny_checkpoint(hints=("Decade", "Genre", PLAN), context_length=512)
+    assert usual_hints(checkpoint) == {"Decade": (), "Genre": ()}
+    told_how = {"settings": {"corpus": {"hints": HINTS}}}
+    assert usual_hints(replace(checkpoint, info=told_how)) == {"Decade": (), "Genre": ("crime", "science fiction")}
+    recorded = {"corpus": {"hint_values": {"Genre": ["crime"], "Unknown": ["x"]}}}
+    assert usual_hints(replace(checkpoint, info={**told_how, **recorded})) == {"Decade": (), "Genre": ("crime",)}
 
 
 @pytest.mark.parametrize("hints", [None, [], "x", {"Decade": {"kind": "year"}}])

@@ -500,3 +500,10 @@ def test_small_requests_and_health_do_not_wait_for_large_ones(
 def test_every_parameter_has_a_bound(web: TestClient, field: str, value: Any) -> None:
     error = web.post("/v1/plots", json={field: value}).json()["error"]
     assert error["type"] == "invalid_request_error" and (error["param"] or "").startswith(field)
+
+
+def test_models_have_the_usual_values_of_their_hints(web: TestClient, generators: dict[str, PlotGenerator]) -> None:
+    generators["films"].checkpoint.info["corpus"] = {"hint_values": {"Decade": ["1950s", "1960s"]}}
+    films, letters = web.get("/v1/models").json()["data"]
+    assert films["hints"] == ["Decade", "Origin", "Genre"] and letters["hint_values"] == {}
+    assert films["hint_values"] == {"Decade": ["1950s", "1960s"], "Origin": [], "Genre": []}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import re
 import shutil
 import socket
 import urllib.request
@@ -15,6 +16,7 @@ import pytest
 from tests.conftest import FileSizeLimit
 from tests.sharing.conftest import COMMIT, PLOT, Site
 
+from movieplotgpt import __version__
 from movieplotgpt.cli import main
 from movieplotgpt.engine.places import DOWNLOADED_FOLDER, WEIGHTS_FOLDER, resolve
 from movieplotgpt.errors import CheckpointError, ConfigError, DownloadError, StorageError, WrongFileError
@@ -194,11 +196,16 @@ def test_a_wrong_file_is_refused_and_nothing_is_left(
     cache: Path, site: Site, change: Callable[[Path], Any], name: str
 ) -> None:
     change(site.folder / "films" / name)
-    with pytest.raises(WrongFileError, match=rf"films/{name} has .*; it was deleted, try again$"):
+    newer = rf"or films is newer there than in version {re.escape(__version__)}: update with pip install --upgrade movieplotgpt"
+    with pytest.raises(WrongFileError, match=rf"films/{name} has .*; it was deleted, try again; {newer}$"):
         download("films", pause=0)
     assert contents(cache) == {}
     with pytest.raises(CheckpointError):
         resolve("films")
+
+
+def test_the_published_address_is_that_of_this_version() -> None:
+    assert f"/v{__version__}/" in downloading.PUBLISHED_AT and "/main/" not in downloading.PUBLISHED_AT
 
 
 def test_a_wrong_index_leaves_the_model_and_nothing_of_itself(cache: Path, site: Site) -> None:

@@ -51,7 +51,7 @@ limits = "It has learned nothing."
 example = "Ada:"
 """
 TRAINING = {"step": 7, "tokens": 3584, "seconds": 2.5, "device": "cpu", "precision": "float32", "threads": 1}
-INFO = {
+INFO: dict[str, Any] = {
     "corpus": {"source": "films.csv", "source_sha256": "a" * 64, "hash": "c" * 64, "split_hash": "5" * 64},
     "training": {**TRAINING, "torch": "2.13.0"},
 }
@@ -136,6 +136,32 @@ def test_refreshing_writes_what_goes_with_the_weights_and_leaves_them(weights: P
     assert verify(weights) == ["films-bpe"]
     with pytest.raises(ConfigError, match=r"has no model 'films'; it has films-bpe$"):
         publishing.refresh("films", weights)
+
+
+def test_refreshing_records_the_usual_values_of_hints(
+    weights: Path, tmp_path: Path, tiny_checkpoint: Make, plots_csv: Path
+) -> None:
+    values: dict[str, Any] = {
+        "corpus": {"kind": "table", "text": "Plot", "hints": {"Decade": {"kind": "decade", "column": "Release Year"}}},
+        "format": {"header": "The plot summary of the movie named '{Title}' is:", "hints": ["Decade"]},
+        "tokenizer": {"kind": "byte"},
+    }
+    prepare(build_settings(PrepareSettings, values), plots_csv, tmp_path / "data")
+    corpus = PreparedCorpus.load(tmp_path / "data")
+    info = {**INFO, "corpus": {**INFO["corpus"], "hash": corpus.manifest.corpus_hash}}
+    save_checkpoint(tmp_path / "model", replace(tiny_checkpoint(hints=("Decade",)), info=info))
+    publish(tmp_path / "model", "films-bpe", weights)
+    weights_before = file_sha256(weights / "films-bpe" / "model.safetensors")
+    publishing.refresh("films-bpe", weights, tmp_path / "data")
+    recorded = load_checkpoint(weights / "films-bpe").info["corpus"]
+    assert recorded == {**info["corpus"], "hint_values": {"Decade": [*corpus.manifest.hint_values["Decade"]]}}
+    assert recorded["hint_values"]["Decade"]
+    assert file_sha256(weights / "films-bpe" / "model.safetensors") == weights_before
+    assert verify(weights) == ["films-bpe"]
+    save_checkpoint(tmp_path / "other", replace(tiny_checkpoint(hints=("Decade",)), info=INFO))
+    publish(tmp_path / "other", "films-char", weights)
+    with pytest.raises(DataError, match=r"is not the corpus that .* was trained on"):
+        publishing.refresh("films-char", weights, tmp_path / "data")
 
 
 def test_the_best_checkpoint_is_published_in_bfloat16(weights: Path, run: Path) -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from movieplotgpt.cli import main
-from movieplotgpt.errors import ConfigError
+from movieplotgpt.errors import ConfigError, TrainingError
 from movieplotgpt.model.sizes import training_flops_per_token
+from movieplotgpt.recipe.process import command
 from movieplotgpt.sharing.runners import Runner
 from movieplotgpt.study.grid import Cell, Study
 from movieplotgpt.study.results import load_results
@@ -48,7 +49,8 @@ def test_no_module_of_the_working_folder_is_run(tmp_path: Path, monkeypatch: pyt
     done = subprocess.run([sys.executable, "-c", "import json"], capture_output=True, check=False)
     assert done.returncode != 0 and Path("executed").exists(), "without -P they would be"
     Path("executed").unlink()
-    _Commands().run(tmp_path / "log", ["doctor", "--help"], {})
+    with pytest.raises(TrainingError, match="nowhere"):
+        _Commands().run(tmp_path / "log", command("evaluate", {"model": "plots-bpe", "data": "nowhere"}), {})
     program = "import json, sys, os, subprocess\n"
     program += "subprocess.run([sys.executable, '-c', 'import json'], check=True)\n"
     program += "print(json.dumps({'ids': [], 'written': [7], 'ended': False}))"
@@ -134,7 +136,7 @@ def test_what_does_not_fit_is_said(study_of: StudyOf, tmp_path: Path, grid: tupl
 
 def test_without_a_text_it_is_asked_for(study_of: StudyOf, tmp_path: Path) -> None:
     study = Study.read(study_of('sizes = ["tiny"]', 'tokenizers = ["char"]', "flops = [1e9]"), tmp_path / "out")
-    with pytest.raises(ConfigError, match="--source"):
+    with pytest.raises(ConfigError, match="source=FILE"):
         study.prepare(None)
 
 
@@ -148,7 +150,7 @@ def test_text_that_was_prepared_otherwise_is_not_taken_for_this(
     study.prepare(None)
     config = study.config.read_text(encoding="utf-8")
     study.config.write_text(config + "\n[split]\ntest = 0.3\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match="char was prepared with another split; give the text with --source"):
+    with pytest.raises(ConfigError, match="char was prepared with another split; give the text with source=FILE"):
         Study.read(study_of(*grid), tmp_path / "out").prepare(None)
 
 

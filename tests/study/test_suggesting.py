@@ -83,7 +83,7 @@ def test_a_text_is_studied_by_its_name_alone(
         (["films.txt", "--source", "x.csv"], "leave --source out"),
         (["study.toml", "--minutes", "3"], "are for a text or table"),
         (["films.txt", "--jobs", "0"], "--jobs is 0"),
-        (["films.txt", "--minutes", "-5"], "--minutes is -5"),
+        (["films.txt", "--minutes", "-5"], "--minutes -5 is too short"),
     ],
 )
 def test_what_cannot_be_asked_is_one_sentence(

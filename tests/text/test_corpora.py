@@ -9,7 +9,7 @@ import pytest
 from movieplotgpt.errors import DataError
 from movieplotgpt.text.corpora import DialogueCorpus, PlainCorpus, TableCorpus, read_documents
 from movieplotgpt.text.formatting import DocumentFormat
-from movieplotgpt.text.hints import DecadeHint, ListHint, TextHint
+from movieplotgpt.text.hints import USUAL, DecadeHint, HintSettings, ListHint, TextHint, hint_settings, usual_values
 
 PLOTS = DocumentFormat(header="The plot summary of the movie named '{Title}' is:", hints=("Decade", "Genre"))
 HINTS = {"Decade": DecadeHint(column="Year"), "Genre": ListHint(column="Genre")}
@@ -202,3 +202,31 @@ def test_settings_left_at_their_defaults_are_not_written_down() -> None:
     assert TableCorpus(text="Plot").model_dump().keys() == {"kind", "text", "hints", "page", "unknown"}
     assert PlainCorpus().model_dump_json() == '{"kind":"plain","separator":null}'
     assert PlainCorpus(encoding="cp1252").model_dump() == {"encoding": "cp1252", "kind": "plain", "separator": None}
+
+
+def test_usual_values_are_the_most_frequent() -> None:
+    settings: dict[str, HintSettings] = {
+        "Cuisine": TextHint(column="c"),
+        "Diet": ListHint(column="d"),
+        "Year": DecadeHint(column="y"),
+    }
+    documents = [
+        {"Cuisine": "Thai, Lao", "Diet": "vegan, raw", "Year": "1990s"},
+        {"Cuisine": "Thai, Lao", "Diet": "vegan", "Year": "1990s"},
+        {"Cuisine": "Greek", "Diet": "raw, vegan", "Year": "1950s"},
+        {"Year": "1950s", "Other": "x"},
+        {"Year": "1950s", "Other": "x"},
+    ]
+    assert usual_values(documents, ["Cuisine", "Diet", "Year", "Never"], settings) == {
+        "Cuisine": ("Thai, Lao",),  # Greek occurs once
+        "Diet": ("vegan", "raw"),
+        "Year": ("1950s", "1990s"),
+        "Never": (),
+    }
+    many = [{"Cuisine": str(number)} for number in range(USUAL + 1) for _ in range(2)]
+    assert len(usual_values(many, ["Cuisine"], {})["Cuisine"]) == USUAL
+
+
+@pytest.mark.parametrize("settings", [None, [], {}, {"corpus": None}, {"corpus": {"hints": {"Year": {"kind": "x"}}}}])
+def test_settings_that_do_not_say_how_hints_are_read(settings: object) -> None:
+    assert hint_settings(settings) == {}

@@ -24,7 +24,7 @@ from movieplotgpt.text import prepare as module
 from movieplotgpt.text.cleaning import clean_text
 from movieplotgpt.text.prepare import PrepareReport, PrepareSettings, is_prepared, prepare
 from movieplotgpt.text.splits import SPLITS
-from movieplotgpt.text.token_files import PreparedCorpus
+from movieplotgpt.text.token_files import PreparedCorpus, read_manifest
 
 PREPARE = """
 import sys
@@ -59,6 +59,10 @@ def test_every_row_is_kept_or_accounted_for(tmp_path: Path, plots: PrepareSettin
     assert report.cleaning["line breaks"] == 4 - 2 and report.cleaning["footnote marks"] == 2
     assert report.non_ascii_before > report.non_ascii_after == 0
     assert report.hints["Decade"] == report.hints["Origin"] == 58
+    train = PreparedCorpus.load(tmp_path / "out").split("train")
+    recorded = read_manifest(tmp_path / "out").hint_values
+    assert [*recorded] == ["Decade", "Origin", "Genre"]
+    assert recorded["Decade"] == tuple(sorted({hints["Decade"] for hints in train.hints}))
     assert report.lengths == sorted(report.lengths)
     assert list(report.seconds) == ["read", "clean", "group", "split", "train tokenizer", "encode", "index copies"]
     assert PrepareReport.load(tmp_path / "out" / "report.json", missing="", damaged="") == report

@@ -96,7 +96,7 @@ def empty(path: Path) -> None:
 def test_a_damaged_state_is_one_sentence(tmp_path: Path, name: str, damage: Callable[[Path], None]) -> None:
     saved(tmp_path / "a")
     damage(tmp_path / "a" / name)
-    with pytest.raises(CheckpointError, match=r"training is damaged \(.*\); train --from .*a to keep its weights$"):
+    with pytest.raises(CheckpointError, match=r"training is damaged \(.*\); train with from_=.*a to keep its weights$"):
         read_state(tmp_path / "a", *built("muon"))
 
 
@@ -127,7 +127,9 @@ def test_a_progress_of_another_form_is_damaged(tmp_path: Path, text: str) -> Non
 def test_a_state_that_is_missing_cannot_be_resumed(tmp_path: Path, name: str) -> None:
     saved(tmp_path / "a")
     (tmp_path / "a" / name).unlink()
-    with pytest.raises(CheckpointError, match=r"holds nothing to resume from; train without --resume, or --from it$"):
+    with pytest.raises(
+        CheckpointError, match=r"holds nothing to resume from; leave resume=True out, or train with from_=.*a$"
+    ):
         read_state(tmp_path / "a", *built("muon"))
 
 
@@ -135,7 +137,7 @@ def test_a_state_that_is_missing_cannot_be_resumed(tmp_path: Path, name: str) ->
 def test_the_state_of_something_else_is_refused(tmp_path: Path, name: str) -> None:
     saved(tmp_path / "a")
     save_file({name: torch.zeros(3)}, tmp_path / "a" / OPTIMIZER)
-    with pytest.raises(CheckpointError, match=rf"is of another model or optimizer \({name}\); train --from"):
+    with pytest.raises(CheckpointError, match=rf"is of another model or optimizer \({name}\); train with from_="):
         read_state(tmp_path / "a", *built("muon"))
 
 
@@ -148,7 +150,7 @@ def test_the_state_of_another_optimizer_is_refused(tmp_path: Path) -> None:
 def test_settings_are_those_of_the_checkpoint(tmp_path: Path) -> None:
     folder = tmp_path / "run" / "last"
     with pytest.raises(
-        CheckpointError, match=r"last holds nothing to resume from; train without --resume, or --from it$"
+        CheckpointError, match=r"last holds nothing to resume from; leave resume=True out, or train with from_=.*last$"
     ):
         read_settings(folder)
     (folder / "training").mkdir(parents=True)

@@ -417,7 +417,7 @@ def test_epochs_become_steps(run: Run, corpus: PreparedCorpus) -> None:
 
 
 def test_a_run_must_say_how_long(run: Run) -> None:
-    with pytest.raises(TrainingError, match=r"^say how long to train: --minutes 30, --steps 1000 or --epochs 4$"):
+    with pytest.raises(TrainingError, match=r"^say how long to train: minutes=30, steps=1000 or epochs=4$"):
         run("a", "training.steps=none")
 
 
@@ -450,7 +450,7 @@ def test_too_many_in_a_row_end_the_run_with_the_last_good_weights_saved(
     a_loss_that_fails(monkeypatch, at={4, 5, 6})
     words = (
         r"the loss was NaN or infinite in 3 steps in a row, the last of them step 6 \(nan\); the weights before them are saved "
-        r"in (.*last): lower optimizer\.learning_rate \(it is 0\.02\) and train --from \1, or anew"
+        r"in (.*last): lower optimizer\.learning_rate \(it is 0\.02\) and train with from_=\1, or from the beginning"
     )
     with pytest.raises(TrainingError, match=f"^{words}$"):
         run("a")
@@ -614,7 +614,7 @@ def test_there_must_be_something_to_resume(run: Run) -> None:
     published = run("published")
     (published.folder.last / "training/progress.json").unlink()
     with pytest.raises(
-        CheckpointError, match="last holds nothing to resume from; train without --resume, or --from it"
+        CheckpointError, match=r"last holds nothing to resume from; leave resume=True out, or train with from_=.*last"
     ):
         run("published", resume=True)
 
@@ -624,7 +624,7 @@ def test_a_run_goes_on_with_the_text_it_began_with(run: Run, tmp_path: Path) -> 
     before = stopped.files
     other = config_of("split.seed=2")
     prepare(other, tmp_path / "plots.csv", tmp_path / "other")
-    with pytest.raises(TrainingError, match=r"began on another corpus than .*other .*--out"):
+    with pytest.raises(TrainingError, match=r"began on another corpus than .*other .*out=FOLDER"):
         list(
             train(
                 config_of(), PreparedCorpus.load(tmp_path / "other"), stopped.folder, evaluate=mean_weight, resume=True

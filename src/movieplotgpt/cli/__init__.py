@@ -16,6 +16,7 @@ from cyclopts import App, Parameter
 
 from movieplotgpt import __version__
 from movieplotgpt.cli.streams import open_streams
+from movieplotgpt.cli.words import in_flags
 from movieplotgpt.errors import EXTRAS, MissingExtraError, MoviePlotGPTError
 
 app = App(
@@ -111,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _sentence(error: Exception) -> str | None:
     """Return what to say of an error that a person can cause; None for any other."""
     if isinstance(error, MoviePlotGPTError):
-        return str(error)
+        return in_flags(str(error))
     if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
         return str(MissingExtraError(error.name, EXTRAS[error.name]))
     if isinstance(error, OSError):  # refused by the system, and not foreseen by us: a full disk, a bad path

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from movieplotgpt.cli.reading import ReadingText, TextFlags
-from movieplotgpt.cli.signals import interrupt_once
 from movieplotgpt.errors import ConfigError, MissingExtraError, TrainingError
+from movieplotgpt.recipe.reading import Reading
+from movieplotgpt.signals import interrupt_once
 
 if TYPE_CHECKING:
     from movieplotgpt.study.grid import Study
@@ -38,7 +39,7 @@ def compare(
         out: The study's folder (default: results/studies/ and the name of the TOML or text, where `report` finds it).
         jobs: Runs at once; the processor's threads are shared among them.
     """
-    from movieplotgpt.cli.progress import stage_bars
+    from movieplotgpt.progress_bars import stage_bars
     from movieplotgpt.study.figures import draw_study
     from movieplotgpt.study.grid import Study
     from movieplotgpt.study.results import read_results, study_markdown, write_study
@@ -48,9 +49,9 @@ def compare(
     if jobs < 1:
         raise ConfigError(f"--jobs is {jobs}; it has to be at least 1")
     out = out or Path("results") / "studies" / run_name(study)
-    reading = reading or TextFlags()
+    files = (reading or TextFlags()).reading
     if study.suffix == ".toml":
-        if minutes is not None or reading != TextFlags():
+        if minutes is not None or files != Reading():
             raise ConfigError(
                 f"--minutes, the columns and how files are read are for a text or table; {study} sets them itself"
             )
@@ -58,7 +59,7 @@ def compare(
         if source:
             raise ConfigError(f"{study} is the text to study; leave --source out, or name a TOML before it")
         source = study
-        study = _suggested(study, out, minutes, reading)
+        study = _suggested(study, out, minutes, files)
     planned = Study.read(study, out)
     with stage_bars() as progress:
         planned.prepare(source, progress)
@@ -81,19 +82,20 @@ def compare(
 def _go_on(study: Study, results: StudyResults) -> str:
     """The commands that train the best network of a study for longer, and say beforehand what it would come to."""
     from movieplotgpt.study.results import RESULTS
-    from movieplotgpt.study.running import settings_arguments
+    from movieplotgpt.study.running import changes_of
 
     row = min(results.rows, key=lambda row: row.bits_per_character)
     same = (row.size, row.tokenizer, row.changes)
     best = next(cell for cell in study.cells if (cell.size, cell.tokenizer, cell.changes) == same)
-    known = [str(study.config), "--data", str(study.data(best)), *settings_arguments(study, best), "--minutes", "30"]
+    settings = [*changes_of(study, best), "--size", best.size]
+    known = [str(study.config), "--data", str(study.data(best)), *settings, "--minutes", "30"]
     return (
         f"the best of them for longer: movieplotgpt train {shlex.join(known)}\n"
         f"what to expect of that: movieplotgpt plan {shlex.join(known)} --study {shlex.quote(str(study.out / RESULTS))}"
     )
 
 
-def _suggested(text: Path, out: Path, minutes: float | None, reading: TextFlags) -> Path:
+def _suggested(text: Path, out: Path, minutes: float | None, reading: Reading) -> Path:
     """The study of a text, made once: what goes on later is the same study."""
     from movieplotgpt.study.suggesting import STUDY, refuse_other, suggest_study
 

@@ -24,7 +24,7 @@ def download(
         out: The folder to put the file in.
         url: Another address of the same file: a mirror.
     """
-    from movieplotgpt.cli.progress import progress_bar
+    from movieplotgpt.progress_bars import progress_bar
     from movieplotgpt.text.download import download_corpus
 
     with progress_bar(name) as show:

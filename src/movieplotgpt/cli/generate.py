@@ -11,13 +11,14 @@ from cyclopts import Parameter
 
 from movieplotgpt.atomic import check_place, write_text
 from movieplotgpt.cli.copies import say
-from movieplotgpt.cli.progress import progress_bar
+from movieplotgpt.cli.hints import HintFlags, read_hints
 from movieplotgpt.cli.sampling import SamplingFlags, given, sampling_from
 from movieplotgpt.cli.surprise import show_surprise
 from movieplotgpt.engine.model_config import Device, Precision
 from movieplotgpt.engine.places import DEFAULT_MODEL
 from movieplotgpt.errors import PromptError, StorageError
 from movieplotgpt.generation.settings import Length, with_length
+from movieplotgpt.progress_bars import progress_bar
 
 if TYPE_CHECKING:
     from movieplotgpt.generation.generator import PlotGenerator
@@ -45,6 +46,7 @@ def generate(
     stream: Annotated[bool | None, Parameter(negative="--no-stream")] = None,
     json: bool = False,
     out: Path | None = None,
+    hint: HintFlags = (),
     decade: str | None = None,
     origin: str | None = None,
     genre: str | None = None,
@@ -52,16 +54,16 @@ def generate(
     """Write a plot for a title, or continue a text.
 
     Args:
-        title: The movie's title; without title and input the model writes a plot of its own choosing.
+        title: The title to write a text for; without title and input the model chooses its own.
         input_: A free prompt: the sentence with the title, the beginning of a plot, or both. The beginning is
             printed before the text that the model adds.
         input_file: A file that holds the prompt; - reads it from stdin.
         model: A published name, a model folder or a run.
         sampling: How the next token is chosen, and when the text ends.
-        begin: How the plot under this title begins.
+        begin: How the text under this title begins.
         length: About how long: short 400 characters, medium 1,000, long 2,000; it ends with a sentence.
         data: The prepared corpus the model was trained on: what was copied is then known exactly, with both passages.
-        check_copies: Tell which runs of the text stand in the training text, and in which film.
+        check_copies: List the passages that the text shares with the training text, and the works they are from.
         show_probs: Colour each token by its surprise, in a terminal: the redder, the less likely it was.
         device: cpu, or cuda for an NVIDIA GPU (needs onnxruntime-gpu); auto is the GPU where there is one.
         precision: int8 on the processor and float16 on a GPU, if you leave it out. float32 takes twice as long as int8. In
@@ -69,9 +71,11 @@ def generate(
         stream: Print while writing; by default where stdout is a terminal.
         json: Print JSON: plots, seeds, why each ended, what was changed in the prompt.
         out: Write to this file instead of stdout.
-        decade: A hint such as 1970s, for a model that knows decades.
-        origin: A hint such as American, for a model that knows origins.
-        genre: A hint such as "crime, drama", for a model that knows genres.
+        hint: NAME=VALUE: something the model was trained to take into account, such as Decade=1970s. May be given several
+            times. `movieplotgpt info` lists the hints of a model, with usual values.
+        decade: The hint Decade, such as 1970s.
+        origin: The hint Origin, such as American.
+        genre: The hint Genre, such as "crime, drama".
     """
     prompt = _prompt(title, input_, input_file)
     if show_probs and (json or out):
@@ -81,7 +85,7 @@ def generate(
     settings = with_length(given(sampling), length)
     if show_probs:
         settings.setdefault("logprobs", 0)
-    hints = {"Decade": decade, "Origin": origin, "Genre": genre}
+    hints = read_hints(hint, Decade=decade, Origin=origin, Genre=genre)
     from movieplotgpt.generation.generator import PlotGenerator
     from movieplotgpt.generation.sampling import fresh_seed
 
@@ -90,7 +94,7 @@ def generate(
     request: dict[str, Any] = {
         "prompt": prompt,
         "begin": begin or "",
-        "hints": {name: value for name, value in hints.items() if value is not None},
+        "hints": hints,
         "sampling": config,
     }
     if check_copies:

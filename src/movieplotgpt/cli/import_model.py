@@ -29,12 +29,12 @@ def import_model(
         context_length: How many tokens it reads at once (default: 1,024, or what the model can).
         revision: Of hf:owner/repo: a branch, tag or commit.
     """
-    from movieplotgpt.cli.progress import progress_bar
     from movieplotgpt.engine.model_config import parameters
     from movieplotgpt.engine.places import HUB
     from movieplotgpt.errors import ConfigError
     from movieplotgpt.model.checkpoints import save_checkpoint
     from movieplotgpt.model.sizes import training_bytes
+    from movieplotgpt.progress_bars import progress_bar
     from movieplotgpt.sharing.downloading import download_original
     from movieplotgpt.sharing.importing import import_model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,32 +40,33 @@ def plan(
     choose_waiting()  # before anything below imports torch
     from rich.console import Console
 
-    from movieplotgpt.cli.settings import choose_settings, prepare_once, refuse_contradictions
     from movieplotgpt.errors import ConfigError
+    from movieplotgpt.recipe.settings import choose_settings, is_settings_file, prepare_once, refuse_contradictions
     from movieplotgpt.study.planning import make_plan
     from movieplotgpt.study.results import load_results
     from movieplotgpt.text.token_files import PreparedCorpus
     from movieplotgpt.training.run import run_name
     from movieplotgpt.training.sizing import settle_by_timing
 
-    reading = reading or TextFlags()
-    refuse_contradictions(config, source, data, reading.title_column or reading.text_column)
-    console = Console(stderr=True)
+    files, console = (reading or TextFlags()).reading, Console(stderr=True)
+    report = partial(console.print, markup=False, highlight=False)
+    refuse_contradictions(config, source, data, files)
     overrides += (f"training.minutes={minutes}",) if minutes is not None else ()
     overrides += (f"model.size={size}",) if size else ()
-    settings = choose_settings(config, overrides, {"minutes": minutes}, reading, console)
-    source = source if config.suffix == ".toml" else config
+    settings = choose_settings(config, overrides, {"minutes": minutes}, files, report)
+    source = source if is_settings_file(config) else config
     found = load_results(study) if study else None
     if source:
         data = data or Path("runs") / run_name(config) / "data"
-        prepare_once(settings, source, data, None, console)
+        prepare_once(settings, source, data, report, progress=True)
     if not data:
-        raise ConfigError("say what to train on: --source FILE, or --data FOLDER that `movieplotgpt prepare` made")
+        raise ConfigError(
+            f"{config} does not name a text; name one with source=FILE, or a prepared folder with data=FOLDER"
+        )
     corpus = PreparedCorpus.load(data)
     settings, reasons = settle_by_timing(settings, corpus)
-    for reason in reasons:
-        console.print(reason, markup=False, highlight=False)
-    console.print("taking five steps", markup=False, highlight=False)
+    for reason in (*reasons, "taking five steps"):
+        report(reason)
     made = make_plan(settings, corpus, found)
     if json:
         print(made.model_dump_json(indent=2))

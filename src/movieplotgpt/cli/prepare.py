@@ -34,15 +34,15 @@ def prepare(
     """
     from rich.console import Console
 
-    from movieplotgpt.cli.progress import stage_bars
     from movieplotgpt.config import read_settings
+    from movieplotgpt.progress_bars import stage_bars
     from movieplotgpt.tables import Table
     from movieplotgpt.text.prepare import prepare as run
     from movieplotgpt.text.token_files import PreparedCorpus
     from movieplotgpt.training.run import RunConfig
     from movieplotgpt.training.windows import share_with_title
 
-    settings = read_settings(RunConfig, config, (*(reading or FileFlags()).overrides, *overrides))
+    settings = read_settings(RunConfig, config, (*(reading or FileFlags()).reading.overrides, *overrides))
     with stage_bars() as progress:
         report = run(settings, source, out, progress)
     split = PreparedCorpus.load(out).split("train")

@@ -1,12 +1,13 @@
-"""Flags that say how a text or table is read; each is an override of a setting in ``[corpus]``."""
+"""Flags that say how a text or table is read."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, TypeAlias
 
 from cyclopts import Parameter
+
+from movieplotgpt.recipe.reading import Reading
 
 TABLE = "For a table: "
 
@@ -30,14 +31,9 @@ class FileFlags:
     ] = False
 
     @property
-    def overrides(self) -> tuple[str, ...]:
-        """Return the flags as ``section.key=value``."""
-        separator = "\t" if self.separator == r"\t" else self.separator
-        return (
-            *([f"corpus.encoding={json.dumps(self.encoding)}"] if self.encoding else []),
-            *([f"corpus.csv.separator={json.dumps(separator)}"] if separator else []),
-            *(["corpus.csv.header=false"] if self.no_header else []),
-        )
+    def reading(self) -> Reading:
+        """Return what the flags say."""
+        return Reading(**{each.name: getattr(self, each.name) for each in fields(self)})
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def download(source: str, *, revision: str | None = None, to: Path | None = None
         revision: Of hf:owner/repo: a branch, tag or commit.
         to: The folder to put the model's folder into (default: the user's cache).
     """
-    from movieplotgpt.cli.progress import progress_bar
+    from movieplotgpt.progress_bars import progress_bar
     from movieplotgpt.sharing.downloading import download
 
     with progress_bar(source.rpartition("/")[2]) as show:
@@ -52,19 +52,20 @@ def publish(run: str, name: str, *, evaluation: Path | None = None, weights: Pat
 
 
 @app.command
-def refresh(*names: str, weights: Path | None = None) -> None:
+def refresh(*names: str, weights: Path | None = None, data: Path | None = None) -> None:
     """Write the JSON files and the usage of published models as this version does; their weights stay as they are.
 
     Args:
         names: The published models (default: all of them).
         weights: Another weights folder.
+        data: The prepared corpus the models were trained on, to record the usual values of their hints.
     """
     from movieplotgpt.sharing import publishing
     from movieplotgpt.sharing.published import read_manifest
 
     folder = weights or weights_folder()
     for name in names or read_manifest(folder).models:
-        entry = publishing.refresh(name, folder)
+        entry = publishing.refresh(name, folder, data)
         print(f"{folder / name}: {len(entry.files)} files, {entry.size / 1e6:.1f} MB")
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from movieplotgpt.cli.copies import told
+from movieplotgpt.cli.hints import HintFlags, read_hints
 from movieplotgpt.cli.sampling import COMPARED, SamplingFlags, given, sampling_from
 from movieplotgpt.config import override, typed_text
 from movieplotgpt.engine.model_config import Device, Precision
@@ -27,11 +28,11 @@ empty line lets the model choose. Then:
 
   /again                 the same title once more, by other draws
   /from N                continue differently after sentence N; /from alone numbers the sentences
-  /set NAME VALUE        change a setting, as in /set temperature 0.7, length short or decade 1950s; /set NAME off;
-                         /set NAME goes back to the usual; /set shows all
+  /set NAME VALUE        change a setting or hint, as in /set temperature 0.7, length short or decade 1950s; /set NAME off;
+                         /set NAME restores the default; /set shows all
   /plan [PLAN]           show the plan of the last plot, or write the title again by yours: names: Ann; words: sea
   /keep [FILE]           append the plot to a file (plots.md)
-  /copies                what of it stands in the training text
+  /copies                list the passages that the plot shares with the training text
   /help  /quit           or Ctrl-D"""
 
 
@@ -48,8 +49,9 @@ def write(
     device: Device = "auto",
     precision: Precision | None = None,
     history: Path | None = None,
+    hint: HintFlags = (),
 ) -> None:
-    """Write with the model: a title in, a plot streams, then again, from a sentence, with another setting, keep.
+    """Write in a conversation: type a title, read the plot, then ask for another, or continue from any of its sentences.
 
     Args:
         model: A published name, a model folder or a run.
@@ -59,11 +61,13 @@ def write(
         precision: int8 on the processor and float16 on a GPU, if you leave it out. float32 takes twice as long as int8. In
             another precision the same seed writes another text.
         history: Where the lines you typed are kept for the next time (default: your state folder).
+        hint: NAME=VALUE: something the model was trained to take into account, such as Decade=1970s, until /set changes it.
     """
     from movieplotgpt.generation.generator import PlotGenerator
 
     config = sampling_from(given(sampling))
-    session = Session(PlotGenerator.load(model, data=data, precision=precision, device=device), config)
+    generator = PlotGenerator.load(model, data=data, precision=precision, device=device)
+    session = Session(generator, config, read_hints(hint))
     remember = _remembered_lines(history)
     print(f"{model} is ready. {HELP}\n", flush=True)
     while True:
@@ -86,11 +90,12 @@ def write(
 class Session:
     """What was written last, and what may be done with it."""
 
-    def __init__(self, generator: PlotGenerator, config: SamplingConfig) -> None:
+    def __init__(self, generator: PlotGenerator, config: SamplingConfig, hints: Mapping[str, str] = {}) -> None:
         self.generator, self.config = generator, config
         self.title, self.begin = "", ""
         self.plan: str | None = None  # what is written next goes on by this one
-        self.hints: dict[str, str] = {}
+        generator.requests("", hints=hints)  # a hint that the model does not know is refused here
+        self.hints = {name.casefold(): value for name, value in hints.items()}
         self.plot: Plot | None = None
         self._seed = config.seed
         self._commands: dict[str, Callable[[str], None]] = {
@@ -186,7 +191,7 @@ class Session:
 
         name, _, value = asked.partition(" ")
         name, value = name.strip("-").replace("-", "_").casefold(), value.strip()
-        hints = {hint.casefold(): hint for hint in self.generator.checkpoint.format.hints if hint != PLAN}
+        hints = [hint.casefold() for hint in self.generator.checkpoint.format.hints if hint != PLAN]
         if not name:
             for key in (*hints, *(key for key in SamplingConfig.model_fields if key not in HIDDEN)):
                 print(f"  {key:<20} {self._shown(key)}")

@@ -19,6 +19,7 @@ class _Section(Record):
 
 class _Corpus(_Section):
     hash: str | None = None
+    hint_values: dict[str, list[str]] = Field({})
     split_hash: str = ""
     source: str = ""
     source_sha256: str = ""

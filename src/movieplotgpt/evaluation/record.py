@@ -107,7 +107,7 @@ def read_earlier(
         f"seed {measured.seed}": measured.seed != seed,
     }
     if others := [what for what, does in differs.items() if does]:
-        raise ConfigError(f"{path} is an evaluation of {' and '.join(others)}; leave --add out to write it anew")
+        raise ConfigError(f"{path} is an evaluation of {' and '.join(others)}; leave add=True out to write it anew")
     return found
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cache, cached_property
 from itertools import count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 from movieplotgpt.config import build_settings
 from movieplotgpt.engine.gpu import make_engine
@@ -20,7 +20,7 @@ from movieplotgpt.generation.decoding import write
 from movieplotgpt.generation.guidance import USUAL, bare_header, best, knows_no_title
 from movieplotgpt.generation.names import self_meetings
 from movieplotgpt.generation.planning import best_plan, plan_request, wants_plan
-from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
+from movieplotgpt.generation.plots import Plot, PlotKeywords, PlotRequest, TokenProbability
 from movieplotgpt.generation.prompts import Prompt, PromptForm, once
 from movieplotgpt.generation.sampling import Chosen, fresh_seed
 from movieplotgpt.generation.settings import AUTO, NO_PLAN, SamplingConfig
@@ -40,13 +40,24 @@ TEXTS_AT_ONCE = 64  # each takes a KV cache of its own: 8 MB of plots-large with
 class PlotGenerator:
     """Writes plots with one model.
 
-    A request is a ``title`` with ``hints`` (``{"Decade": "1970s"}``) and, perhaps, how the plot is to ``begin``; or a free
-    ``prompt``: the trained sentence, the begin of a plot, or both. How to sample is a ``SamplingConfig``, or its fields by
-    name, or both: the fields given by name replace those of the config. The same seed writes the same text through every
-    method.
+    Every method takes a title and the same keyword arguments (``PlotKeywords``): ``hints`` such as ``{"Decade": "1970s"}`` and
+    ``begin``, how the plot begins; or ``prompt``, which is the trained sentence, the beginning of a plot, or both, instead of a
+    title. Sampling is set by a ``SamplingConfig`` (``sampling=``), by its fields as keywords (``temperature=0.8``), or both: keywords
+    replace fields. The same seed writes the same text through every method.
 
-    ``data`` is the prepared corpus the model was trained on, where it is at hand: copies are then known exactly.
-    ``device`` and ``precision`` are those of ``make_engine``: in another precision the same seed writes other texts.
+    Example:
+        >>> generator = PlotGenerator.load("model")
+        >>> plot = generator.plot("The Last Tram", seed=1, max_tokens=50)
+        >>> plot.title, plot.seed, plot.max_tokens
+        ('The Last Tram', 1, 50)
+        >>> [plot] == generator.plots("The Last Tram", seed=1, max_tokens=50)
+        True
+
+    Args:
+        checkpoint: A model, as ``load_folder`` or ``load_checkpoint`` return it.
+        data: The prepared corpus the model was trained on, to know exactly what was copied.
+        precision: "int8", "float16" or "float32" (default: the fastest). In another one the same seed writes other texts.
+        device: "cpu", "cuda" or "auto".
     """
 
     def __init__(
@@ -102,12 +113,7 @@ class PlotGenerator:
     def plot(
         self,
         title: str = "",
-        *,
-        prompt: str | None = None,
-        begin: str = "",
-        hints: Mapping[str, str] | None = None,
-        sampling: SamplingConfig | None = None,
-        **settings: Any,
+        **asked: Unpack[PlotKeywords],
     ) -> Plot:
         """Write one plot.
 
@@ -115,20 +121,15 @@ class PlotGenerator:
             PromptError: the model knows no titles, or not such a hint.
             ConfigError: no such sampling setting, or not such a value.
         """
-        return self.stream(title, prompt=prompt, begin=begin, hints=hints, sampling=sampling, **settings).plot
+        return self.stream(title, **asked).plot
 
     def stream(
         self,
         title: str = "",
-        *,
-        prompt: str | None = None,
-        begin: str = "",
-        hints: Mapping[str, str] | None = None,
-        sampling: SamplingConfig | None = None,
-        **settings: Any,
+        **asked: Unpack[PlotKeywords],
     ) -> PlotStream:
         """Write one plot piece by piece; the same errors as ``plot``, at once."""
-        requests = self.requests(title, prompt=prompt, begin=begin, hints=hints, sampling=sampling, **settings)
+        requests = self.requests(title, **asked)
         if (n := len(requests)) > 1:
             raise PromptError(f"one plot is asked for, and n={n}; plots([title], n={n}) writes several")
         return PlotStream(self, requests[0])
@@ -137,12 +138,8 @@ class PlotGenerator:
         self,
         titles: str | Sequence[str] = "",
         *,
-        prompt: str | None = None,
-        begin: str = "",
-        hints: Mapping[str, str] | None = None,
-        sampling: SamplingConfig | None = None,
         progress: Progress | None = None,
-        **settings: Any,
+        **asked: Unpack[PlotKeywords],
     ) -> list[Plot]:
         """Write ``n`` plots for each title, all at once; the i-th is the one that ``plot`` writes with ``seed + i``.
 
@@ -152,7 +149,7 @@ class PlotGenerator:
             PromptError: the model knows no titles, or not such a hint.
             ConfigError: no such sampling setting, or not such a value.
         """
-        requests = self.requests(titles, prompt=prompt, begin=begin, hints=hints, sampling=sampling, **settings)
+        requests = self.requests(titles, **asked)
         requests = self.planned(requests)
         candidates = self._candidates(requests, progress)
         return [self.best(request, plots) for request, plots in zip(requests, candidates, strict=True)]
@@ -190,15 +187,12 @@ class PlotGenerator:
     def requests(
         self,
         titles: str | Sequence[str] = "",
-        *,
-        prompt: str | None = None,
-        begin: str = "",
-        hints: Mapping[str, str] | None = None,
-        sampling: SamplingConfig | None = None,
-        **settings: Any,
+        **asked: Unpack[PlotKeywords],
     ) -> list[PlotRequest]:
         """What ``plots`` with these arguments writes, one for each plot; the same errors."""
-        config, changes = self._settled(sampling, settings)
+        prompt, begin = asked.pop("prompt", None), asked.pop("begin", "")
+        hints, sampling = asked.pop("hints", None), asked.pop("sampling", None)
+        config, changes = self._settled(sampling, asked)
         seed = fresh_seed() if config.seed is None else config.seed
         prompts = [
             self._prompt(title, prompt, begin, hints) for title in ([titles] if isinstance(titles, str) else titles)

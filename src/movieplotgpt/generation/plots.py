@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from movieplotgpt.generation.prompts import Prompt
-from movieplotgpt.generation.settings import SamplingConfig
+from movieplotgpt.generation.settings import SamplingConfig, SamplingKeywords
 from movieplotgpt.generation.writing import FinishReason, Seed
 from movieplotgpt.text.formatting import PLAN
 
@@ -54,6 +54,15 @@ class Plot:
     def plan(self) -> str:
         """The plan that the text follows, or an empty string."""
         return self.hints.get(PLAN, "")
+
+
+class PlotKeywords(SamplingKeywords, total=False):
+    """What may be asked of a plot besides its title: hints, a beginning or a whole prompt, and how to sample."""
+
+    prompt: str | None
+    begin: str
+    hints: Mapping[str, str] | None
+    sampling: SamplingConfig | None
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-from pydantic import TypeAdapter, ValidationError
 
 from movieplotgpt.engine.model_folder import TextModel
 from movieplotgpt.errors import PromptError
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.text.cleaning import fold_prompt
 from movieplotgpt.text.formatting import PLAN, longest_header, one_line
-from movieplotgpt.text.hints import HintSettings
+from movieplotgpt.text.hints import USUAL, ListHint, hint_settings
 from movieplotgpt.text.plans import lay_out_plan, plan_parts
 from movieplotgpt.text.tokenizers import Tokenizer
 
@@ -42,7 +39,7 @@ class PromptForm:
     def __init__(self, model: TextModel) -> None:
         self.format, self.cleaning, self.tokenizer = model.format, model.cleaning, model.tokenizer
         self.context_length = model.config.context_length
-        self._readers = _hint_readers(model.info)
+        self._readers = hint_settings(model.info.get("settings"))
 
     def from_title(self, title: str, hints: Mapping[str, str] | None = None, begin: str = "") -> Prompt:
         """A prompt for a plot that may be begun; the empty title is the unconditional form, or the BOS token alone without a header.
@@ -198,9 +195,14 @@ def shortened(title: str, fits: Callable[[str], bool]) -> str:
     return words if words and fits(words) else title[:low]
 
 
-def _hint_readers(info: Mapping[str, Any]) -> dict[str, HintSettings]:
-    """How the cells of the model's corpus became its hints; nothing where the checkpoint does not tell."""
-    try:
-        return TypeAdapter(dict[str, HintSettings]).validate_python(info["settings"]["corpus"]["hints"])
-    except (LookupError, TypeError, ValidationError):
-        return {}
+def usual_hints(model: TextModel) -> dict[str, tuple[str, ...]]:
+    """Return the hints that a person may give to a model, each with usual values; none if the model does not record them."""
+    recorded = model.info.get("corpus", {}).get("hint_values", {})
+    readers = hint_settings(model.info.get("settings"))
+    values = {}
+    for name in model.format.hints:
+        reader = readers.get(name)
+        labels = [*reader.labels][:USUAL] if isinstance(reader, ListHint) else []
+        values[name] = tuple(recorded.get(name, labels))
+    values.pop(PLAN, None)  # has a field of its own
+    return values

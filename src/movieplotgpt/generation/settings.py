@@ -6,7 +6,7 @@ No torch here, so that ``movieplotgpt generate --help`` answers at once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypedDict
 
 from pydantic import Field, field_validator
 
@@ -120,6 +120,41 @@ class SamplingConfig(Settings):
             return wishes
         each = [wishes] if isinstance(wishes, str) else wishes
         return tuple(wish.strip() for text in each for wish in text.split(",") if wish.strip())
+
+
+class SamplingKeywords(TypedDict, total=False):
+    """The fields of ``SamplingConfig`` as keyword arguments, so that a misspelt one is an error of the type checker."""
+
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    typical_p: float | None
+    repetition_penalty: float | None
+    frequency_penalty: float | None
+    presence_penalty: float | None
+    no_repeat_ngram: int | None
+    dry_multiplier: float | None
+    dry_base: float
+    dry_allowed_length: int | None
+    logit_bias: Mapping[int, float]
+    seed: int | None
+    min_tokens: int | None
+    max_tokens: int | None
+    target_characters: int | None
+    stop: str | Sequence[str]
+    banned: str | Sequence[str]
+    must_mention: str | Sequence[str]
+    avoid_copies: int | None
+    distinct_names: bool | None
+    plan: str | None
+    cast: bool | None
+    logprobs: int | None
+    guidance: float | None
+    guidance_characters: int | None
+    end_bias: float | None
+    best_of: int | None
+    n: int
 
 
 def with_length(settings: Mapping[str, Any], length: Length | None) -> dict[str, Any]:

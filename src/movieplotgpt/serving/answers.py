@@ -223,6 +223,7 @@ class Model(BaseModel):
     tokenizer: str
     titles: bool
     hints: list[str]
+    hint_values: dict[str, list[str]] = Field(description="Usual values of each hint but the plan.")
     guided: bool
     copies: bool
     bits_per_character: float | None = None

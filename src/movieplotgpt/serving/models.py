@@ -17,6 +17,7 @@ from movieplotgpt.errors import DataError, MoviePlotGPTError, PromptError
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.guidance import knows_no_title
 from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
+from movieplotgpt.generation.prompts import usual_hints
 from movieplotgpt.generation.sampling import Chosen, likeliest, log_softmax
 from movieplotgpt.serving.answers import Model, now
 from movieplotgpt.serving.memory import HELD, UNREAD, Memory, running_bytes, size_of
@@ -68,6 +69,7 @@ class ServedModel:
             tokenizer=checkpoint.tokenizer.kind,
             titles=bool(checkpoint.format.header),
             hints=list(checkpoint.format.hints),
+            hint_values={name: [*values] for name, values in usual_hints(checkpoint).items()},
             guided=knows_no_title(checkpoint) and isinstance(self.scheduler, Scheduler),
             copies=self._knows_copies(),
             bits_per_character=checkpoint.info.get("evaluation", {}).get("bits_per_character"),

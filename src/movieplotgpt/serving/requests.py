@@ -234,14 +234,16 @@ class ChatRequest(OpenAIRequest):
 
 
 class PlotsRequest(Sampled):
-    """``POST /v1/plots``: a title, and what is known of the film."""
+    """``POST /v1/plots``: a title, and hints that the model knows."""
 
-    title: Text = Field("", description="The film's title; none leaves it to the model.")
-    begin: Text = Field("", description="How the plot begins.")
-    decade: str | None = Field(None, max_length=200, description="Such as 1970s, for a model that knows decades.")
-    origin: str | None = Field(None, max_length=200, description="Such as American, for a model that knows origins.")
-    genre: str | None = Field(None, max_length=200, description="Such as comedy, for a model that knows genres.")
-    hints: Mapping[Hint, Hint] = Field({}, description="Other hints by their names.")
+    title: Text = Field("", description="The title; without one the model chooses its own.")
+    begin: Text = Field("", description="How the text begins.")
+    hints: Mapping[Hint, Hint] = Field(
+        {}, description="Values by the names of hints, which GET /v1/models lists, such as Decade: 1970s."
+    )
+    decade: str | None = Field(None, max_length=200, description="The hint Decade, such as 1970s.")
+    origin: str | None = Field(None, max_length=200, description="The hint Origin, such as American.")
+    genre: str | None = Field(None, max_length=200, description="The hint Genre, such as comedy.")
     length: Length | None = Field(None, description=f"About {', '.join(map(str, LENGTHS.values()))} characters.")
     copies: bool = Field(False, description="Tell what was copied from the training text, where its index is here.")
 

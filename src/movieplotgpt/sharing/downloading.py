@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
+from movieplotgpt import __version__
 from movieplotgpt.atomic import replacing_folder
 from movieplotgpt.engine.places import HUB, downloaded_folder, weights_folder
 from movieplotgpt.errors import CheckpointError, ConfigError, DownloadError, StorageError, WrongFileError
@@ -35,8 +36,11 @@ from movieplotgpt.sharing.published import (
 from movieplotgpt.text.download import fetch
 from movieplotgpt.text.sources import file_sha256
 
-PUBLISHED_AT = "https://raw.githubusercontent.com/movieplotgpt/movieplotgpt/main/weights"
+PUBLISHED_AT = (
+    f"https://raw.githubusercontent.com/movieplotgpt/movieplotgpt/v{__version__}/weights"  # a tag never moves
+)
 MIRROR = "MOVIEPLOTGPT_MIRROR"  # environment variable: another address of the same folder
+UPDATE = "update with pip install --upgrade movieplotgpt"
 LARGEST_MANIFEST = 4_000_000  # bytes
 KINDS = {".json", ".md", ".safetensors"}  # of files: nothing that runs
 THEIRS = {"config.json", "tokenizer.json"}  # what a model has in any case
@@ -95,13 +99,20 @@ def download(
             folder = at_home
         elif not all(_is(folder / file, facts) for file, facts in entry.files.items()):
             _refuse_foreign_folder(folder, entry, chosen=to is not None)
-            _fetch_model(base, folder, entry, tell, pause)
+            try:
+                _fetch_model(base, folder, entry, tell, pause)
+            except WrongFileError as error:
+                if "://" in source:
+                    raise
+                raise WrongFileError(
+                    f"{error}; or {name} is newer there than in version {__version__}: {UPDATE}"
+                ) from None
         _fetch_copies(base, manifest, entry.corpus_hash, place, pause)
     return Downloaded(str(folder) if to else called, folder, entry.size)
 
 
 def _published(name: str, pause: float) -> tuple[str, str, WeightsManifest]:
-    """The address of the published models, and the manifest that tells of ``name``: the one here goes first."""
+    """Return the address of this version's published models, the name, and the manifest that has it: the installed one first."""
     check_name(name)
     base = (os.environ.get(MIRROR) or PUBLISHED_AT).rstrip("/")
     if urlsplit(base).scheme not in ("http", "https"):

@@ -13,7 +13,7 @@ from movieplotgpt import atomic
 from movieplotgpt.engine.model_config import parameters
 from movieplotgpt.engine.places import resolve
 from movieplotgpt.engine.weight_files import weights_sha256
-from movieplotgpt.errors import CheckpointError, ConfigError
+from movieplotgpt.errors import CheckpointError, ConfigError, DataError
 from movieplotgpt.evaluation.record import Evaluation, read_evaluation
 from movieplotgpt.generation.copying import PUBLISHED as COPIES_FOLDER
 from movieplotgpt.generation.generator import PlotGenerator
@@ -33,6 +33,8 @@ from movieplotgpt.sharing.published import (
 )
 from movieplotgpt.tables import Table
 from movieplotgpt.text.copies import CopyIndex
+from movieplotgpt.text.formatting import PLAN
+from movieplotgpt.text.hints import hint_settings, usual_values
 from movieplotgpt.text.sources import file_sha256
 from movieplotgpt.text.token_files import PreparedCorpus
 
@@ -78,13 +80,15 @@ def publish(source: str | Path, name: str, weights: Path, *, evaluation: Path | 
     return entry
 
 
-def refresh(name: str, weights: Path) -> ModelEntry:
+def refresh(name: str, weights: Path, data: Path | None = None) -> ModelEntry:
     """Write what goes with the weights of a published model as this version writes it, and enter it in the manifest.
 
-    These are the JSON files that other programs read, and the card's section on use. The weights stay as they are.
+    These are the JSON files that other programs read, and the card's section on use. The weights stay as they are. ``data``,
+    the prepared corpus the model was trained on, adds the usual values of its hints if the model does not record them.
 
     Raises:
         CheckpointError: a file is not the published one, or cannot be read.
+        DataError: ``data`` is not the corpus that the model was trained on.
         ConfigError: no such model is published, or ``weights/cards.toml`` has no card for it.
         StorageError: the disk refuses; what was published before is untouched.
     """
@@ -94,6 +98,8 @@ def refresh(name: str, weights: Path) -> ModelEntry:
     if wrong := problems_of(folder, manifest.models[name].files):
         raise CheckpointError(f"{folder} is not as published: {'; '.join(wrong)}; get or publish it again")
     card, checkpoint = card_for(name, weights / CARDS), load_checkpoint(folder)
+    if data:
+        checkpoint = replace(checkpoint, info=_with_hint_values(checkpoint, PreparedCorpus.load(data)))
     with atomic.replacing_folder(folder) as partial:
         shutil.copytree(folder, partial, dirs_exist_ok=True)
         write_description(partial, checkpoint, torch.bfloat16)
@@ -182,6 +188,19 @@ def _with_numbers(info: dict[str, Any], measured: Evaluation | None) -> dict[str
         return info
     names = {"bits_per_character", "interval", "split", "prompt", "corpus_hash", "split_hash"}
     return {**info, "evaluation": measured.likelihood.model_dump(mode="json", include=names)}
+
+
+def _with_hint_values(checkpoint: Checkpoint, corpus: PreparedCorpus) -> dict[str, Any]:
+    """Return the checkpoint's record with the usual values of its hints."""
+    recorded = checkpoint.info.get("corpus", {})
+    if corpus.manifest.corpus_hash != recorded.get("hash"):
+        raise DataError(
+            f"{corpus.folder} is not the corpus that {checkpoint.folder} was trained on; name the one with hash {recorded.get('hash')}"
+        )
+    train = corpus.split("train")
+    names = [name for name in train.hint_names if name != PLAN]
+    values = usual_values(train.hints, names, hint_settings(corpus.manifest.settings))
+    return {**checkpoint.info, "corpus": {**recorded, "hint_values": {name: [*each] for name, each in values.items()}}}
 
 
 def _before_rounding(measured: Evaluation, source_sha256: str, partial: Path, evaluation: Path | None) -> bool:

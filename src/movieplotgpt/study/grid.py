@@ -219,10 +219,10 @@ class Study:
             config, folder = self.run_config(cell), self.data(cell)
             if source is None:
                 if not folder.exists():
-                    raise ConfigError(f"{folder} is not there; give the text with --source, and it is prepared")
+                    raise ConfigError(f"{folder} does not exist; give the text with source=FILE, and it is prepared")
                 if changed := changed_settings(config, folder):
                     raise ConfigError(
-                        f"{folder} was prepared with another {', '.join(changed)}; give the text with --source, and it is "
+                        f"{folder} was prepared with another {', '.join(changed)}; give the text with source=FILE, and it is "
                         f"prepared anew"
                     )
             elif not is_prepared(config, source, folder):

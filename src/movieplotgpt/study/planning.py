@@ -79,7 +79,7 @@ def make_plan(config: RunConfig, corpus: PreparedCorpus, study: StudyResults | N
     """
     training = config.training
     if training.minutes is None and training.steps is None and training.epochs is None:
-        raise ConfigError("say how long the training would be: --minutes 30, or training.epochs=4")
+        raise ConfigError("say how long the training would be: minutes=30, or training.epochs=4")
     measured = _measure(config, corpus.folder)
     first, step = measured.seconds[0], median(measured.seconds[-TIMED:])
     validation, counts = corpus.manifest.splits["validation"], corpus.manifest.splits["train"]

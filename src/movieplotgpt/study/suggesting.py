@@ -46,7 +46,7 @@ def suggest_study(
         StorageError: the disk refuses.
     """
     if minutes <= 0:
-        raise ConfigError(f"--minutes is {minutes:g}; it has to be above 0")
+        raise ConfigError(f"minutes={minutes:g} is too short; it has to be above 0")
     suggestion = suggest(text, minutes=minutes, title_column=title_column, text_column=text_column, overrides=overrides)
     values = suggestion.config.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     tokenizer, context_length = values.pop("tokenizer"), values["model"]["context_length"]
@@ -88,11 +88,11 @@ def refuse_other(text: Path, out: Path, minutes: float | None) -> None:
     """
     known = build_settings(StudySettings, read_toml(out / STUDY), where=str(out / STUDY))
     if known.text not in (None, source_sha256(text)):
-        raise ConfigError(f"{out} holds the study of another text than {text}; name another folder with --out")
+        raise ConfigError(f"{out} holds the study of another text than {text}; name another folder with out=FOLDER")
     if None not in (minutes, known.minutes) and minutes != known.minutes:
         raise ConfigError(
-            f"{out} holds a study of {known.minutes:g} minutes, not of {minutes:g}; leave --minutes out to go on with it, or "
-            f"name another folder with --out"
+            f"{out} holds a study of {known.minutes:g} minutes, not of {minutes:g}; leave minutes={minutes:g} out to continue it, or "
+            f"name another folder with out=FOLDER"
         )
 
 

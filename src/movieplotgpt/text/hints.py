@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
 from movieplotgpt.config import Settings
 from movieplotgpt.text.formatting import one_line
 
+USUAL = 12  # values of a hint that are offered
+
 
 class DecadeHint(Settings):
-    """A year's decade: ``1974`` and ``1974-05-01`` become ``1970s``."""
+    """The decade of a year: ``1974`` and ``1974-05-01`` become ``1970s``."""
 
     kind: Literal["decade"] = "decade"
     column: str = Field(description="The column the year is read from.")
 
     def value(self, cell: str) -> str:
-        """The decade of the first four-digit year in ``cell``, or nothing."""
+        """Return the decade of the first four-digit year in ``cell``, or an empty string."""
         found = re.search(r"(?<!\d)[12]\d{3}(?!\d)", cell)
         return f"{found[0][:3]}0s" if found else ""
 
 
 class TextHint(Settings):
-    """A cell as it stands, underscores read as blanks."""
+    """The text of a cell, with underscores as spaces."""
 
     kind: Literal["text"] = "text"
     column: str = Field(description="The column the hint is read from.")
 
     def value(self, cell: str) -> str:
-        """The cell on one line."""
+        """Return the cell on one line."""
         return one_line(cell.replace("_", " "))
 
 
@@ -55,7 +59,7 @@ class ListHint(Settings):
         return re.compile(r"\b(?:" + "|".join(map(re.escape, longest_first)) + r")\b")
 
     def value(self, cell: str) -> str:
-        """The labels in ``cell``, in its order, each once."""
+        """Return the labels in ``cell``, each once, in the order of the cell."""
         lowered = one_line(cell.lower())
         if self.labels:
             found = [self._label_of[word] for word in self._words.findall(lowered)]
@@ -65,3 +69,35 @@ class ListHint(Settings):
 
 
 HintSettings = Annotated[DecadeHint | TextHint | ListHint, Field(discriminator="kind")]
+
+
+def hint_settings(settings: Any) -> dict[str, HintSettings]:
+    """Return how the hints of a corpus are read, from recorded settings of any kind; nothing if they do not say."""
+    try:
+        return TypeAdapter(dict[str, HintSettings]).validate_python(settings["corpus"]["hints"])
+    except (LookupError, TypeError, ValidationError):
+        return {}
+
+
+def usual_values(
+    documents: Iterable[Mapping[str, str]], names: Iterable[str], settings: Mapping[str, HintSettings]
+) -> dict[str, tuple[str, ...]]:
+    """Return the most frequent values of each hint, at most ``USUAL``: numbers in order, others by their frequency.
+
+    Labels of a list count one by one. A value that occurs once is left out.
+
+    Args:
+        documents: The hints of each document.
+        names: The hints to count.
+        settings: How the hints were read, where it is known.
+    """
+    counts: dict[str, Counter[str]] = {name: Counter() for name in names}
+    for hints in documents:
+        for name, count in counts.items():
+            if value := hints.get(name):
+                count.update(value.split(", ") if isinstance(settings.get(name), ListHint) else [value])
+    found = {name: [value for value, times in count.most_common(USUAL) if times > 1] for name, count in counts.items()}
+    return {
+        name: tuple(sorted(values) if all(value[0].isdecimal() for value in values) else values)
+        for name, values in found.items()
+    }

@@ -24,6 +24,7 @@ from movieplotgpt.text.copies import COPIES, CopyIndex
 from movieplotgpt.text.corpora import CorpusSettings, read_documents
 from movieplotgpt.text.duplicates import drop_repeats, group_documents
 from movieplotgpt.text.formatting import PLAN, Document, DocumentFormat
+from movieplotgpt.text.hints import usual_values
 from movieplotgpt.text.plans import Planner, with_plans
 from movieplotgpt.text.sources import printable, source_sha256
 from movieplotgpt.text.splits import SPLITS, GroupSplit, Split, SplitSettings, split_documents
@@ -147,7 +148,7 @@ def prepare(
                 split: write_split(folder, split, parts[split], settings.format, tokenizer, done) for split in SPLITS
             }
             tokenizer.save(folder, model_max_length=sys.maxsize)
-        manifest = _manifest(settings, SourceFile(sha256=corpus.sha256, **stamp), counts, tokenizer)
+        manifest = _manifest(settings, SourceFile(sha256=corpus.sha256, **stamp), counts, tokenizer, parts["train"])
         with stages.stage("index copies"):
             works = [own.title or own.key for own in parts["train"]]
             index = CopyIndex.build((own.body for own in parts["train"]), works, manifest.corpus_hash)
@@ -249,7 +250,11 @@ def _known(counts: dict[str, int]) -> dict[str, int]:
 
 
 def _manifest(
-    settings: PrepareSettings, source: SourceFile, counts: dict[Split, SplitCounts], tokenizer: Tokenizer
+    settings: PrepareSettings,
+    source: SourceFile,
+    counts: dict[Split, SplitCounts],
+    tokenizer: Tokenizer,
+    train: Sequence[Document],
 ) -> Manifest:
     cleaner_hash, split_hash = settings.cleaning.hash(), settings.split.hash()
     given = tuple(name for name in settings.format.hints if name != PLAN)  # with plans or without it is the same text
@@ -268,6 +273,7 @@ def _manifest(
         vocab_size=tokenizer.vocab_size,
         dtype=np.dtype(tokenizer.dtype).name,
         splits=counts,
+        hint_values=usual_values((document.hints for document in train), given, getattr(settings.corpus, "hints", {})),
     )
 
 

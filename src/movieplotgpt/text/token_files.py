@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from movieplotgpt.errors import DataError
 from movieplotgpt.records import Record
@@ -57,7 +58,10 @@ class SplitCounts(Record, extra="forbid"):
 
 
 class Manifest(Record, extra="forbid"):
-    """What a prepared folder holds. ``corpus_hash`` names the text and its split beside every number."""
+    """What a prepared folder holds. ``corpus_hash`` names the text and its split beside every number.
+
+    ``hint_values`` has the most frequent values of each hint in the training split.
+    """
 
     format_version: int
     corpus_hash: str
@@ -70,6 +74,7 @@ class Manifest(Record, extra="forbid"):
     vocab_size: int
     dtype: str
     splits: dict[Split, SplitCounts]
+    hint_values: dict[str, tuple[str, ...]] = Field({})
 
 
 @dataclass(frozen=True)

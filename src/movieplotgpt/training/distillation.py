@@ -74,7 +74,7 @@ def load_teachers(settings: DistillationSettings, student: GPT, tokenizer: Token
         if checkpoint.tokenizer.to_json() != tokenizer.to_json():
             raise TrainingError(
                 f"the teacher {name} has another tokenizer than the prepared text; prepare the text with the teacher's "
-                f"(train --from {name} does), or take a teacher trained on this text"
+                f"(training with from_={name} does), or take a teacher trained on this text"
             )
         theirs, ours = checkpoint.config.context_length, student.config.context_length
         if theirs < ours:

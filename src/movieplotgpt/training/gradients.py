@@ -79,8 +79,8 @@ class BatchGradients:
     def _halve(self, rows: int) -> None:
         if self.parts >= rows:
             raise TrainingError(
-                f"one window of {self.model.config.context_length} tokens does not fit into memory; take a smaller "
-                "--size or model.context_length"
+                f"one window of {self.model.config.context_length} tokens does not fit into memory; choose a smaller "
+                "model.size or model.context_length"
             )
         self.parts *= 2
 

@@ -161,7 +161,7 @@ class ConsoleProgress(ExitStack):
         self.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def _bar(self) -> tuple[Any, Any]:
-        if not self.console.is_terminal:
+        if not (self.console.is_terminal or self.console.is_jupyter):
             return None, None
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 

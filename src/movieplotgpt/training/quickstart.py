@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,8 +118,8 @@ def _name_a_column(source: Source) -> str:
     longest = max(names, key=lambda name: _typical_length(table, name))
     message = f"{source.path} is a table with the columns {listed(names)}; name the one with the text"
     if looks_headerless(table.names):
-        return f"{message}, or, if its first line is a row, --no-header and the number of the column"
-    return f"{message}: --text-column {shlex.quote(longest)} (and the one with titles, if there is one: --title-column)"
+        return f"{message}, or, if its first line is a row, no_header=True and the number of the column"
+    return f"{message}: text_column={longest!r} (and the one with titles, if there is one: title_column=NAME)"
 
 
 def _typical_length(table: Table, name: str) -> float:

@@ -76,6 +76,7 @@ def run_record(
             "cleaner_hash": manifest.cleaner_hash,
             "source": manifest.source.name,
             "source_sha256": manifest.source.sha256,
+            "hint_values": {name: [*values] for name, values in manifest.hint_values.items()},
         },
         "settings": settings,
         "training": {
@@ -102,7 +103,9 @@ def read_settings(folder: Path) -> dict[str, Any]:
     """
     recover_folder(folder)
     if not (folder / FOLDER).is_dir():
-        raise CheckpointError(f"{folder} holds nothing to resume from; train without --resume, or --from it")
+        raise CheckpointError(
+            f"{folder} holds nothing to resume from; leave resume=True out, or train with from_={folder}"
+        )
     try:
         settings = json.loads((folder / "movieplotgpt.json").read_text(encoding="utf-8"))["settings"]
         if not isinstance(settings, dict):
@@ -123,10 +126,14 @@ def read_state(folder: Path, model: GPT, optimizers: list[torch.optim.Optimizer]
         progress = TypeAdapter(Progress).validate_json((source / "progress.json").read_bytes(), strict=True)
         tensors = load_file(source / "optimizer.safetensors")
     except FileNotFoundError:
-        raise CheckpointError(f"{folder} holds nothing to resume from; train without --resume, or --from it") from None
+        raise CheckpointError(
+            f"{folder} holds nothing to resume from; leave resume=True out, or train with from_={folder}"
+        ) from None
     except (OSError, SafetensorError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
-        raise CheckpointError(f"{source} is damaged ({reason}); train --from {folder} to keep its weights") from None
+        raise CheckpointError(
+            f"{source} is damaged ({reason}); train with from_={folder} to keep its weights"
+        ) from None
     weights = dict(model.named_parameters())
     try:
         for name, value in tensors.items():
@@ -136,6 +143,6 @@ def read_state(folder: Path, model: GPT, optimizers: list[torch.optim.Optimizer]
     except (LookupError, ValueError):
         raise CheckpointError(
             f"{source / 'optimizer.safetensors'} is of another model or optimizer ({name}); "
-            f"train --from {folder} to keep its weights"
+            f"train with from_={folder} to keep its weights"
         ) from None
     return progress

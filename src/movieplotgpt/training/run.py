@@ -145,11 +145,11 @@ class RunFolder:
         """
         if self.last.exists():
             raise TrainingError(
-                f"{self.path} holds a run; continue it with --resume, or name another folder with --out"
+                f"{self.path} holds a run; continue it with resume=True, or name another folder with out=FOLDER"
             )
         for path in (self.best, *(() if _is_metrics(self.metrics) else (self.metrics, self.figure))):
             if path.exists():
-                raise TrainingError(f"{path} would be replaced; move it, or name another folder with --out")
+                raise TrainingError(f"{path} would be replaced; move it, or name another folder with out=FOLDER")
 
 
 def _is_metrics(path: Path) -> bool:

@@ -288,7 +288,7 @@ class _Trainer:
         return (
             f"the loss was NaN or infinite in {MOST_SKIPPED} steps in a row, the last of them step {last.step} ({last.loss}); "
             f"the weights before them are saved in {self.folder.last}: lower optimizer.learning_rate (it is "
-            f"{self.config.optimizer.learning_rate:g}) and train --from {self.folder.last}, or anew"
+            f"{self.config.optimizer.learning_rate:g}) and train with from_={self.folder.last}, or from the beginning"
         )
 
     def _recover(self, error: Exception) -> bool:
@@ -359,7 +359,7 @@ class _Trainer:
         if self.settings.epochs:
             return max(1, round(self.settings.epochs * self.windows.rows_in_epoch(0) / self.batch_size))
         if self.settings.minutes is None:
-            raise TrainingError("say how long to train: --minutes 30, --steps 1000 or --epochs 4")
+            raise TrainingError("say how long to train: minutes=30, steps=1000 or epochs=4")
         return None
 
     def _save_last(self) -> Iterator[Saved]:
@@ -400,6 +400,6 @@ def _last_checkpoint(corpus: PreparedCorpus, folder: RunFolder) -> Checkpoint:
     if checkpoint.info.get("corpus", {}).get("hash") != corpus_hash:
         raise TrainingError(
             f"the run in {folder.path} began on another corpus than {corpus.folder} ({corpus_hash[:16]}); "
-            "give it the same text to --resume, or begin another run with --out"
+            "name the same text to resume it, or train in another folder with out=FOLDER"
         )
     return checkpoint

@@ -4,11 +4,7 @@ import { ask, events, keepKey, Problem, stored } from "./api.js";
 import { Card, sentenceEnds } from "./card.js";
 import { find, make } from "./dom.js";
 
-const USUAL = {
-  decade: ["1930s", "1940s", "1950s", "1960s", "1970s", "1980s", "1990s", "2000s", "2010s"],
-  origin: ["American", "British", "Bollywood", "Tamil", "Japanese", "Hong Kong", "South Korean", "Russian"],
-  genre: ["drama", "comedy", "crime", "thriller", "horror", "romance", "western", "musical", "adventure", "science fiction"],
-};
+const HINT = "hint."; // before the name of a hint, as the name of its fields
 const WILDNESS = [[0.5, 0.1], [0.7, 0.06], [0.85, 0.04], [1, 0.02], [1.15, 0.02], [1.3, 0.015], [1.5, 0.01]];
 const NAMED = ["very sober", "sober", "a little sober", "as trained", "a little wild", "wild", "very wild"];
 const IDEAS = ["The Last Projectionist", "Midnight at the Salt Works", "Two Weddings and a Goat", "Signals from Ganymede"];
@@ -17,6 +13,8 @@ const HISTORY = "movieplotgpt.history", KEPT = 50;
 
 const form = find("#desk"), models = new Map();
 const field = (name) => form.elements.namedItem(name); // form.elements.length is a number
+const hintNames = (model) => Object.keys(models.get(model)?.hint_values ?? {});
+const without = (text, start) => text.startsWith(start) ? text.slice(start.length) : "";
 let writing = null; // the AbortController of what is being written
 let cards = [], last = null; // the cards on the stage; the settings that were written last
 
@@ -34,25 +32,35 @@ function settings() {
 /** Put settings into the form; a seed stays where it was typed, so that Write goes on drawing fresh ones. */
 function fill({ seed, ...given }) {
   form.reset();
-  for (const [name, value] of Object.entries(given)) {
+  if (models.has(given.model)) field("model").value = given.model;
+  adapt();
+  for (const [name, value] of Object.entries(renamed(given))) {
     if (field(name)?.type === "checkbox") field(name).checked = value === "on";
     else if (field(name)) field(name).value = value;
-    if (USUAL[name] && field(name).value !== value) own(name, value);
+    if (name.startsWith(HINT) && field(name)?.value !== value) own(name, value);
   }
   adapt();
 }
 
+/** Settings of an older link or list, whose hints were named decade, origin and genre, as they are named now. */
+function renamed(asked) {
+  const hints = new Map(hintNames(asked.model ?? field("model").value).map((hint) => [hint.toLowerCase(), HINT + hint]));
+  return Object.fromEntries(Object.entries(asked).map(([name, value]) => [field(name) ? name : hints.get(name) ?? name, value]));
+}
+
 /** A hint in a person's own words, instead of a usual one. */
 function own(name, value) {
-  for (const chip of field(name)) chip.checked = false;
+  if (!field(`own-${name}`)) return;
+  for (const chip of document.getElementsByName(name)) chip.checked = false;
   field(`own-${name}`).value = value;
 }
 
 /** The settings for one text of one model: without what it does not know. */
 function alone(asked, model, seed) {
-  const { titles, hints } = models.get(model), known = hints.map((name) => name.toLowerCase());
-  const unknown = [...Object.keys(USUAL), "plan"].filter((name) => !known.includes(name)).map((name) => [name, ""]);
-  return { ...asked, ...Object.fromEntries(unknown), title: titles ? asked.title : "", model, compare: "", n: "1", seed: String(seed) };
+  const { titles, hints } = models.get(model);
+  const known = Object.entries(asked).filter(([name]) => !name.startsWith(HINT) || hints.includes(without(name, HINT)));
+  const plan = hints.includes("Plan") ? asked.plan : "";
+  return { ...Object.fromEntries(known), plan, title: titles ? asked.title : "", model, compare: "", n: "1", seed: String(seed) };
 }
 
 /** The body of a request: what was said, as the server wants it. */
@@ -60,7 +68,8 @@ function request(asked) {
   const known = models.get(asked.model), said = (names) => names.filter((name) => asked[name]).map((name) => [name, asked[name]]);
   const numbers = said([...NUMBERS, known.guided && "guidance", known.copies && "avoid_copies"]);
   return {
-    ...Object.fromEntries(said(["model", "title", "begin", "plan", "length", "must_mention", ...Object.keys(USUAL)])),
+    ...Object.fromEntries(said(["model", "title", "begin", "plan", "length", "must_mention"])),
+    hints: Object.fromEntries(known.hints.filter((name) => asked[HINT + name]).map((name) => [name, asked[HINT + name]])),
     ...Object.fromEntries(numbers.map(([name, value]) => [name, Number(value)])),
     cast: known.guided ? asked.cast === "on" : undefined, copies: known.copies, logprobs: 5,
   };
@@ -247,7 +256,8 @@ function list() {
   find("#no-history").hidden = Boolean(entries.length);
 }
 
-function reopen({ asked, plot }) {
+function reopen({ asked: said, plot }) {
+  const asked = renamed(said);
   stop();
   fill(asked);
   const card = new Card(asked, desk);
@@ -262,26 +272,35 @@ function reopen({ asked, plot }) {
 function adapt() {
   const known = models.get(field("model").value), step = WILDNESS.map(([temperature]) => Math.abs(temperature - field("temperature").value));
   find("#title-field").hidden = find("#ideas").hidden = !known?.titles;
-  find("#hints").hidden = !known?.hints.length;
+  if (known) hintFields(known.id);
   find("#plan-field").hidden = !known?.hints.includes("Plan");
   find("[data-card=compare]").hidden = !field("compare").value;
-  for (const name of Object.keys(USUAL)) {
-    find(`#hint-${name}`).hidden = !known?.hints.some((hint) => hint.toLowerCase() === name);
-  }
-  find("#hints-said").textContent = Object.keys(USUAL).map((name) => field(`own-${name}`).value.trim() || field(name).value).filter(Boolean).join(", ");
+  const hints = hintNames(known?.id).map((name) => field(`own-${HINT}${name}`).value.trim() || field(HINT + name).value);
+  find("#hints-said").textContent = hints.filter(Boolean).join(", ");
   const wildness = find("#wildness");
   wildness.value = step.indexOf(Math.min(...step));
   wildness.setAttribute("aria-valuetext", NAMED[wildness.value]);
 }
 
-function hintFields() {
-  return Object.entries(USUAL).map(([name, values]) => {
-    const label = name[0].toUpperCase() + name.slice(1);
-    const chips = ["", ...values].map((value) =>
+/** Show the hints that a model knows, with their usual values; what was chosen of another model's stays where both know it. */
+function hintFields(model) {
+  const box = find("#hints"), names = hintNames(model);
+  box.hidden = !names.length;
+  if (box.dataset.model === model) return;
+  const before = hintNames(box.dataset.model).map((hint) => HINT + hint).map((name) => [name, field(`own-${name}`).value || field(name).value]);
+  box.dataset.model = model;
+  box.querySelectorAll("fieldset").forEach((each) => each.remove());
+  box.append(...names.map((hint) => {
+    const name = HINT + hint;
+    const chips = ["", ...models.get(model).hint_values[hint]].map((value) =>
       make("label", {}, make("input", { type: "radio", name, value, checked: !value }), value || "any"));
-    const own = make("input", { name: `own-${name}`, maxlength: 200, placeholder: "or another", "aria-label": `${label}, in your words` });
-    return make("fieldset", { class: "chips", id: `hint-${name}` }, make("legend", {}, label), ...chips, own);
-  });
+    const own = make("input", { name: `own-${name}`, maxlength: 200, placeholder: "or another", "aria-label": `${hint}, in your words` });
+    return make("fieldset", { class: "chips" }, make("legend", {}, hint), ...chips, own);
+  }));
+  for (const [name, value] of before.filter(([name, value]) => value && field(name))) {
+    field(name).value = value;
+    if (field(name).value !== value) own(name, value);
+  }
 }
 
 async function showCard(name) {
@@ -327,7 +346,7 @@ function listen() {
   const kindly = (action) => async (event) => { try { await action(event); } catch (error) { explain(error); } };
   form.addEventListener("submit", kindly(writeNew));
   form.addEventListener("input", ({ target }) => {
-    if (USUAL[target.name]) field(`own-${target.name}`).value = "";
+    if (target.name.startsWith(HINT)) field(`own-${target.name}`).value = "";
     if (target.name.startsWith("own-") && target.value) own(target.name.slice("own-".length), target.value);
     if (target.id === "wildness") [field("temperature").value, field("min_p").value] = WILDNESS[target.value];
     adapt();
@@ -355,7 +374,6 @@ function listen() {
   addEventListener("hashchange", kindly(follow));
 }
 
-find("#hints").append(...hintFields());
 find("#hints").open = matchMedia("(min-width: 64rem)").matches;
 find("#ideas .chips").append(...IDEAS.map((title) => make("button", { type: "button", onclick: () => { field("title").value = title; form.requestSubmit(); } }, title)));
 list();

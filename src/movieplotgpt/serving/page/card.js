@@ -24,10 +24,10 @@ export class Card {
     this.notes = make("ul", { class: "notes" });
     this.planned = make("p", { class: "plan", hidden: true });
     const id = `title-${crypto.getRandomValues(new Uint32Array(1))[0]}`;
-    const { model, seed, decade, origin, genre } = settings;
-    const about = [model, `seed ${seed}`, decade, origin, genre].filter(Boolean).join(" · ");
+    const hints = Object.entries(settings).filter(([name, value]) => name.startsWith("hint.") && value).map(([, value]) => value);
+    const about = [settings.model, `seed ${settings.seed}`, ...hints].join(" · ");
     this.element = make("article", { class: "card", "aria-labelledby": id, "aria-busy": "true" },
-      poster(this.title, seed),
+      poster(this.title, settings.seed),
       make("div", { class: "sheet" },
         make("header", {}, make("h2", { id }, this.title), make("p", { class: "by" }, about)),
         this.planned, this.synopsis, this.notes,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 Handler = Callable[[int, FrameType | None], object]
@@ -37,7 +38,8 @@ def stop_on_signal(message: str) -> Callable[[], bool]:
             raise KeyboardInterrupt
         if len(asked) == 1:
             with suppress(OSError, RuntimeError, ValueError):  # RuntimeError: stderr was just being written to
-                print(message, file=sys.stderr, flush=True)
+                sys.stderr.write(f"{message}\n")
+                sys.stderr.flush()
 
     handle_signals(("SIGINT", "SIGTERM", "SIGHUP"), ask)
     return lambda: bool(asked)
@@ -53,3 +55,25 @@ def interrupt_once() -> None:
             raise KeyboardInterrupt
 
     handle_signals(("SIGTERM", "SIGHUP"), interrupt)
+
+
+@contextmanager
+def stop_on_interrupt(stop: Callable[[], None]) -> Iterator[None]:
+    """Let the first Ctrl-C call ``stop``, and the second raise KeyboardInterrupt.
+
+    Nothing changes outside the main thread, or where the process handles Ctrl-C itself.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def interrupt(_: int, __: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        stop()
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from movieplotgpt.cli import progress
-from movieplotgpt.cli.progress import PLAIN_EVERY, progress_bar, stage_bars
+from movieplotgpt import progress_bars
+from movieplotgpt.progress_bars import PLAIN_EVERY, progress_bar, stage_bars
 
 
 class Terminal(io.StringIO):
@@ -29,7 +29,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(progress, "time", clock)
+    monkeypatch.setattr(progress_bars, "time", clock)
     return clock
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from movieplotgpt.cli.compare import compare
-from movieplotgpt.cli.signals import handle_signals, interrupt_once, stop_on_signal
 from movieplotgpt.errors import MoviePlotGPTError
+from movieplotgpt.signals import handle_signals, interrupt_once, stop_on_signal
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals of POSIX")
 ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if hasattr(signal, "SIGHUP") else ()

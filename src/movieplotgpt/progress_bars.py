@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar with ETA on a terminal, a plain line now and then elsewhere."""
+"""Progress on stderr: a bar with ETA in a terminal or notebook, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
 @contextmanager
 def stage_bars() -> Iterator[Callable[[str, int, int], None]]:
     """Yield a function that is told (stage, done, total); each stage gets a bar of its own."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() and "ipykernel" not in sys.modules:
         yield _plain_lines()
         return
     from rich.console import Console
@@ -47,6 +47,7 @@ def _plain_lines() -> Callable[[str, int, int], None]:
         due = next_line.setdefault(stage, now + PLAIN_EVERY)
         if now >= due:
             next_line[stage] = now + PLAIN_EVERY
-            print(f"{stage}: {100 * done / max(1, total):.0f} %", file=sys.stderr, flush=True)
+            sys.stderr.write(f"{stage}: {100 * done / max(1, total):.0f} %\n")
+            sys.stderr.flush()
 
     return show

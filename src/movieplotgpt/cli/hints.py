@@ -1,0 +1,31 @@
+"""``--hint NAME=VALUE`` and its shorthands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, TypeAlias
+
+from cyclopts import Parameter
+
+from movieplotgpt.errors import PromptError
+
+HintFlags: TypeAlias = Annotated[tuple[str, ...], Parameter(name="--hint", negative="", allow_leading_hyphen=True)]
+
+
+def read_hints(flags: Iterable[str], **shorthands: str | None) -> dict[str, str]:
+    """Return hints by their names.
+
+    Raises:
+        PromptError: a flag is not NAME=VALUE, or two flags give one hint.
+    """
+    hints: dict[str, str] = {}
+    given = [f"{name}={value}" for name, value in shorthands.items() if value is not None]
+    for flag in (*given, *flags):
+        name, equals, value = flag.partition("=")
+        name = name.strip()
+        if not equals or not name:
+            raise PromptError(f'--hint {flag} is not NAME=VALUE; write it as in --hint "Cuisine=Thai"')
+        if any(name.casefold() == known.casefold() for known in hints):
+            raise PromptError(f"the hint {name} is given twice; give it once")
+        hints[name] = value.strip()
+    return hints
