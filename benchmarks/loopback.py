@@ -18,11 +18,23 @@ HEADERS = {"Content-Type": "application/json"}
 
 
 @dataclass
-class Server:
+class Address:
+    """A server's port on the loopback device."""
+
+    port: int
+
+    def ask(self, path: str, body: dict[str, Any] | bytes, *, address: str = "127.0.0.1") -> http.client.HTTPResponse:
+        """Return the answer to ``body``, of which nothing is read yet, sent from ``address``."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300, source_address=(address, 0))
+        connection.request("POST", path, body if isinstance(body, bytes) else json.dumps(body), HEADERS)
+        return connection.getresponse()
+
+
+@dataclass
+class Server(Address):
     """A server's process and port."""
 
     process: subprocess.Popen[bytes]
-    port: int
 
     def megabytes(self) -> float:
         """Return its resident memory."""
@@ -32,12 +44,6 @@ class Server:
     def descriptors(self) -> int:
         """Return how many files and sockets it has open."""
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
-
-    def ask(self, path: str, body: dict[str, Any] | bytes, *, address: str = "127.0.0.1") -> http.client.HTTPResponse:
-        """Return the answer to ``body``, of which nothing is read yet, sent from ``address``."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300, source_address=(address, 0))
-        connection.request("POST", path, body if isinstance(body, bytes) else json.dumps(body), HEADERS)
-        return connection.getresponse()
 
 
 def free_port() -> int:
@@ -59,7 +65,7 @@ def served(model: str, *flags: str) -> Iterator[Server]:
 @contextmanager
 def running(command: Sequence[str], port: int) -> Iterator[Server]:
     """Run ``command``, which serves at ``port``, until the end."""
-    server = Server(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL), port)
+    server = Server(port, subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
     try:
         wait(server)
         yield server

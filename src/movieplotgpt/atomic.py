@@ -163,7 +163,7 @@ def storage_error(path: Path, error: OSError) -> StorageError:
 
 
 def _is_stream(path: Path) -> bool:
-    """Whether ``path`` is a pipe, a device or an open file, none of which another file can replace."""
+    """Return whether ``path`` is a pipe, a device or an open file, none of which another file can replace."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -221,7 +221,7 @@ def _remove_abandoned(path: Path) -> None:
 
 
 def _is_abandoned(partial: Path, place: str | None, process: int) -> bool:
-    """Whether the process that was writing is gone; of one that cannot be checked, whether nothing has changed for a day."""
+    """Return whether the process that was writing is gone; of one that cannot be checked, whether nothing has changed for a day."""
     if place == _place() and os.name == "posix":
         try:
             os.kill(process, 0)

@@ -239,7 +239,7 @@ def _did_you_mean(cls: type[Settings], keys: list[str], members: Members) -> str
 
 
 def _all_paths(cls: type[Settings]) -> set[str]:
-    """Where each setting lies that has one place: not those inside lists and tables of sections."""
+    """Return the path of each setting that has one: those inside lists and tables of sections have none."""
     paths = set()
     for name, field in cls.model_fields.items():
         paths.add(name)

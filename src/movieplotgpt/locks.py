@@ -94,7 +94,7 @@ def _this_process() -> dict[str, Any]:
 
 
 def _boot_id() -> str | None:
-    """What Linux calls this start of the machine, the same in all its containers; None on other systems."""
+    """Return Linux's id of this boot, the same in all containers; None on other systems."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -111,7 +111,7 @@ def _read(holder: Path) -> dict[str, Any]:
 
 
 def _on_another_machine(holder: dict[str, Any]) -> bool:
-    """Whether this machine's locks may not know of the holder's."""
+    """Return whether this machine's locks may not know of the holder's."""
     if not holder or holder.get("host") == socket.gethostname():
         return False
     return holder.get("boot") is None or holder["boot"] != _boot_id()

@@ -112,7 +112,7 @@ def test_what_is_there_is_never_written_over(models: list[str], capsys: pytest.C
     before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
     for there in ("a", "runs", "runs/b", "letter"):
         assert main(["average", "a", "c", "-o", there]) == 1
-        said = f"movieplotgpt: {there} is there already; name a new folder with --out\n"
+        said = f"movieplotgpt: {there} exists already; name a new folder with --out\n"
         assert capsys.readouterr() == ("", said)
     assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
     Path("empty").mkdir()

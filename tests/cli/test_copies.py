@@ -46,7 +46,7 @@ def test_a_copied_passage_is_told_with_its_film(corpus: PreparedCorpus, capsys: 
     assert main(["copies", "plot.txt", "--model", "model", "--data", "data"]) == 0
     out = capsys.readouterr().out
     assert f"characters of {title}:\n  {copied.upper()}\n  there: {copied}\n" in out
-    assert "% of the text stands in the training text, in runs of 50 characters; the longest" in out.splitlines()[0]
+    assert "% of the text is in the training text, in runs of 50 characters; the longest" in out.splitlines()[0]
 
 
 def test_stdin_and_json(
@@ -64,7 +64,7 @@ def test_stdin_and_json(
 def test_a_text_of_ones_own_is_said_to_be_one(corpus: PreparedCorpus, capsys: pytest.CaptureFixture[str]) -> None:
     Path("plot.txt").write_text("Nothing of this was ever in a film, " * 3, encoding="utf-8")
     assert main(["copies", "plot.txt", "--model", "model", "--data", "data"]) == 0
-    assert capsys.readouterr().out == "no run of 50 characters stands in the training text\n"
+    assert capsys.readouterr().out == "no run of 50 characters is in the training text\n"
 
 
 def test_generate_tells_what_it_copied(corpus: PreparedCorpus, capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,7 +82,10 @@ def test_generate_tells_what_it_copied(corpus: PreparedCorpus, capsys: pytest.Ca
     ("arguments", "said"),
     [
         (["copies", "gone.txt", "--model", "model", "--data", "data"], "gone.txt cannot be read"),
-        (["copies", "films.toml", "--model", "model"], "no copy index of the text this model was trained on is here"),
+        (
+            ["copies", "films.toml", "--model", "model"],
+            "no copy index of the text this model was trained on is installed",
+        ),
         (["copies", "films.toml", "--model", "model", "--data", "data", "--at-least", "9"], "ask for 31 at least"),
         (["generate", "--model", "model", "--check-copies"], "no copy index of the text this model was trained on"),
         (["generate", "--model", "model", "--data", "films.toml", "--avoid-copies", "60"], "is no prepared corpus"),

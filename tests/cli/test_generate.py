@@ -377,7 +377,7 @@ def test_a_text_without_titles_is_gone_on_with(run: Run, tiny_checkpoint: Callab
     assert run("--title", "Ada", *fixed) == (
         1,
         "",
-        "movieplotgpt: this model was trained on text without titles; give it the begin of a text instead\n",
+        "movieplotgpt: this model was trained on text without titles; give it the beginning of a text instead\n",
     )
     assert run(*fixed)[0] == 0
     assert run("--input", "Ada finds", *fixed)[1].startswith("Ada finds")

@@ -97,4 +97,4 @@ def test_a_damaged_evaluation_is_one_line_and_exit_1(results: Path, capsys: pyte
     (results / "runs" / "cut.json").write_text('{"model": "cut", "weig', encoding="utf-8")
     assert main(["report"]) == 1
     err = capsys.readouterr().err
-    assert "cut.json is no evaluation" in err and err.count("\n") == 1
+    assert "cut.json is not an evaluation of this version" in err and err.count("\n") == 1

@@ -590,9 +590,9 @@ def test_a_damaged_checkpoint_is_not_gone_on_with(train: Run) -> None:
         (["films.toml", "--source", "gone.csv"], "there is no file gone.csv"),
         (
             ["films.toml", "--data", "gone"],
-            "gone is no prepared corpus: it has no manifest.json; run `movieplotgpt pre",
+            "gone is not a prepared corpus: it has no manifest.json; run `movieplotgpt pre",
         ),
-        (["films.toml", "--data", "."], ". is no prepared corpus: it has no manifest.json"),
+        (["films.toml", "--data", "."], ". is not a prepared corpus: it has no manifest.json"),
         (
             ["films.toml", "--source", "plots.csv", "--data", "gone"],
             "--source plots.csv and --data gone exclude each other",

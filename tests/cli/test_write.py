@@ -125,7 +125,7 @@ def test_what_is_kept_is_appended(talk: Talk, tmp_path: Path) -> None:
 def test_what_is_wrong_is_said_and_the_talk_goes_on(talk: Talk) -> None:
     out = talk("/again", "/dance", "/copies", "Mars", "/copies", "/help", "/quit", "not read")
     assert "nothing is written yet" in out and "there is no /dance; /help lists what there is" in out
-    assert "no copy index of the text this model was trained on is here" in out
+    assert "no copy index of the text this model was trained on is installed" in out
     assert out.count("Type a title") == 2 and "not read" not in out
 
 

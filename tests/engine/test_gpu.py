@@ -111,5 +111,5 @@ def test_a_gpu_is_taken_where_there_is_one(text_model: Make, monkeypatch: pytest
 
 
 def test_devices_are_those_there_are(text_model: Make) -> None:
-    with pytest.raises(ConfigError, match=r"^there is no device 'tpu'; take one of auto, cpu, cuda$"):
+    with pytest.raises(ConfigError, match=r"^'tpu' is not a device; choose one of auto, cpu, cuda$"):
         make_engine(text_model(), device="tpu")  # type: ignore[arg-type]

@@ -292,7 +292,7 @@ def test_no_token_without_a_text(text_model: Make) -> None:
 
 
 def test_precisions_are_those_there_are(text_model: Make) -> None:
-    with pytest.raises(ConfigError, match=r"^there is no precision 'int4'; take one of int8, float16, float32$"):
+    with pytest.raises(ConfigError, match=r"^'int4' is not a precision; choose one of int8, float16, float32$"):
         Engine(text_model(), precision="int4")  # type: ignore[arg-type]
 
 

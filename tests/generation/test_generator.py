@@ -318,7 +318,9 @@ def test_a_copy_is_left_before_it_is_too_long(tiny_checkpoint: Make, kind: str) 
 
 
 def test_an_index_is_needed_to_avoid_copies(generator: PlotGenerator) -> None:
-    with pytest.raises(DataError, match="no copy index of the text this model was trained on is here; name the corpus"):
+    with pytest.raises(
+        DataError, match="no copy index of the text this model was trained on is installed; name the corpus"
+    ):
         generator.plot("Mars", avoid_copies=60)
 
 

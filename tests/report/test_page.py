@@ -110,7 +110,7 @@ def test_it_asks_for_nothing_and_runs_nothing() -> None:
     assert "script" not in outline.tags and "link" not in outline.tags
     assert all(address.startswith(("#", "data:image/svg+xml;base64,")) for address in outline.addresses)
     assert (
-        "at 1e+13 flops tiny with char, the only one, stands at 1.987" in outline.text
+        "at 1e+13 flops tiny with char, the only one, reaches 1.987" in outline.text
         and "At 1e+13 flops each" in outline.text
     )
     assert outline.tags.count("img") == 2

@@ -145,7 +145,7 @@ def test_a_damaged_evaluation_is_said_in_one_sentence(tmp_path: Path, data: byte
     (tmp_path / "RESULTS.md").write_text("the old one", encoding="utf-8")
     for read in (lambda: read_evaluation(path), lambda: write_results(tmp_path)):
         with pytest.raises(
-            DataError, match=r"broken\.json is no evaluation.*run `movieplotgpt evaluate` again"
+            DataError, match=r"broken\.json is not an evaluation of this version.*run `movieplotgpt evaluate` again"
         ) as error:
             read()
         assert "\n" not in str(error.value)
@@ -159,12 +159,15 @@ def test_an_evaluation_that_lacks_a_number_is_damaged(tmp_path: Path) -> None:
     for name in ("bits_per_character", "documents", "corpus_hash", "split"):
         damaged = {**values, "likelihood": {key: v for key, v in values["likelihood"].items() if key != name}}
         path.write_text(json.dumps(damaged), encoding="utf-8")
-        with pytest.raises(DataError, match="is no evaluation"):
+        with pytest.raises(DataError, match="is not an evaluation of this version"):
             read_evaluation(path)
 
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"there is no evaluation .*gone\.json; write it with `movieplotgpt evaluate"):
+    with pytest.raises(
+        DataError,
+        match=r"there is not an evaluation of this version .*gone\.json; write it with `movieplotgpt evaluate",
+    ):
         read_evaluation(tmp_path / "gone.json")
     with pytest.raises(DataError, match=r"neither an evaluation nor a study; make one with `movieplotgpt evaluate"):
         write_results(tmp_path)
@@ -472,7 +475,7 @@ def test_a_figure_is_drawn_and_shown_the_same_in_bytes(tmp_path: Path) -> None:
 
 def test_a_figure_of_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = kept(tmp_path / "results", evaluation())
-    with pytest.raises(DataError, match=r"there is no evaluation .*gone\.json"):
+    with pytest.raises(DataError, match=r"there is not an evaluation of this version .*gone\.json"):
         write_figure(results, "gone", tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"empty has no metrics\.jsonl; name the folder of a run"):

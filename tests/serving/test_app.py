@@ -148,7 +148,7 @@ def test_what_the_server_does_can_be_watched(web: TestClient) -> None:
         ("/v1/completions", {"prompt": ["x", 3]}, 400, "prompt: "),
         ("/v1/completions", {"prompt": [[3, True]]}, 400, "prompt: "),
         ("/v1/completions", {"prompt": [[3, -1]]}, 400, "prompt: "),
-        ("/v1/completions", {"prompt": [3, 99_999]}, 400, "99999 is no id of films"),
+        ("/v1/completions", {"prompt": [3, 99_999]}, 400, "99999 is not a token id of films"),
         ("/v1/completions", {"prompt": "x", "logit_bias": {"1": 1e9}}, 400, "logit_bias.1: "),
         ("/v1/plots", {"title": "x", "max_tokens": 0}, 400, "max_tokens: "),
         ("/v1/completions", {"prompt": []}, 400, "0 texts are asked for"),

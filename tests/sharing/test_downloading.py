@@ -153,7 +153,9 @@ def test_a_broken_connection_is_resumed(cache: Path, site: Site) -> None:
 
 def test_a_later_run_goes_on_where_it_stopped_and_until_then_there_is_no_model(cache: Path, site: Site) -> None:
     site.breaks[WEIGHTS] = [40_000, 0, 0, 0, 0]
-    with pytest.raises(DownloadError, match="the connection broke off; 40,000 bytes are kept, run it again to go on"):
+    with pytest.raises(
+        DownloadError, match="the connection broke off; 40,000 bytes are kept, run it again to continue"
+    ):
         download("films", pause=0)
     assert not (cache / "films").exists()
     with pytest.raises(CheckpointError, match="films is not here yet"):
@@ -242,7 +244,9 @@ def test_a_manifest_writes_no_other_file(cache: Path, site: Site, tmp_path: Path
     (site.folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     with pytest.raises(DownloadError) as caught:
         download(f"{site.url}#films", pause=0)
-    assert str(caught.value) == f"{site.url} lists {file!r} for films, which is no file of a model; nothing was fetched"
+    assert (
+        str(caught.value) == f"{site.url} lists {file!r} for films, which is not a file of a model; nothing was fetched"
+    )
     assert contents(cache) == {}
 
 
@@ -374,16 +378,16 @@ def test_a_manifest_without_end_is_not_waited_for(cache: Path, site: Site, monke
         (
             "http://example.org/models",
             {},
-            "http://example.org/models is no safe address; give one that begins with http",
+            "http://example.org/models is not a safe address; give one that starts with http",
         ),
-        ("ftp://example.org/models", {}, "ftp://example.org/models is no safe address"),
-        ("https://", {}, "https:// is no safe address"),
+        ("ftp://example.org/models", {}, "ftp://example.org/models is not a safe address"),
+        ("https://", {}, "https:// is not a safe address"),
         ("No Name", {}, "'No Name' cannot name a model"),
         ("../films", {}, "'../films' cannot name a model"),
         ("films", {"revision": "v1"}, "--revision is for hf:owner/repo; leave it out for films"),
         ("hf:films", {}, "hf:films names no repository; write hf:owner/repo"),
         ("hf:../films", {}, "names no repository"),
-        ("hf:owner/repo", {"revision": "../x"}, "--revision '../x' is no branch, tag or commit"),
+        ("hf:owner/repo", {"revision": "../x"}, "--revision '../x' is not a branch, tag or commit"),
     ],
 )
 def test_what_names_no_model_is_refused_before_the_network_is_asked(
@@ -477,7 +481,7 @@ def test_a_model_of_others_is_not_fetched_but_said_to_be_one(hub: Site, cache: P
     with pytest.raises(DownloadError) as caught:
         download("hf:ada/films")
     assert str(caught.value) == (
-        "hf:ada/films is no model of movieplotgpt; make it one: movieplotgpt import hf:ada/films -o FOLDER"
+        "hf:ada/films is not a movieplotgpt model; import it: movieplotgpt import hf:ada/films -o FOLDER"
     )
     assert contents(cache) == {} and not any("resolve" in path for path in hub.asked)
 

@@ -332,12 +332,12 @@ UNKNOWN: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda spec: spec.update(normalizer={"type": "Lowercase"}),
         "normalises text in another way than NFC",
     ),
-    "no BPE": (lambda spec: spec["model"].update(type="Unigram"), "is no byte-level BPE tokenizer"),
+    "no BPE": (lambda spec: spec["model"].update(type="Unigram"), "is not a byte-level BPE tokenizer"),
     "suffix": (
         lambda spec: spec["model"].update(end_of_word_suffix="</w>"),
         "marks parts of words with a prefix or suf",
     ),
-    "decoder": (lambda spec: spec.update(decoder={"type": "WordPiece"}), "is no byte-level BPE tokenizer"),
+    "decoder": (lambda spec: spec.update(decoder={"type": "WordPiece"}), "is not a byte-level BPE tokenizer"),
     "a byte less": (
         lambda spec: spec["model"]["vocab"].pop("Ġ"),
         "lacks tokens for some bytes, so that some texts wou",
@@ -385,7 +385,7 @@ def test_the_end_marker_may_be_named_and_is_else_the_one_between_texts(theirs: P
         "tokenizer.json has no special token '</s>'; it has <|endoftext|>, <|im_start|>, <|im_end|>, <think>, </think>"
     )
     change_tokenizer(theirs, lambda spec: spec["added_tokens"][0].update(content="<|text|>"))
-    assert import_model(theirs)[0].tokenizer.end == "<|im_end|>", "what tokenizer_config.json says ends a sequence"
+    assert import_model(theirs)[0].tokenizer.end == "<|im_end|>", "the token that ends a sequence"
     (theirs / "tokenizer_config.json").unlink()
     with pytest.raises(ConfigError, match="names no token that ends a text; name one of its special tokens with --end"):
         import_model(theirs)
@@ -409,7 +409,7 @@ def test_the_command_says_what_it_made_and_how_to_go_on(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["theirs", "-o", "theirs"], "theirs is there already; name a new folder with --out"),
+        (["theirs", "-o", "theirs"], "theirs exists already; name a new folder with --out"),
         (["theirs", "-o", "new", "--revision", "v1"], "--revision is for hf:owner/repo; leave it out for theirs"),
         (["theirs", "-o", "new", "--header", "The plot is:"], "--header 'The plot is:' cannot be used: a header needs"),
         (["nowhere", "-o", "new"], "nowhere has no config.json; copy or download the model again"),

@@ -72,7 +72,7 @@ def test_the_best_is_advised_and_how_sure_that_is() -> None:
     assert "on 1 documents of the validation split (`5555555555555555`); cpu" in unseen
     assert circumstances(few).endswith("of 4 runs these are missing: tiny-char-1e+13-flops-1")
     (alone,) = advice(study(row("tiny", "char", 1.97)))
-    assert alone == "at 1e+13 flops tiny with char, the only one, stands at 1.970 bits per character"
+    assert alone == "at 1e+13 flops tiny with char, the only one, reaches 1.970 bits per character"
     (each,) = advice(study(row("tiny", "char", 1.97), row("tiny", "byte", 1.98)))
     assert each.endswith("(one seed each: what seeds alone make is not known here)")
     (between,) = advice(study(row("tiny", "char", 1.98), row("mini", "char", 1.97), row("small", "char", 2.0)))

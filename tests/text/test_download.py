@@ -91,7 +91,9 @@ def test_a_broken_connection_is_resumed_where_it_stopped(site: Site, tmp_path: P
 
 def test_a_later_run_goes_on(site: Site, tmp_path: Path) -> None:
     site.breaks = [100_000, 0, 0, 0, 0]
-    with pytest.raises(DownloadError, match="the connection broke off; 100,000 bytes are kept, run it again to go on"):
+    with pytest.raises(
+        DownloadError, match="the connection broke off; 100,000 bytes are kept, run it again to continue"
+    ):
         fetch(site.url, tmp_path / "file", pause=0)
     assert not (tmp_path / "file").exists()
     site.ranges.clear()
@@ -244,7 +246,7 @@ def test_the_movie_plots_are_unpacked(site: Site, tmp_path: Path, plots_csv: Pat
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        (b"<html>log in</html>", "is no zip archive but perhaps a login page"),
+        (b"<html>log in</html>", "the download is not a zip archive, perhaps a login page"),
         (_archive("other.csv", "a,b"), "has no wiki_movie_plots_deduped.csv"),
         (_archive("wiki_movie_plots_deduped.csv", "<html>"), "is a web page"),
         (

@@ -234,7 +234,7 @@ def test_text_in_its_encoding(encoding: str, declared: str | None) -> None:
         (b"caf\xe9", None, r"corpus.encoding=cp1252"),
         (b"caf\xe9 \x81", None, r"corpus.encoding=latin-1"),
         (b"caf\xe9", "ascii", r"a.txt is not ascii: byte 3 in line 1 is 0xe9; name another encoding"),
-        (b"a", "klingon", r"there is no encoding 'klingon'; cp1252"),
+        (b"a", "klingon", r"'klingon' is not an encoding; examples are cp1252"),
         ("text".encode("utf-16-le"), None, r"a.txt is binary, not text; if it is UTF-16, set corpus.encoding"),
     ],
 )

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, Parameter
+from cyclopts import App, Group, Parameter
 
 from movieplotgpt import __version__
 from movieplotgpt.cli.streams import open_streams
@@ -25,30 +25,31 @@ app = App(
     version=__version__,
     help_format="plaintext",
     default_parameter=Parameter(negative=""),  # no --no-json: a command names the negatives that it has
-    suppress_keyboard_interrupt=False,  # main says it, and returns 130
+    suppress_keyboard_interrupt=False,  # main reports it and returns 130
 )
-COMMANDS = {  # name: where it is, and its line in --help (so that --help imports none of them)
-    "generate": ("generate:generate", "Write a plot for a title, or continue a text."),
-    "write": ("write:write", "Write with the model: titles in, plots out, again, from a sentence, keep."),
-    "serve": ("serve:serve", "Serve models: OpenAI's API, and a page to write with."),
-    "copies": ("copies:copies", "Tell what of a text was copied from the training text, and from which film."),
-    "train": ("train:train", "Train a model, from a TOML or straight from a text or table."),
-    "prepare": ("prepare:prepare", "Clean, split and tokenize a corpus; print what was found."),
-    "evaluate": ("evaluate:evaluate", "Score a model in bits per character, beside compressors."),
-    "compare": ("compare:compare", "Train sizes and tokenizers at an equal budget; say which to take."),
-    "plan": ("plan:plan", "Tell a training's time, memory and result before it is started."),
-    "average": ("average:average", "Average the weights of models that have a common beginning."),
-    "export": ("export:export", "Write a model for llama.cpp, Ollama or ONNX Runtime, and run it there."),
-    "import": ("import_model:import_model", "Make a checkpoint of a Qwen3 that others trained, to fine-tune it."),
-    "info": ("info:info", "Tell what a model is."),
-    "completion": ("completion:completion", "Print a script that completes commands and options in a shell."),
-    "schema": ("schema:schema", "Print the JSON schema of a settings file, for editors."),
-    "doctor": ("doctor:doctor", "Show what text is generated and models are trained with, and what is missing."),
-    "corpus": ("corpus:app", "Fetch the public texts the published models were trained on."),
-    "weights": ("weights:app", "Download, list, verify and publish models."),
-    "report": ("report:report", "Write results/RESULTS.md and results.html from what was kept."),
+WRITE, TRAIN, MEASURE, SHARE, OTHER = "Write", "Train", "Measure", "Share", "Other"  # groups in --help, in this order
+COMMANDS = {  # name: module and function, line in --help (which imports none of them), group
+    "generate": ("generate:generate", "Write a text for a title, or continue a text.", WRITE),
+    "write": ("write:write", "Write interactively: type titles, read texts, try again from any sentence.", WRITE),
+    "serve": ("serve:serve", "Serve models: an OpenAI-compatible API and a page to write with.", WRITE),
+    "copies": ("copies:copies", "Find what a text shares with a model's training text.", WRITE),
+    "train": ("train:train", "Train a model from a text, a table or a settings file.", TRAIN),
+    "prepare": ("prepare:prepare", "Clean, split and tokenize a corpus; print what was found.", TRAIN),
+    "plan": ("plan:plan", "Estimate time, memory and result of a training before it starts.", TRAIN),
+    "average": ("average:average", "Average the weights of models that started from the same one.", TRAIN),
+    "import": ("import_model:import_model", "Import a Qwen3 model trained elsewhere, to fine-tune it.", TRAIN),
+    "corpus": ("corpus:app", "Download the public texts that the published models were trained on.", TRAIN),
+    "evaluate": ("evaluate:evaluate", "Score a model in bits per character, beside compressors.", MEASURE),
+    "compare": ("compare:compare", "Train sizes and tokenizers at an equal budget and recommend one.", MEASURE),
+    "report": ("report:report", "Write results/RESULTS.md and results.html from all evaluations.", MEASURE),
+    "weights": ("weights:app", "Download, list, verify and publish models.", SHARE),
+    "export": ("export:export", "Write a model for llama.cpp, Ollama or ONNX Runtime, and run it there.", SHARE),
+    "info": ("info:info", "Show a model's size, tokenizer, hints, corpus and training.", SHARE),
+    "doctor": ("doctor:doctor", "Show what this installation writes and trains with, and what is missing.", OTHER),
+    "schema": ("schema:schema", "Print the JSON schema of a settings file, for editors.", OTHER),
+    "completion": ("completion:completion", "Print a script that completes commands and options in a shell.", OTHER),
 }
-EXAMPLES = {  # what stands below a command's own --help
+EXAMPLES = {  # shown at the end of a command's own --help
     "generate": (
         """generate --title "The Lighthouse Keeper's Daughter\"""",
         """generate --input "A retired thief" --temperature 0.7 --seed 1""",
@@ -77,10 +78,11 @@ EXAMPLES = {  # what stands below a command's own --help
     "schema": ("schema > movieplotgpt.schema.json",),
     "report": ("report --figure plots-bpe=runs/plots-bpe",),
 }
-for _name, (_place, _help) in COMMANDS.items():
+_groups = {name: Group(name, sort_key=number) for number, name in enumerate((WRITE, TRAIN, MEASURE, SHARE, OTHER))}
+for _name, (_place, _help, _group) in COMMANDS.items():
     _lines = [f"  movieplotgpt {example}" for example in EXAMPLES.get(_name, ())]
     _examples = {"help_epilogue": "\n".join(["Examples:", *_lines])} if _lines else {}
-    app.command(f"movieplotgpt.cli.{_place}", name=_name, help=_help, **_examples)
+    app.command(f"movieplotgpt.cli.{_place}", name=_name, help=_help, group=_groups[_group], **_examples)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _sentence(error: Exception) -> str | None:
-    """Return what to say of an error that a person can cause; None for any other."""
+    """Return the message of an error that a person can cause; None for any other."""
     if isinstance(error, MoviePlotGPTError):
         return in_flags(str(error))
     if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:

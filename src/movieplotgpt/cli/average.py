@@ -25,6 +25,6 @@ def average(
     from movieplotgpt.model.checkpoints import save_checkpoint
 
     if out.is_file() or (out.is_dir() and any(out.iterdir())):  # before anything is loaded
-        raise ConfigError(f"{out} is there already; name a new folder with --out")
+        raise ConfigError(f"{out} exists already; name a new folder with --out")
     save_checkpoint(out, average_checkpoints(models, weights or None))
     print(f"{out}: the mean of {len(models)} models; score it with: movieplotgpt evaluate {out} --data FOLDER")

@@ -26,7 +26,7 @@ def compare(
     out: Path | None = None,
     jobs: int = 1,
 ) -> None:
-    """Train sizes x tokenizers x seeds at an equal budget, score each, say which to take.
+    """Train sizes x tokenizers x seeds at an equal budget, score each, and recommend one.
 
     Finished runs are kept: the same command continues a study that was stopped.
 
@@ -80,7 +80,7 @@ def compare(
 
 
 def _go_on(study: Study, results: StudyResults) -> str:
-    """The commands that train the best network of a study for longer, and say beforehand what it would come to."""
+    """Return the commands that train the best network of a study for longer, and that estimate the result beforehand."""
     from movieplotgpt.study.results import RESULTS
     from movieplotgpt.study.running import changes_of
 
@@ -96,7 +96,7 @@ def _go_on(study: Study, results: StudyResults) -> str:
 
 
 def _suggested(text: Path, out: Path, minutes: float | None, reading: Reading) -> Path:
-    """The study of a text, made once: what goes on later is the same study."""
+    """Return the study of a text. It is written once, so that the same command continues it."""
     from movieplotgpt.study.suggesting import STUDY, refuse_other, suggest_study
 
     if (out / STUDY).exists():

@@ -1,4 +1,4 @@
-"""``movieplotgpt copies``: what of a text stands in the training text, and in which work."""
+"""``movieplotgpt copies``: the passages that a text shares with the training text, and the works they are from."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def copies(
     at_least: int = 50,
     json: bool = False,
 ) -> None:
-    """Tell which runs of a text stand in a model's training text, and from which work each is.
+    """Find the passages that a text shares with a model's training text, and the work each is from.
 
     Args:
         file: The text; - reads it from stdin.
         model: The model whose training text is searched.
-        data: The prepared corpus it was trained on. With it runs are exact, and told with both passages; without it the
-            index that is published with the model tells them to within seven characters at either end.
-        at_least: The shortest run to tell, in characters; different plots share 25 by chance, hardly ever 50.
+        data: The prepared corpus it was trained on, to find passages exactly and show both texts. Without it the index published
+            with the model finds them to within seven characters at either end.
+        at_least: The shortest passage to list, in characters; unrelated plots share 25 by chance, hardly ever 50.
         json: Print JSON.
     """
     from movieplotgpt.cli.generate import read_text
@@ -50,9 +50,11 @@ def told(report: CopyReport) -> list[str]:
     """A report in words."""
     about = "" if report.exact else "about "
     if report.copies:
-        first = f"{about}{report.share:.1%} of the text stands in the training text, in runs of {report.at_least} characters"
+        first = (
+            f"{about}{report.share:.1%} of the text is in the training text, in runs of {report.at_least} characters"
+        )
     else:
-        first = f"no run of {report.at_least} characters stands in the training text"
+        first = f"no run of {report.at_least} characters is in the training text"
     longest = f"; the longest that does has {about}{report.longest}" if report.longest else ""
     lines = [first + longest]
     for copy in report.copies:

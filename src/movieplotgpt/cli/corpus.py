@@ -17,7 +17,7 @@ def download(
     out: Path = Path("data"),
     url: str | None = None,
 ) -> None:
-    """Download a public corpus; a broken download goes on where it stopped.
+    """Download a public corpus; an interrupted download continues where it stopped.
 
     Args:
         name: movie-plots (34,886 Wikipedia plots, 81 MB) or office (the lines of The Office, 5 MB).

@@ -66,7 +66,7 @@ def _graph_cache() -> str:
 
 
 def _training() -> dict[str, str]:
-    """What PyTorch would train with here."""
+    """Return what PyTorch would train with here."""
     import torch
 
     from movieplotgpt.training.hardware import choose_hardware, physical_memory

@@ -37,25 +37,25 @@ def evaluate(
 
     Args:
         model: A published name, a model folder or a run.
-        data: A prepared corpus, with whichever tokenizer.
+        data: A prepared corpus, with any tokenizer.
         split: The documents to score. Choose by the validation split; the test split is for the number you report.
         documents: Score only so many, drawn by the seed.
-        metrics: What to measure besides bits per character (likelihood alone: nothing else). compressors: xz, PPMd and
-            n-grams on the same text, minutes for a large corpus, kept with it. titles: bits saved by the true title,
-            against another's and against none, and how often it is found among a hundred. next-sentence: whether the
-            true one is likelier than another film's, a later one, or the two swapped. memorisation: training text
-            against unread text, and how much the model reproduces verbatim.
-        others: How many other titles the true one is set against.
-        samples: Also write so many texts under titles of the split, by default settings, and set them beside real ones and beside
-            random ones: names that return, invented words, loops, endings, and what a sentence encoder tells apart.
-        judge: Another model, which says how likely the samples are to it.
+        metrics: What to measure besides bits per character (likelihood: nothing else). compressors: xz, PPMd and n-grams on
+            the same text (minutes for a large corpus, then cached). titles: bits saved by the true title, compared with another
+            and with none, and how often it is found among a hundred. next-sentence: whether the true one is likelier than one
+            of another text, a later one, or the two swapped. memorisation: training text compared with unread text, and
+            how much the model reproduces verbatim.
+        others: How many other titles the true one is compared with.
+        samples: Also write N texts for titles of the split, and score them beside real texts and random ones: returning names,
+            invented words, loops, endings, and whether a sentence encoder can tell them from real ones.
+        judge: Another model, to score how likely the samples are.
         seed: Draws documents, titles and the resamples of the interval.
         device: Where the model runs.
-        precision: Of the model's products; sums are float64 in any case.
+        precision: Of the matrix products; sums are always float64.
         json: Print the evaluation as JSON.
         out: Write the evaluation as JSON, for `movieplotgpt report`.
-        add: Keep what the file to write has already of these weights and documents, and measure what it lacks (samples anew,
-            if asked).
+        add: Keep what the file at --out has already of these weights and documents, and measure only what it lacks (samples
+            again, if --samples is given).
     """
     evaluation = measure(
         model,

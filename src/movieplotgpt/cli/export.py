@@ -27,7 +27,7 @@ def export(
         to: gguf (with a Modelfile for Ollama), onnx (for ONNX Runtime and transformers.js), hf-bf16 (bfloat16 weights), int8
             (half of that, for this library alone), or all of them.
         type_: How weights are kept, by default as exactly as the target's readers like: bf16 in GGUF, f32 in ONNX.
-        out: The folder in which each gets a folder of its own; by default exports/NAME.
+        out: The folder to write to, one subfolder for each format (default: exports/NAME).
     """
     from movieplotgpt.model.checkpoints import load_checkpoint
     from movieplotgpt.sharing import exporting

@@ -35,9 +35,10 @@ def generate(
     input_: Annotated[str | None, Parameter(name="--input"), TEXT] = None,
     input_file: Annotated[str | None, TEXT] = None,
     model: str = DEFAULT_MODEL,
-    sampling: Annotated[SamplingFlags | None, Parameter(name="*", group="Sampling")] = None,
-    begin: Annotated[str | None, TEXT] = None,
     length: Length | None = None,
+    hint: HintFlags = (),
+    begin: Annotated[str | None, TEXT] = None,
+    sampling: Annotated[SamplingFlags | None, Parameter(name="*")] = None,
     data: Path | None = None,
     check_copies: bool = False,
     show_probs: bool = False,
@@ -46,7 +47,6 @@ def generate(
     stream: Annotated[bool | None, Parameter(negative="--no-stream")] = None,
     json: bool = False,
     out: Path | None = None,
-    hint: HintFlags = (),
     decade: str | None = None,
     origin: str | None = None,
     genre: str | None = None,
@@ -62,13 +62,13 @@ def generate(
         sampling: How the next token is chosen, and when the text ends.
         begin: How the text under this title begins.
         length: About how long: short 400 characters, medium 1,000, long 2,000; it ends with a sentence.
-        data: The prepared corpus the model was trained on: what was copied is then known exactly, with both passages.
+        data: The prepared corpus the model was trained on, to find copies exactly and show both passages.
         check_copies: List the passages that the text shares with the training text, and the works they are from.
         show_probs: Colour each token by its surprise, in a terminal: the redder, the less likely it was.
-        device: cpu, or cuda for an NVIDIA GPU (needs onnxruntime-gpu); auto is the GPU where there is one.
-        precision: int8 on the processor and float16 on a GPU, if you leave it out. float32 takes twice as long as int8. In
-            another precision the same seed writes another text.
-        stream: Print while writing; by default where stdout is a terminal.
+        device: cpu, or cuda for an NVIDIA GPU (needs onnxruntime-gpu); auto uses the GPU if there is one.
+        precision: By default int8 on the processor and float16 on a GPU; float32 takes twice as long. With another precision
+            the same seed writes another text.
+        stream: Print while writing (default: if stdout is a terminal).
         json: Print JSON: plots, seeds, why each ended, what was changed in the prompt.
         out: Write to this file instead of stdout.
         hint: NAME=VALUE: something the model was trained to take into account, such as Decade=1970s. May be given several
@@ -98,7 +98,7 @@ def generate(
         "sampling": config,
     }
     if check_copies:
-        _ = generator.copies  # that none is here is said before anything is written
+        _ = generator.copies  # a missing index is reported before anything is written
     streaming = sys.stdout.isatty() if stream is None else stream
     if streaming and not (json or out or show_probs):
         plots = list(_streamed(generator, title or "", config, request))

@@ -9,7 +9,9 @@ from cyclopts import Parameter
 
 from movieplotgpt.errors import PromptError
 
-HintFlags: TypeAlias = Annotated[tuple[str, ...], Parameter(name="--hint", negative="", allow_leading_hyphen=True)]
+HintFlags: TypeAlias = Annotated[
+    tuple[str, ...], Parameter(name="--hint", negative="", show_default=False, allow_leading_hyphen=True)
+]
 
 
 def read_hints(flags: Iterable[str], **shorthands: str | None) -> dict[str, str]:

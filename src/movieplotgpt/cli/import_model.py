@@ -39,7 +39,7 @@ def import_model(
     from movieplotgpt.sharing.importing import import_model
 
     if out.is_file() or (out.is_dir() and any(out.iterdir())):  # before anything is fetched
-        raise ConfigError(f"{out} is there already; name a new folder with --out")
+        raise ConfigError(f"{out} exists already; name a new folder with --out")
     if source.startswith(HUB):
         with progress_bar(source.rpartition("/")[2]) as show:
             folder = download_original(source, revision=revision, progress=show)

@@ -24,13 +24,13 @@ def plan(
     study: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Take a few steps of a training, and tell its time, its memory and, from a study, its bits per character.
+    """Take a few steps of a training to estimate its time, its memory and, from a study, its bits per character.
 
     Args:
         config: A TOML file, or a text or table, as for `train`.
         overrides: Settings to change, as section.key=value.
-        source: The corpus; it is prepared into the run's folder first when that was not done.
-        data: A folder that `prepare` made, in place of --source.
+        source: The corpus; it is prepared into the run's folder first if that was not done already.
+        data: A folder that `prepare` made, instead of --source.
         size: tiny, mini, small, base, medium or large, or auto.
         minutes: How long the training would be.
         reading: How the files are read, and which columns of a table.

@@ -1,4 +1,4 @@
-"""``movieplotgpt prepare``: from a source file to token arrays, and the table that says what was found."""
+"""``movieplotgpt prepare``: from a source file to token arrays, and a table of what was found."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def prepare(
         overrides: Settings to change, as section.key=value (tokenizer.vocab_size=8192).
         source: CSV, TSV, JSON, JSON Lines or Parquet (also .gz, .zst, .bz2, .xz), a text or document, or a folder or
             archive of them.
-        out: The folder to write; a prepared corpus that is there is replaced as a whole.
+        out: The folder to write; a prepared corpus in it is replaced as a whole.
         reading: How the files are read.
         json: Print the report as JSON.
     """

@@ -1,4 +1,4 @@
-"""Flags that say how a text or table is read."""
+"""Flags for how a text or table is read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class FileFlags:
     """How files are read where detection is not enough."""
 
     encoding: Annotated[
-        str | None, Parameter(help="The encoding of the files (default: UTF-8, or what a byte order mark says).")
+        str | None, Parameter(help="The encoding of the files (default: UTF-8, or by a byte order mark).")
     ] = None
     separator: Annotated[
         str | None,
@@ -32,7 +32,7 @@ class FileFlags:
 
     @property
     def reading(self) -> Reading:
-        """Return what the flags say."""
+        """Return the flags as the library takes them."""
         return Reading(**{each.name: getattr(self, each.name) for each in fields(self)})
 
 

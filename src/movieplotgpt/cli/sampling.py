@@ -7,16 +7,19 @@ from dataclasses import field, fields, make_dataclass
 from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args, get_origin
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 from pydantic.fields import FieldInfo
 
 from movieplotgpt.config import build_settings, typed_text
 from movieplotgpt.generation.settings import SamplingConfig
 
-MORE = {  # what a flag's help says besides
+MORE = {  # added to a flag's help
     "stop": r"\n is a line break. May be given several times.",
     "banned": r"\n is a line break. May be given several times.",
 }
+FIRST = Group("Sampling", sort_key=1)
+MORE_RULES = Group("More sampling rules", sort_key=2)
+SHOWN_FIRST = ("temperature", "min_p", "seed", "n", "max_tokens", "plan")
 COMPARED = ("stop", "banned")  # with the text, line breaks and all
 
 
@@ -35,8 +38,20 @@ def _flag(name: str, setting: FieldInfo) -> tuple[str, Any, Any]:
     names = ["--n", "-n"] if name == "n" else None
     several = get_origin(kind) is tuple
     negative = f"--no-{name.replace('_', '-')}" if kind is bool else ""
-    parameter = Parameter(name=names, negative=negative, help=told, show_default=False, allow_leading_hyphen=several)
+    parameter = Parameter(
+        name=names,
+        negative=negative,
+        help=told,
+        show_default=False,
+        allow_leading_hyphen=several,
+        group=FIRST if name in SHOWN_FIRST else MORE_RULES,
+    )
     return name, Annotated[kind if several else kind | None, parameter], field(default=() if several else None)
+
+
+def _ordered() -> list[str]:
+    """Return the names of the settings, those shown first before the others."""
+    return [*SHOWN_FIRST, *(name for name in SamplingConfig.model_fields if name not in SHOWN_FIRST)]
 
 
 if TYPE_CHECKING:
@@ -44,7 +59,7 @@ if TYPE_CHECKING:
 else:
     SamplingFlags = make_dataclass(
         "SamplingFlags",
-        [_flag(name, setting) for name, setting in SamplingConfig.model_fields.items() if name != "logit_bias"],
+        [_flag(name, SamplingConfig.model_fields[name]) for name in _ordered() if name != "logit_bias"],
     )
     SamplingFlags.__module__ = __name__  # of a class of the module types, where it would stand, cyclopts asks nothing
 

@@ -9,7 +9,7 @@ def schema(*, study: bool = False) -> None:
     """Print the JSON schema of a settings file, for editors that complete and check TOML.
 
     Args:
-        study: Of a study, which `compare` reads, in place of a training.
+        study: Of a study, which `compare` reads, instead of a training.
     """
     from movieplotgpt.schema import toml_schema
 

@@ -26,7 +26,7 @@ PLACES = 64  # readings at once
 WAITING = 256  # texts
 CONNECTIONS = 1_000
 FILES = 200  # that are open besides connections, those being accepted among them
-SWITCH = 0.0005  # seconds after which a thread that prepares a request lets the one that writes go on
+SWITCH = 0.0005  # seconds after which a thread that prepares a request lets the one that writes continue
 PATIENCE = 60  # seconds for what is being written, when the server is ended
 
 
@@ -52,25 +52,25 @@ def serve(
     """Serve models: OpenAI's API, plots by their titles, and a page to write with.
 
     Args:
-        model: Published names, model folders or runs; the first is the one that is meant where a request names none.
-        host: The address to listen at; 0.0.0.0 is every one this machine has.
+        model: Published names, model folders or runs; the first is the default for requests that name no model.
+        host: The address to listen on; 0.0.0.0 is every address of this machine.
         port: The port; 0 takes a free one.
-        device: cpu, or cuda for an NVIDIA GPU (needs onnxruntime-gpu); auto is the GPU where there is one.
-        precision: int8 on the processor and float16 on a GPU, if you leave it out. float32 takes twice as long as int8. In
-            another precision the same seed writes another text.
-        data: The prepared corpus the models were trained on: what was copied is then known exactly.
+        device: cpu, or cuda for an NVIDIA GPU (needs onnxruntime-gpu); auto uses the GPU if there is one.
+        precision: By default int8 on the processor and float16 on a GPU; float32 takes twice as long. With another precision
+            the same seed writes another text.
+        data: The prepared corpus the models were trained on, to find copies exactly.
         api_key_env: The environment variable that holds the key which clients must send.
-        max_concurrency: Texts written at once (a guided one counts twice); the memory is said at the start.
-        max_waiting: Texts that may wait; beyond, a request is answered with 429.
-        max_connections: Connections at once, of which one address may have a fourth. The slowest gives way to a new one.
-        page: Whether the page is served as well.
+        max_concurrency: Texts written at once (a guided one counts twice); the memory they need is printed at the start.
+        max_waiting: Texts that may wait; further requests get status 429.
+        max_connections: Open connections, of which one address may have a fourth; beyond it the slowest is closed for a new one.
+        page: Also serve the page.
         allow_origin: Sites whose pages may call the API from a browser, such as https://example.org; * is every site. None
             may, if you leave it out.
         allow_host: Further names that the server answers to, such as that of a proxy before it; * is every name. A server that
             listens at another address than this machine's own answers to every name, if you leave it out.
-        upstream: The address of another server's OpenAI API (http://host:8000/v1), which writes in place of this one:
+        upstream: The address of another server's OpenAI API (http://host:8000/v1), which writes instead of this one:
             vLLM, llama.cpp. The model given here has the form of the prompts and knows what was copied.
-        upstream_model: What the other server calls the model.
+        upstream_model: The name of the model on the other server.
         upstream_key_env: The environment variable that holds the other server's key.
     """
     try:

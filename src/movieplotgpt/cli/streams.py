@@ -29,7 +29,7 @@ def open_streams() -> None:
 
 
 def _raw(stream: io.TextIOWrapper) -> object:
-    """What is below the buffer of a stream; PYTHONUNBUFFERED leaves the buffer out."""
+    """Return the raw stream below a buffer; PYTHONUNBUFFERED leaves the buffer out."""
     return getattr(stream.buffer, "raw", stream.buffer)
 
 

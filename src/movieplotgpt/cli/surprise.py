@@ -27,7 +27,7 @@ def show_surprise(plots: Sequence[Plot]) -> None:
     with console.capture() as captured:
         for i, plot in enumerate(plots):
             shown = Text(plot.begun)
-            left = len(plot.text) - len(plot.begun)  # what stood behind a stop string is not shown
+            left = len(plot.text) - len(plot.begun)  # text after a stop string is not shown
             for token in plot.probabilities:
                 shown.append(token.text[:left], style=colour(token.logprob))
                 left = max(0, left - len(token.text))

@@ -38,7 +38,7 @@ def train(
         config: A TOML file (configs/ has four), or a text or table to train on with settings chosen for it.
         overrides: Settings to change, as section.key=value (optimizer.learning_rate=0.01).
         source: The corpus; it is prepared first if that was not done already.
-        data: A folder that `prepare` made, in place of --source.
+        data: A folder that `prepare` made, instead of --source.
         size: tiny, mini, small, base, medium or large (1 M to 90 M parameters), or auto: by the speed of a few steps.
         minutes: How long to train, by the clock.
         steps: How long to train, in steps.

@@ -14,7 +14,7 @@ app = App(name="weights", help="Fetch published models, list them, check every f
 
 @app.command
 def download(source: str, *, revision: str | None = None, to: Path | None = None) -> None:
-    """Fetch a model once; from then on it is used without a network. A broken download goes on where it stopped.
+    """Download a model once, to use it without a network. An interrupted download continues where it stopped.
 
     Example: movieplotgpt weights download plots-large; then `movieplotgpt generate --model plots-large`.
 
@@ -77,7 +77,7 @@ def upload(model: str, repository: str, *, private: bool = False) -> None:
 
     Args:
         model: A published name or a folder that `weights publish` made.
-        repository: hf:owner/repo; it is made if there is none.
+        repository: hf:owner/repo; it is created if it does not exist.
         private: Nobody else may see a repository that is made.
     """
     from movieplotgpt.sharing.downloading import hub_repository

@@ -44,7 +44,7 @@ HIDDEN = ("seed", "n", "logit_bias", "logprobs")
 def write(
     model: str = DEFAULT_MODEL,
     *,
-    sampling: Annotated[SamplingFlags | None, Parameter(name="*", group="Sampling")] = None,
+    sampling: Annotated[SamplingFlags | None, Parameter(name="*")] = None,
     data: Path | None = None,
     device: Device = "auto",
     precision: Precision | None = None,
@@ -56,11 +56,11 @@ def write(
     Args:
         model: A published name, a model folder or a run.
         sampling: How the next token is chosen, and when the text ends.
-        data: The prepared corpus the model was trained on: what was copied is then known exactly.
-        device: cpu, or cuda for an NVIDIA GPU (needs onnxruntime-gpu); auto is the GPU where there is one.
-        precision: int8 on the processor and float16 on a GPU, if you leave it out. float32 takes twice as long as int8. In
-            another precision the same seed writes another text.
-        history: Where the lines you typed are kept for the next time (default: your state folder).
+        data: The prepared corpus the model was trained on, to find copies exactly.
+        device: cpu, or cuda for an NVIDIA GPU (needs onnxruntime-gpu); auto uses the GPU if there is one.
+        precision: By default int8 on the processor and float16 on a GPU; float32 takes twice as long. With another precision
+            the same seed writes another text.
+        history: The file that keeps the lines you typed (default: in your state folder).
         hint: NAME=VALUE: something the model was trained to take into account, such as Decade=1970s, until /set changes it.
     """
     from movieplotgpt.generation.generator import PlotGenerator
@@ -93,7 +93,7 @@ class Session:
     def __init__(self, generator: PlotGenerator, config: SamplingConfig, hints: Mapping[str, str] = {}) -> None:
         self.generator, self.config = generator, config
         self.title, self.begin = "", ""
-        self.plan: str | None = None  # what is written next goes on by this one
+        self.plan: str | None = None  # that the next text follows
         generator.requests("", hints=hints)  # a hint that the model does not know is refused here
         self.hints = {name.casefold(): value for name, value in hints.items()}
         self.plot: Plot | None = None
@@ -109,7 +109,7 @@ class Session:
         }
 
     def answer(self, line: str) -> bool:
-        """Do what a line asks for; whether the conversation goes on. What is wrong is said, and nothing is lost."""
+        """Do what a line asks for; return whether the conversation continues. Errors are printed, and nothing is lost."""
         word, _, rest = line.strip().partition(" ")
         if word in ("/quit", "/exit", "/q"):
             return False
@@ -149,7 +149,7 @@ class Session:
                 shown = True
             print(f"\n({stream.plot.tokens} tokens, seed {seed}; ended by {stream.plot.finish_reason})", flush=True)
         except KeyboardInterrupt:
-            if not shown:  # what was written before stands
+            if not shown:  # the previous plot is kept
                 raise
             stream.stop()
             print("\n(stopped)", flush=True)
@@ -176,7 +176,7 @@ class Session:
             self.begin, self.plan = text[: [0, *ends][int(asked)]], self._last().plan or None
             self._write()
         else:
-            print(f"there is no sentence {asked}; the plot has {len(ends)}, and /from 0 begins anew")
+            print(f"there is no sentence {asked}; the plot has {len(ends)}, and /from 0 starts over")
 
     def _replan(self, asked: str) -> None:
         plan = self._last().plan

@@ -10,7 +10,7 @@
 In ``int8`` each matrix is quantised by output row, and what is multiplied with it by token: sums of integers are exact, so
 that a text's products do not depend on the texts beside it. Keys and values are bytes as well, by channel; their scales
 follow from the weights, because what a norm returns has a mean square of one. Queries, keys and values come from one product,
-and so do the two halves of the SwiGLU. Where the size of a head is no multiple of 16, zeros in both of its halves make it one. In
+and so do the two halves of the SwiGLU. Where the size of a head is not a multiple of 16, zeros in both of its halves pad it. In
 ``float16``, which GPUs multiply fastest, all but the logits is float16.
 """
 
@@ -28,7 +28,7 @@ from movieplotgpt.engine.model_config import ModelConfig, Precision, padded_head
 from movieplotgpt.engine.quantization import F32, LARGEST, quantize
 
 FUSED = "com.microsoft"
-ZERO = 128  # what stands for zero in an unsigned byte
+ZERO = 128  # zero in an unsigned byte
 LEAST = np.float32(1e-9)  # of what is divided by
 LEAST_SHARE = np.float32(0.01)
 WIDEST = 8  # root mean squares that a key or value may reach; 7 cut off some, at 10 the bytes are coarser
@@ -87,7 +87,7 @@ class FusedGraph(Graph):
     def _balance(self) -> F32:
         """What the last norm divides by and the matrix of the logits is multiplied with, so that no channel outgrows a byte.
 
-        The channels in which embeddings are large are so behind the last layer, too. Source: SmoothQuant (arXiv 2211.10438).
+        The channels in which embeddings are large are large after the last layer, too. Source: SmoothQuant (arXiv 2211.10438).
         """
         size = np.sqrt(np.square(self._weights["model.embed_tokens.weight"]).mean(0))
         typical = np.maximum(np.median(size), LEAST)
@@ -95,7 +95,7 @@ class FusedGraph(Graph):
         return balance
 
     def _padded(self, rows: F32) -> F32:
-        """The rows of each head with zeros behind either half: a rotation turns one half into the other."""
+        """Return the rows of each head with zeros after either half: a rotation turns one half into the other."""
         half, room = self._config.head_dim // 2, self._head_size // 2
         halves = rows.reshape(-1, 2, half, rows.shape[-1])
         return np.pad(halves, [(0, 0), (0, 0), (0, room - half), (0, 0)]).reshape(-1, rows.shape[-1])
@@ -123,7 +123,7 @@ class FusedGraph(Graph):
         return self._product(y, f"{name}.o_proj")
 
     def _cache_scales(self, layer: int) -> list[str]:
-        """What one step of a byte is worth in each channel of the keys and of the values, (1, H, 1, D)."""
+        """Return the value of one step of a byte in each channel of the keys and of the values, (1, H, 1, D)."""
         name, heads = f"model.layers.{layer}", self._config.n_kv_head
         norm = super()._weight(f"{name}.self_attn.k_norm").reshape(2, -1)
         one_head = np.tile(np.sqrt(np.square(norm).mean(0)), 2)  # a rotation mixes the two halves

@@ -30,14 +30,14 @@ INSTALL = "pip uninstall -y onnxruntime; pip install 'onnxruntime-gpu[cuda,cudnn
 def make_engine(model: TextModel, precision: Precision | None = None, device: Device = "auto") -> Engine:
     """Return an engine on ``device``; ``auto`` is a GPU where onnxruntime-gpu finds one.
 
-    ``precision`` is int8 where nobody says, and on a GPU always float16.
+    ``precision`` is int8 by default, and always float16 on a GPU.
 
     Raises:
-        ConfigError: there is no such device or precision, or the model is too large for it.
+        ConfigError: an unknown device or precision, or a model too large for it.
         CheckpointError: a file of the model is missing or damaged, or ONNX Runtime cannot run it.
     """
     if device not in get_args(Device):
-        raise ConfigError(f"there is no device {device!r}; take one of {', '.join(get_args(Device))}")
+        raise ConfigError(f"{device!r} is not a device; choose one of {', '.join(get_args(Device))}")
     if device == "cpu" or (device == "auto" and (precision not in (None, "float16") or not has_gpu())):
         return Engine(model, precision=precision or "int8")
     if CUDA not in onnxruntime.get_available_providers():
@@ -53,10 +53,10 @@ def make_engine(model: TextModel, precision: Precision | None = None, device: De
 
 @cache
 def has_gpu() -> bool:
-    """Return whether ONNX Runtime can use a GPU; where it cannot, its sessions go on without one."""
+    """Return whether ONNX Runtime can use a GPU; without one, its sessions run on the processor."""
     if CUDA not in onnxruntime.get_available_providers():
         return False
-    onnxruntime.set_default_logger_severity(4)  # what it cannot load is no error here
+    onnxruntime.set_default_logger_severity(4)  # a provider that cannot be loaded is not an error here
     with redirect_stdout(StringIO()):  # it prints what it does not find
         onnxruntime.preload_dlls()  # CUDA's libraries, if pip has installed them
     return CUDA in probe_session([CUDA]).get_providers()
@@ -97,7 +97,7 @@ class GPUEngine(Engine):
 
 
 class GPUCache(KVCache):
-    """Keys and values on a GPU; ``places`` says which row of its memory each text has, then which are free."""
+    """Keys and values on a GPU; ``places`` maps each text to its row of memory, then lists the free ones."""
 
     def __init__(self, config: ModelConfig, batch: int, precision: Precision, place: str) -> None:
         self._place = place

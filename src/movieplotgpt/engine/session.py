@@ -34,7 +34,7 @@ class Engine:
     """Reads the tokens of one model, in a precision of which ``int8`` is the fastest.
 
     Raises:
-        ConfigError: there is no such precision, or the model is too large for it.
+        ConfigError: an unknown precision, or a model too large for it.
         CheckpointError: a file of the model is missing or damaged, or ONNX Runtime cannot run it.
     """
 
@@ -43,7 +43,7 @@ class Engine:
     def __init__(self, model: TextModel, *, precision: Precision = "int8", threads: int | None = None) -> None:
         self.config, self.precision = model.config, precision
         if precision not in get_args(Precision):
-            raise ConfigError(f"there is no precision {precision!r}; take one of {', '.join(get_args(Precision))}")
+            raise ConfigError(f"{precision!r} is not a precision; choose one of {', '.join(get_args(Precision))}")
         if (size := graph_bytes(model.config, precision)) > LARGEST_GRAPH:
             remedy = "use int8" if graph_bytes(model.config, "int8") <= LARGEST_GRAPH else "use a smaller model"
             raise ConfigError(

@@ -157,7 +157,7 @@ def _bodies(corpus: PreparedCorpus, part: PreparedSplit, rows: Sequence[int]) ->
 
 
 def _read_cache(corpus: PreparedCorpus) -> dict[str, CompressorScore]:
-    """What is known of this very corpus; a file that is not, or is another's, is as none."""
+    """Return the cached scores of this corpus; nothing if the file is missing, damaged or of another corpus."""
     with suppress(DataError):
         cache = _Cache.load(corpus.folder / CACHE, missing="", damaged="")
         if cache.corpus_hash == corpus.manifest.corpus_hash:

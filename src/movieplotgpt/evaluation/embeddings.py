@@ -69,7 +69,7 @@ def _check_weights(folder: Path) -> None:
 
 
 def similarity_lift(encode: Encoder, texts: Sequence[str]) -> Tally:
-    """How much nearer to each other the sentences of a text are than those of different texts, in cosines.
+    """Return how much nearer to each other the sentences of a text are than those of different texts, in cosines.
 
     Counted for each text over its pairs of sentences. Real plots have about 0.15, sentences drawn from all plots 0.
     """

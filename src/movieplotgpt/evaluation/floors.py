@@ -1,4 +1,4 @@
-"""Texts made of real ones that are none: what a score has to be better than."""
+"""Fake texts assembled from real ones: the baseline that every score must beat."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class HeldOut:
         *,
         with_plans: bool = False,
     ) -> Scores:
-        """Nats of each document under the plain prompt with the title given for it, behind its plan where asked."""
+        """Return the nats of each document under the plain prompt with the title given for it, after its plan if asked."""
         tokenizer, layout = checkpoint.tokenizer, checkpoint.format
         texts = [layout.sentence(title) for title in titles]
         if with_plans:
@@ -111,11 +111,11 @@ def other_works(groups: list[str], rng: np.random.Generator) -> I64:
 
 
 def characters_of_tokens(tokenizer: Tokenizer) -> I64:
-    """How many characters begin in each token: all but the continuation bytes of UTF-8 begin one."""
+    """Return how many characters begin in each token: all but the continuation bytes of UTF-8 begin one."""
     tokens = map(tokenizer.token_bytes, range(tokenizer.vocab_size))
     return np.array([sum(byte & 0xC0 != 0x80 for byte in token) for token in tokens], np.int64)
 
 
 def character_offsets(body: Ids, characters: I64) -> I64:
-    """Where each token of ``body`` begins in its text, and where the text ends; ``characters`` are each token's."""
+    """Return where each token of ``body`` starts in its text, and where the text ends, given each token's ``characters``."""
     return np.concatenate([[0], np.cumsum(characters[body])])

@@ -71,7 +71,7 @@ class Tally(NamedTuple):
 
 
 def students_t(freedom: int) -> float:
-    """What holds 95 % of Student's t distribution. Source: the expansion of Fisher and Cornish (1960)."""
+    """Return the 95 % quantile of Student's t distribution, two-sided. Source: the expansion of Fisher and Cornish (1960)."""
     z, v = _Z, freedom
     return (
         z
@@ -93,7 +93,7 @@ def middle_interval(values: Sequence[float], tail: float = 0.025) -> Interval:
 
 
 def share_interval(share: float, n: int) -> Interval | None:
-    """What a share of ``n`` works says of the true one; None for fewer than FEWEST.
+    """Return the interval of a share of ``n`` works; None for fewer than FEWEST.
 
     Source: Wilson (1927), the score interval.
     """

@@ -24,7 +24,7 @@ from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
 from movieplotgpt.training.hardware import device_name
 
 PLAIN_PROMPT = "plain: the sentence with the title, no hint lines"
-NO_PROMPT = "none: the begin of sequence alone"
+NO_PROMPT = "none: the BOS token alone"
 
 
 class LikelihoodReport(Record):
@@ -151,7 +151,7 @@ def score_split(
 
 
 def _notes(checkpoint: Checkpoint, corpus: PreparedCorpus) -> tuple[str, ...]:
-    """What keeps the number from being set beside others."""
+    """Return what keeps the number from being compared with others."""
     notes = []
     if checkpoint.cleaning.hash() != corpus.manifest.cleaner_hash:
         notes.append(

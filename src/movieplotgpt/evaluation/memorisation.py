@@ -1,4 +1,4 @@
-"""Has a model learnt its text by heart? Bits per character on text it has read, and what it goes on with word for word."""
+"""Has a model learnt its text by heart? Bits per character on text it has read, and what it reproduces verbatim."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _SLACK = 8  # tokens: the same characters may be written in a few more
 
 
 class Extracted(Record):
-    """Of documents whose begin is given, the share that the likeliest continuation goes on with, character by character.
+    """The share of documents that the likeliest continuation of their beginning reproduces, character by character.
 
-    ``characters`` is how many, of ASKED, it goes on with before the first that differs, the mean over documents. Source:
+    ``characters`` is how many, of ASKED, it reproduces before the first that differs, the mean over documents. Source:
     extractability (arXiv 2202.07646), in characters so that tokenizers compare.
     """
 
@@ -63,7 +63,7 @@ def memorisation(
         DataError: the model was trained on another corpus; the corpus has no test split; or no document is long enough.
     """
     if checkpoint.info.get("corpus", {}).get("hash") != corpus.manifest.corpus_hash:
-        raise DataError(f"the model was not trained on {corpus.folder}, as far as it tells")
+        raise DataError(f"the model does not record that it was trained on {corpus.folder}")
     began = time.monotonic()
     found: dict[str, Any] = {}
     sides: tuple[tuple[Split, str, str], ...] = (
@@ -111,7 +111,7 @@ def _go_on(generator: PlotGenerator, pairs: Sequence[tuple[str, str]]) -> list[P
 
 
 def _follows(plot: Plot, body: str) -> int:
-    """Of the characters asked for, how many stand in the body before the first that differs."""
+    """Count the characters of a continuation that equal the body's, up to the first that differs."""
     begun = len(plot.begun)
     pairs = zip(plot.text[begun:], body[begun : begun + ASKED], strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -32,8 +32,8 @@ class Choice(Record):
 class NextSentence(Record):
     """The true next sentence against one of another work, against a later one, and the next two against their swap.
 
-    What is compared is how much likelier the text so far makes a continuation: its log-likelihood behind header and text
-    less that behind the header alone, per character.
+    What is compared is how much likelier the text so far makes a continuation: its log-likelihood after header and text
+    minus that after the header alone, per character.
     """
 
     another_work: Choice
@@ -84,7 +84,7 @@ def next_sentence(
 
 
 def draw_places(titles: list[str], groups: list[str], texts: list[str], places: int, seed: int) -> list[Place]:
-    """Places with a sentence before them and three behind them, at most one in a document, in an order drawn anew.
+    """Return places with a sentence before and three after them, at most one per document, in a random order.
 
     Sentences under SHORTEST characters are left out of the text.
 

@@ -28,7 +28,7 @@ class Ngrams:
         self._bits = 0.0
 
     def add(self, data: bytes) -> int:
-        """Before ``settle`` learn from ``data``; behind it return how many bytes ``data`` would take."""
+        """Before ``settle`` learn from ``data``; after it return how many bytes ``data`` would take."""
         if self._read:
             self._read.append(_padded(data))
             return 0
@@ -75,7 +75,7 @@ class Ngrams:
         ]
 
     def _range(self, prefixes: U64, n: int) -> tuple[I64, tuple[I64, I64]]:
-        """How often each n-gram of ``n`` bytes was read, and where those that begin with it lie."""
+        """Return how often each n-gram of ``n`` bytes was read, and where those that begin with it lie."""
         if n == 0:
             first, stop = np.zeros(len(prefixes), np.int64), np.full(len(prefixes), len(self._grams))
         else:

@@ -68,7 +68,7 @@ def describe(
     commit: str | None = None,
     **parts: Any,
 ) -> Evaluation:
-    """Put together what was measured, other ``parts`` by name, and what the checkpoint, loaded from a folder, says of itself."""
+    """Put together what was measured, other ``parts`` by name, and what the checkpoint, loaded from a folder, records."""
     assert checkpoint.folder is not None
     return Evaluation(
         model=name,
@@ -94,7 +94,7 @@ def read_earlier(
 
     Raises:
         ConfigError: it is of others.
-        DataError: the file is missing or is no evaluation.
+        DataError: the file is missing or is not an evaluation.
     """
     assert checkpoint.folder is not None
     found, all_documents = read_evaluation(path), corpus.manifest.splits[split].documents
@@ -115,10 +115,10 @@ def read_evaluation(path: Path) -> Evaluation:
     """Read what ``Evaluation.write`` wrote.
 
     Raises:
-        DataError: the file is missing or is none of these.
+        DataError: the file is missing or is neither of these.
     """
     return Evaluation.load(
         path,
         missing=f"there is no evaluation {path}; write it with `movieplotgpt evaluate ... --out`",
-        damaged=f"{path} is no evaluation, or another version's; run `movieplotgpt evaluate` again",
+        damaged=f"{path} is not an evaluation of this version; run `movieplotgpt evaluate` again",
     )

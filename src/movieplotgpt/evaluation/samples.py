@@ -56,8 +56,8 @@ class SampleScores(Record):
     ``told_from_real`` is of a classifier against real A, by chance 0.5; ``length_distance`` the greatest difference of
     the two distributions of lengths; ``judge_bits`` bits per character under another model, to be near to real text's:
     lower is loops, higher is salad; ``invented`` the share of lower-case words that neither English nor the training
-    text knows; ``copied`` the share of characters in runs of 50 and more that stand in the training text, ``longest_copy``
-    the mean over texts of the longest shared run (none is told under 31); ``known_speakers`` the share of lines whose
+    text knows; ``copied`` the share of characters in runs of 50 and more shared with the training text, ``longest_copy``
+    the mean over texts of the longest shared passage (31 characters or more); ``known_speakers`` the share of lines whose
     speaker the training text knows.
 
     What a reader notices: ``self_meetings`` per text ("Brill tells Brill"), ``crowded_sentences`` the share with one name
@@ -132,7 +132,7 @@ class SampleReport(Record):
 
 @dataclass(frozen=True)
 class _Texts:
-    """Whole texts and their titles; ``ended`` says which of them came to an end by themselves, of those that were written."""
+    """Whole texts and their titles; ``ended`` marks the written ones that ended by themselves."""
 
     name: str
     titles: Sequence[str]
@@ -225,7 +225,7 @@ class Scorecard:
         return scores
 
     def report(self, name: str, generator: PlotGenerator, sampling: SamplingConfig, seed: int) -> SampleReport:
-        """What ``generator`` writes under the titles of real A, as ``name``, beside the shared rows."""
+        """Return the scorecard of what ``generator`` writes for the titles of real A, as ``name``, beside the shared rows."""
         began = time.monotonic()
         written = self._write(name, generator, sampling, seed)
         written_in = time.monotonic() - began
@@ -319,7 +319,7 @@ class Scorecard:
         return tally(zip(counted, (len(lower_case_words(text)) for text in texts), strict=True))
 
     def _known_speakers(self, texts: Sequence[str]) -> Tally | None:
-        """The lines that a speaker of the training text speaks; None where the real text is no dialogue."""
+        """Return the share of lines by speakers of the training text; None if the real text is not dialogue."""
         if self._speakers is None:
             return None
         found, known = [words.labels(text) for text in texts], self._speakers

@@ -1,4 +1,4 @@
-"""Does the title steer the plot? What the true title saves, where in the plot, and whether it is told from others."""
+"""Does the title steer the plot? What the true title saves, where in the plot, and whether it is distinguished from others."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from movieplotgpt.text.sentences import word_spans
 from movieplotgpt.text.tokenizers import Tokenizer
 
 DISTANCES = (0, 100, 200, 400, 800, 1_600)  # characters from the header, each to the next
-READ = 500  # characters of a plot that are read to tell its title from others
+READ = 500  # characters of a plot that are read to find its title among others
 CANDIDATES = 100
 
 
@@ -53,7 +53,7 @@ class TitleLift(Record):
 
     Intervals (95 %) resample works, both scores of each together. ``share_helped`` is the share of pairs (a
     document, another's title) in which the true title is the better one; by chance it is 0.5. ``words_masked`` leaves
-    out every token of a word that stands in the true title: what more than the title's own words it tells.
+    out every token of a word of the true title: what the title reveals beyond its own words.
     """
 
     bits_per_character: float
@@ -95,7 +95,7 @@ def title_lift(
     seed: int = 0,
     progress: Progress = silent,
 ) -> TitleLift:
-    """What the true title saves, ``own`` being the scores under it: each body is scored under other titles as well.
+    """Return what the true title saves, given the scores ``own`` under it: each body is scored under other titles as well.
 
     Raises:
         DataError: there are too few works to exchange titles between.
@@ -144,7 +144,7 @@ def title_retrieval(
     _, one_of_each = np.unique(held_out.groups, return_index=True)
     rows = sorted(np.random.default_rng(seed).permutation(one_of_each)[:candidates].tolist())
     if len(rows) < 2:
-        raise DataError("to tell titles apart takes two works at least; take more documents or leave it out")
+        raise DataError("distinguishing titles needs at least two works; score more documents or leave this metric out")
     characters = characters_of_tokens(checkpoint.tokenizer)
     bodies = [held_out.bodies[i] for i in rows]
     begun = [body[: np.searchsorted(character_offsets(body, characters)[1:], READ, "right")] for body in bodies]
@@ -189,17 +189,17 @@ def _without_title_words(tokenizer: Tokenizer, held_out: HeldOut, saved: list[F6
 
 
 def _touching(spans: list[tuple[int, int]], offsets: I64) -> npt.NDArray[np.bool_]:
-    """Which tokens hold a character of a span."""
+    """Return which tokens hold a character of a span."""
     within = np.zeros(offsets[-1] + 1, np.int64)
     for start, stop in spans:
         within[start + 1 : stop + 1] = 1
     touched = np.diff(np.cumsum(within)[offsets]) > 0
-    begins = np.diff(offsets) > 0  # a token that goes on with a character is of the token before it
+    begins = np.diff(offsets) > 0  # a token that continues a character belongs to the one before it
     return np.asarray(touched[np.maximum.accumulate(np.where(begins, np.arange(len(begins)), 0))])
 
 
 def _by_distance(held_out: HeldOut, own: Scores, saved: list[F64], characters: I64) -> tuple[LiftAt, ...]:
-    """What is saved between each two of DISTANCES."""
+    """Return what is saved between each two of DISTANCES."""
     nats, counts = np.zeros(len(DISTANCES)), np.zeros(len(DISTANCES), np.int64)
     for body, window, tokens in zip(held_out.bodies, own.windows, saved, strict=True):
         offsets = character_offsets(body, characters)

@@ -1,4 +1,4 @@
-"""What can be counted in a text: names that come back, words that are none, loops, speakers."""
+"""What can be counted in a text: returning names, invented words, loops, speakers."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _OPENING = 3  # words
 
 
 def name_mentions(text: str) -> list[str]:
-    """The names in ``text``, each as often as it stands there.
+    """Return the names in ``text``, each as often as it occurs.
 
-    A name is a capitalised word within a sentence, or a rare one at its begin; what stands in parentheses, which in plots
+    A name is a capitalised word within a sentence, or a rare one at its start; text in parentheses, which in plots
     is the cast, is left out, and so is a possessive's ending.
 
     Raises:
@@ -42,7 +42,7 @@ def name_mentions(text: str) -> list[str]:
 
 
 def names_that_return(texts: Sequence[str]) -> Tally:
-    """Of all mentions of names, those of a name that its text mentions twice or more: who is introduced stays.
+    """Return the share of mentions that are of a name mentioned twice or more: whether introduced people stay.
 
     Real plots have 0.6, random text under 0.1.
     """
@@ -51,7 +51,7 @@ def names_that_return(texts: Sequence[str]) -> Tally:
 
 
 def names_per_text(texts: Sequence[str]) -> Tally:
-    """How many different names a text has: salad goes on introducing people."""
+    """Count the different names in a text: incoherent text keeps introducing people."""
     return tally((len(set(name_mentions(text))), 1) for text in texts)
 
 
@@ -144,7 +144,7 @@ def labels(text: str) -> list[str | None]:
 
 
 def word_frequencies() -> Callable[[str], float]:
-    """How common a word is in English: the base-10 logarithm of its uses per thousand million words; 0 if unknown.
+    """Return how common a word is in English: the base-10 logarithm of its uses per thousand million words; 0 if unknown.
 
     Raises:
         MissingExtraError: wordfreq is not installed.

@@ -1,4 +1,4 @@
-"""Which index tells what a model copied: that of the text it was trained on."""
+"""The copy index of the text a model was trained on."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def copy_index(model: TextModel, data: Path | None = None) -> CopyIndex:
     """The index of ``data``, the prepared corpus; or the one in the model's folder; or a published one of its corpus.
 
     Raises:
-        DataError: ``data`` is another corpus than the model's, or none is given and no index of it is here.
+        DataError: ``data`` is another corpus than the model's, or it is None and no index is installed.
     """
     wanted = model.info.get("corpus", {}).get("hash")
     if data is not None:
         corpus = PreparedCorpus.load(data)
         if wanted not in (None, corpus.manifest.corpus_hash):
             raise DataError(
-                f"{data} is not the corpus this model was trained on, so it cannot tell what was copied; "
+                f"{data} is not the corpus this model was trained on, so copies cannot be found in it; "
                 "prepare that one, or leave the folder out"
             )
         return CopyIndex.of_corpus(corpus)
@@ -33,7 +33,7 @@ def copy_index(model: TextModel, data: Path | None = None) -> CopyIndex:
         if wanted and _is_of(path, wanted):
             return CopyIndex.load(path)
     raise DataError(
-        "no copy index of the text this model was trained on is here; name the corpus that `movieplotgpt prepare` made "
+        "no copy index of the text this model was trained on is installed; name the corpus that `movieplotgpt prepare` made "
         "of it (--data), or fetch a published model's with `movieplotgpt weights download`"
     )
 
@@ -50,5 +50,5 @@ def _indexes(model: TextModel) -> Iterator[Path]:
 def _is_of(path: Path, corpus_hash: str) -> bool:
     try:
         return corpus_of_index(path) == corpus_hash
-    except DataError:  # none, or a damaged one, of which nobody can tell whose it is
+    except DataError:  # missing, or damaged and so of unknown origin
         return False

@@ -49,7 +49,7 @@ class _Row:
         return self._prompt
 
     def forget_prompt(self) -> None:
-        """Forget what was read: the text goes on."""
+        """Forget what was read: the text continues."""
         self._prompt = None
 
 
@@ -219,7 +219,7 @@ class Batch:
 
 
 def _choose(text: Writing, logits_V: Logits, without_V: Logits | None) -> Chosen:
-    """Choose the next token of a text; ``without_V`` is what its reading without a title says, if there is one."""
+    """Choose the next token of a text; ``without_V`` are the logits of its reading without a title, if there is one."""
     if without_V is None:
         return choose(logits_V, text.config, text.random, text.history())
     guided_V = guide(logits_V.astype(np.float64), without_V, text.guidance) if text.guidance > 1 else None

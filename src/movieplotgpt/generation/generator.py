@@ -70,7 +70,7 @@ class PlotGenerator:
     ) -> None:
         self.checkpoint, self.data, self._asked = checkpoint, data, (precision, device)
         self.form = PromptForm(checkpoint)
-        self.usual: Mapping[str, Any] = {  # what this model is sampled with if nobody says
+        self.usual: Mapping[str, Any] = {  # the defaults of this model
             "guidance": USUAL if knows_no_title(checkpoint) else 1.0,
             "end_bias": float(checkpoint.info.get("end_bias", 0.0)),
             "distinct_names": bool(checkpoint.format.header),
@@ -85,10 +85,10 @@ class PlotGenerator:
 
     @cached_property
     def copies(self) -> CopyIndex:
-        """The index of the text the model was trained on: ``copies.report(plot.text)``.
+        """The index of the text the model was trained on, for ``copies.report(plot.text)``.
 
         Raises:
-            DataError: no index of that text is here.
+            DataError: no index of that text is installed.
         """
         from movieplotgpt.generation.copying import copy_index  # here, since few texts are searched for copies
 
@@ -118,8 +118,8 @@ class PlotGenerator:
         """Write one plot.
 
         Raises:
-            PromptError: the model knows no titles, or not such a hint.
-            ConfigError: no such sampling setting, or not such a value.
+            PromptError: the model has no titles, or does not know a hint.
+            ConfigError: an unknown sampling setting, or a value out of range.
         """
         return self.stream(title, **asked).plot
 
@@ -128,7 +128,7 @@ class PlotGenerator:
         title: str = "",
         **asked: Unpack[PlotKeywords],
     ) -> PlotStream:
-        """Write one plot piece by piece; the same errors as ``plot``, at once."""
+        """Write one plot piece by piece. Errors are those of ``plot``, raised here."""
         requests = self.requests(title, **asked)
         if (n := len(requests)) > 1:
             raise PromptError(f"one plot is asked for, and n={n}; plots([title], n={n}) writes several")
@@ -143,11 +143,11 @@ class PlotGenerator:
     ) -> list[Plot]:
         """Write ``n`` plots for each title, all at once; the i-th is the one that ``plot`` writes with ``seed + i``.
 
-        ``progress`` is told how many texts are written, of all that will be, candidates of ``best_of`` among them.
+        ``progress`` is called with the number of finished texts and the total, candidates of ``best_of`` included.
 
         Raises:
-            PromptError: the model knows no titles, or not such a hint.
-            ConfigError: no such sampling setting, or not such a value.
+            PromptError: the model has no titles, or does not know a hint.
+            ConfigError: an unknown sampling setting, or a value out of range.
         """
         requests = self.requests(titles, **asked)
         requests = self.planned(requests)
@@ -189,7 +189,7 @@ class PlotGenerator:
         titles: str | Sequence[str] = "",
         **asked: Unpack[PlotKeywords],
     ) -> list[PlotRequest]:
-        """What ``plots`` with these arguments writes, one for each plot; the same errors."""
+        """Return a request for each plot that ``plots`` would write with these arguments; errors are the same."""
         prompt, begin = asked.pop("prompt", None), asked.pop("begin", "")
         hints, sampling = asked.pop("hints", None), asked.pop("sampling", None)
         config, changes = self._settled(sampling, asked)
@@ -208,17 +208,17 @@ class PlotGenerator:
         requests = [PlotRequest(prompt, config, seed + i) for i, prompt in enumerate(each)]
         for request in requests[:: config.n]:
             if request.compared:
-                bare_header(self.checkpoint)  # there is none: said before anything is written
+                bare_header(self.checkpoint)  # a missing one is reported before anything is written
         return requests
 
     def settled(
         self, sampling: SamplingConfig | None = None, settings: Mapping[str, Any] | None = None
     ) -> SamplingConfig:
-        """The config that a request with these is written by: what nobody said, said.
+        """Return the complete config of a request with these settings: defaults filled in.
 
         Raises:
-            ConfigError: no such sampling setting, or not such a value.
-            PromptError: the model has no letters for what must be mentioned.
+            ConfigError: an unknown sampling setting, or a value out of range.
+            PromptError: the model cannot spell what must be mentioned.
         """
         return self._settled(sampling, settings or {})[0]
 
@@ -236,7 +236,7 @@ class PlotGenerator:
         return config, changes
 
     def best(self, request: PlotRequest, plots: Sequence[Plot]) -> Plot:
-        """The best of a request's candidates; the first of them is what it alone would be."""
+        """Return the best of a request's candidates; the first one is what it would be without others."""
         if len(plots) == 1:
             return plots[0]
         gains = [plot.title_gain or 0.0 for plot in plots]
@@ -262,12 +262,12 @@ class PlotGenerator:
         return self.form.from_text(prompt)
 
     def writing(self, request: PlotRequest) -> Writing:
-        """What a request writes, before its first token."""
+        """Return the text of a request before its first token."""
         [writing] = self.writings([request])
         return writing
 
     def writings(self, requests: Sequence[PlotRequest]) -> list[Writing]:
-        """What requests write, before their first tokens; equal prompts are encoded once."""
+        """Return the texts of requests before their first tokens; equal prompts are encoded once."""
         tokenizer = self.checkpoint.tokenizer
         encode = cache(lambda text: tokenizer.encode(text).tolist())
         return [
@@ -301,7 +301,7 @@ class PlotGenerator:
     def plot_of(
         self, request: PlotRequest, writing: Writing, probabilities: Sequence[TokenProbability] | None = None
     ) -> Plot:
-        """What came of a request; ``probabilities`` are those of its tokens where they are known."""
+        """Return the plot of a finished text; ``probabilities`` are those of its tokens, if known."""
         assert writing.finish_reason is not None, "the text is still being written"
         prompt = request.prompt
         return Plot(
@@ -341,7 +341,7 @@ class PlotGenerator:
 
 
 class PlotStream(Iterator[str]):
-    """The pieces of a plot as they are certain: never half a character, never the begin of a stop string."""
+    """Iterates over the pieces of a plot as they become certain: never half a character or the start of a stop string."""
 
     def __init__(self, generator: PlotGenerator, request: PlotRequest) -> None:
         self._generator, self._request = generator, request

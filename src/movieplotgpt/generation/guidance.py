@@ -1,6 +1,6 @@
 """Two ways to hold a small model to its title: guidance while it writes, and the best of several afterwards.
 
-Both ask what the title and the hints change: the same text is read behind its header and behind the sentence with an empty
+Both ask what the title and the hints change: the same text is read after its header and after the sentence with an empty
 title and no hint, which training has in a twentieth of its windows. Shape: V vocabulary.
 """
 
@@ -26,7 +26,7 @@ def guide(logits_V: Logits, without_V: Logits, strength: float) -> Logits:
 
 
 def knows_no_title(model: TextModel) -> bool:
-    """Whether the model was trained on the empty title."""
+    """Return whether the model was trained on the empty title."""
     windows = model.info.get("settings", {}).get("windows", {})
     return bool(model.format.header and windows.get("no_title"))
 

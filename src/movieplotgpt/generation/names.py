@@ -1,7 +1,7 @@
 """Names that return too soon or too often: "Brill tells Brill", one name three times in a sentence, in every clause.
 
 A small model does this far more often than people do. A name is a run of letters that begins with a capital, within a
-sentence; what stands in parentheses, in plots the cast, does not count.
+sentence; text in parentheses, in plots the cast, does not count.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def open_name(text: str) -> int:
 
 
 def _returns(before: str, name: str, title: Collection[str]) -> bool:
-    """Whether ``name``, after ``before``, stands too near to itself, too often in its sentence, or in too many of them."""
+    """Return whether ``name``, after ``before``, returns too soon, too often in its sentence, or in too many sentences."""
     window = before[-_LONGEST:]
     *_, start = [0, *(end for end in sentence_ends(f"{window}{name}") if end <= len(window))]
     sentence = ASIDE.sub(" ", window[start:])

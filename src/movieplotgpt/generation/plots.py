@@ -25,7 +25,7 @@ class TokenProbability:
 class Plot:
     """A text and how it came about.
 
-    ``text`` is all that stands behind the header: what the prompt had begun, and what the model wrote. ``tokens`` counts
+    ``text`` is everything after the header: the beginning given by the prompt, and what the model wrote. ``tokens`` counts
     what it wrote, without the end token. ``finish_reason`` is "stop" where the text ended, by itself or before a stop
     string, "length" where it was cut at ``max_tokens``, "unmet" where a wish was not met, which ``unmet`` names,
     "stopped" where a stream was. ``changes`` says what was changed in the prompt: ``é→e``; ``begun`` is the text's begin

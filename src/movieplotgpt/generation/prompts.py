@@ -1,4 +1,4 @@
-"""From what a person asks for to the text the model was trained to go on from; no prompt can fail for its characters."""
+"""Lay out a request as the text the model was trained to continue; no prompt fails because of its characters."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from movieplotgpt.text.hints import USUAL, ListHint, hint_settings
 from movieplotgpt.text.plans import lay_out_plan, plan_parts
 from movieplotgpt.text.tokenizers import Tokenizer
 
-BROKEN = "\N{REPLACEMENT CHARACTER}"  # stands for bytes that are no letter, which a model may write
+BROKEN = "\N{REPLACEMENT CHARACTER}"  # for bytes that are not valid UTF-8, which a model may write
 MOST_CHANGES = 20  # that are reported
 LAST_BYTE = 256  # the ids up to here are the end marker and bytes
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A header in its trained form and, perhaps, the begin of the body.
+    """A header in its trained form and, perhaps, the beginning of the body.
 
-    ``changes`` says what is not as it was asked for, each change once: ``é→e``.
+    ``changes`` lists what differs from the request, each change once: ``é→e``.
     """
 
     header: str
@@ -42,15 +42,15 @@ class PromptForm:
         self._readers = hint_settings(model.info.get("settings"))
 
     def from_title(self, title: str, hints: Mapping[str, str] | None = None, begin: str = "") -> Prompt:
-        """A prompt for a plot that may be begun; the empty title is the unconditional form, or the BOS token alone without a header.
+        """Return a prompt for a title and a beginning; the empty title is the unconditional form, or the BOS token alone without a header.
 
         Raises:
-            PromptError: the model knows no titles, or not such a hint.
+            PromptError: the model has no titles, or does not know a hint.
         """
         folded, changes = self._folded(title)
         folded = one_line(folded)
         if folded and not self.format.header:
-            raise PromptError("this model was trained on text without titles; give it the begin of a text instead")
+            raise PromptError("this model was trained on text without titles; give it the beginning of a text instead")
         values = {}
         for name, text in (hints or {}).items():
             value, changed = self._folded(text)
@@ -82,7 +82,7 @@ class PromptForm:
         return self._fitted(replace(prompt, header=header, hints=hints, changes=once((*prompt.changes, *changes))))
 
     def from_text(self, text: str) -> Prompt:
-        """A free prompt: the trained sentence in any of its spellings, the begin of a body, or both."""
+        """Return a free prompt: the trained sentence in any spelling, the beginning of a body, or both."""
         folded, changes = self._folded(text)
         header, begun = self.format.split_prompt(folded)
         begun = self._without_last_blank(begun)
@@ -125,7 +125,7 @@ class PromptForm:
         return known[name.casefold()]
 
     def _trained_hint(self, name: str, value: str) -> str:
-        """As the training text has it (1974 is the 1970s, sci-fi is science fiction); as it is, where that says nothing."""
+        """Return a hint as in the training text (1970s for 1974, science fiction for sci-fi), or unchanged."""
         reader = self._readers.get(name)
         return (reader.value(value) if reader else "") or one_line(value)
 
@@ -186,7 +186,7 @@ def first_changes(changes: Iterable[str]) -> tuple[str, ...]:
 
 
 def shortened(title: str, fits: Callable[[str], bool]) -> str:
-    """The longest begin of ``title`` that fits, up to the border of a word where it has one."""
+    """Return the longest beginning of ``title`` that fits, up to the end of a word if possible."""
     low, high = 0, len(title)
     while low < high:
         middle = (low + high + 1) // 2

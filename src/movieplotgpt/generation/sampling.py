@@ -143,7 +143,7 @@ def likeliest(logprobs_V: Logits, k: int) -> list[tuple[int, float]]:
 def punish(logits_V: Logits, config: SamplingConfig, history: History) -> Logits:
     """Apply the rules that know the text so far, in their order: bias, penalties, n-grams, DRY, what is forbidden.
 
-    Where they would forbid every token, what the model alone says stands.
+    If they would forbid every token, the model's own logits are used.
     """
     ruled_V = logits_V
     if rules := _has_rules(config):

@@ -25,54 +25,67 @@ class SamplingConfig(Settings):
     """
 
     temperature: float = Field(
-        TEMPERATURE, ge=0, description="Below 1 bolder, above 1 wilder; 0 takes the likeliest token."
+        TEMPERATURE, ge=0, description="Below 1 more predictable, above 1 wilder; 0 takes the likeliest token."
     )
     top_k: int | None = Field(None, ge=1, description="Draw from the k likeliest tokens.")
-    top_p: float | None = Field(None, gt=0, le=1, description="Draw from the fewest tokens that together reach p.")
+    top_p: float | None = Field(
+        None, gt=0, le=1, description="Draw from the smallest set of tokens with total probability p."
+    )
     min_p: float | None = Field(
-        MIN_P, ge=0, le=1, description="Draw from tokens at least p times as likely as the best."
+        MIN_P, ge=0, le=1, description="Draw from tokens at least p times as likely as the likeliest."
     )
     typical_p: float | None = Field(
-        None, gt=0, le=1, description="Draw from the tokens of most ordinary surprise that together reach p."
+        None,
+        gt=0,
+        le=1,
+        description="Draw from the tokens whose surprise is closest to average, with total probability p.",
     )
     repetition_penalty: float | None = Field(
-        None, ge=0.1, le=10, description="Above 1 what was written is less likely; names return less, too."
+        None, ge=0.1, le=10, description="Above 1 tokens that were written are less likely to return, names included."
     )
-    frequency_penalty: float | None = Field(None, ge=-2, le=2, description="Subtracted for each time it was written.")
-    presence_penalty: float | None = Field(None, ge=-2, le=2, description="Subtracted once from what was written.")
+    frequency_penalty: float | None = Field(
+        None, ge=-2, le=2, description="Subtracted from a token's logit for each time it was written."
+    )
+    presence_penalty: float | None = Field(
+        None, ge=-2, le=2, description="Subtracted once from the logit of a token that was written."
+    )
     no_repeat_ngram: int | None = Field(None, ge=1, description="Never write the same n tokens in a row twice.")
     dry_multiplier: float | None = Field(
-        None, gt=0, description="Punish what would lengthen a repetition, more the longer it is; 0.8 is usual."
+        None,
+        gt=0,
+        description="DRY: penalise tokens that would lengthen a repetition, more the longer it is; 0.8 is usual.",
     )
-    dry_base: float = Field(1.75, ge=1, le=10, description="How much more for each further token.")
+    dry_base: float = Field(1.75, ge=1, le=10, description="DRY: growth of the penalty for each further token.")
     dry_allowed_length: int | None = Field(
-        None, ge=1, description="Tokens that may repeat freely; none is 5, or 20 characters: names return."
+        None, ge=1, description="DRY: repetitions up to this length are free (default: 5 tokens, or 20 characters)."
     )
     logit_bias: Mapping[int, Annotated[float, Field(ge=-100, le=100)]] = Field(
         {}, description="Added to the logits of tokens by their ids; -100 means never."
     )
-    seed: int | None = Field(None, ge=0, description="The same seed writes the same text; none draws a fresh one.")
-    min_tokens: int | None = Field(None, ge=1, description="The text does not end by itself before.")
+    seed: int | None = Field(None, ge=0, description="The same seed writes the same text (default: a random one).")
+    min_tokens: int | None = Field(None, ge=1, description="Minimum number of new tokens before the text may end.")
     max_tokens: int | None = Field(
         None,
         ge=1,
-        description="Maximum number of new tokens; none ends each text by itself, before about 2,000 characters.",
+        description="Maximum number of new tokens (default: texts end by themselves, before about 2,000 characters).",
     )
     target_characters: int | None = Field(
-        None, ge=1, description="End near this length, with a sentence: not before half of it, soon after it."
+        None,
+        ge=1,
+        description="End with a sentence near this length in characters: not before half of it, soon after it.",
     )
-    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), description="Texts before which to stop.")
-    banned: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), description="Texts that are never written.")
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), description="Stop before this text.")
+    banned: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), description="Text that is never written.")
     must_mention: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
-        (), description="Words to come up; the text does not end before. Commas part them."
+        (), description="Words that must appear before the text may end, separated by commas."
     )
     avoid_copies: int | None = Field(
-        None, ge=40, description="Share no run of so many characters with the training text; 60 allows stock phrases."
+        None, ge=40, description="Share no passage of N characters with the training text; 60 allows stock phrases."
     )
     distinct_names: bool | None = Field(
         None,
-        description="Take back a name that returns within five words, a third time in a sentence, or too often. Default: on "
-        "for models of texts with titles.",
+        description="Take back names that return within five words, three times in a sentence, or too often (default: on for "
+        "models with titles).",
     )
     plan: str | None = Field(
         None,
@@ -84,29 +97,31 @@ class SamplingConfig(Settings):
         None,
         description="Allow parentheses, in which film plots name actors. Default: set by the model, off for film plots.",
     )
-    logprobs: int | None = Field(None, ge=0, le=20, description="Keep each token's probability and so many others.")
+    logprobs: int | None = Field(
+        None, ge=0, le=20, description="Keep each token's probability and those of the N likeliest others."
+    )
     guidance: float | None = Field(
         None,
         ge=1,
         le=10,
-        description="How far to move from what neither title nor hint would say: 1 is not at all, above twice the work; "
-        "none is 1.75, if the model was trained for it.",
+        description="Strength of classifier-free guidance by title and hints: 1 is off; above 1 each token is computed "
+        "twice (default: 1.75, if the model was trained for it).",
     )
     guidance_characters: int | None = Field(
-        400, ge=1, description="Characters over which guidance fades out, and with it the double work; none keeps it."
+        400, ge=1, description="Characters over which guidance fades out; none keeps it to the end."
     )
     end_bias: float | None = Field(
         None,
         ge=-20,
         le=20,
-        description="Added to the logit of the end: above 0 texts end sooner; none is the model's own.",
+        description="Added to the logit of the end token: above 0 texts end sooner (default: set by the model).",
     )
     best_of: int | None = Field(
         None,
         ge=1,
         description="Write N candidates and keep the one that fits title and hints best (N times the work).",
     )
-    n: int = Field(1, ge=1, description="Plots for each title; plot i has the seed plus i.")
+    n: int = Field(1, ge=1, description="Texts for each title; text i has seed + i.")
 
     @field_validator("stop", "banned", mode="before")
     @classmethod

@@ -28,7 +28,7 @@ Seed: TypeAlias = int | Sequence[int]
 FinishReason = Literal["stop", "length", "unmet", "stopped"]
 MAX_TOKENS = {"bpe": 640, "char": 2048, "byte": 2048}  # where none is asked for
 TOKENS_A_CHARACTER = {"bpe": 0.5, "char": 1.3, "byte": 1.3}  # at most, and some to end a sentence
-FREE_REPETITIONS = {"bpe": 5, "char": 20, "byte": 20}  # tokens: a name, and what stands around it
+FREE_REPETITIONS = {"bpe": 5, "char": 20, "byte": 20}  # tokens: a name and the words around it
 SECOND_THOUGHTS = 500  # of one text; then it may be as it is
 PATIENCE = 50  # characters after which a wish is worth one nat more, up to URGENT
 CALM = 0.4  # of the greatest length: until then nothing pulls a text to its end
@@ -38,14 +38,14 @@ URGENT = 10.0  # nats: a wish that is begun is finished
 
 
 class Writing:
-    """One text while it is written: the tokens so far, the window that goes on, and what ends it.
+    """One text while it is written: its tokens, the window it continues in, and what ends it.
 
     With ``is_plan`` no word is repeated, and no list gets too long. ``copies`` is asked where the config avoids copies. A text
     that would hold what it may not goes back: to its last token for a banned text; for a copy to where in the copied run
-    another token was likeliest. That token is then forbidden there, and what is drawn instead goes on. What might be taken
-    back is not yet certain, and not yet told.
+    another token was likeliest. That token is then forbidden there and another one is drawn. Text that might be taken
+    back is not yet certain, and not yet streamed.
 
-    ``unmet`` says, when the text has ended, which wishes it does not meet. ``headers`` are the readings: the prompt's
+    ``unmet`` names, once the text has ended, the wishes it does not meet. ``headers`` are the readings: the prompt's
     header, and where the two are compared, that of no title. Texts of one request share ``encode``, which returns
     the ids of a text. Of what the prompt has begun, only the end that may fit into a context is read.
     """
@@ -146,13 +146,13 @@ class Writing:
         return fmean(gains) if gains else 0.0
 
     def window(self, reading: int = 0) -> list[int]:
-        """What the model reads to go on: BOS token, header, and the piece that training would cut here."""
+        """Return what the model reads to continue: the BOS token, the header and the piece that training would cut here."""
         header, overlap = self.headers[reading], overlap_for(self.context_length)
         piece = cut_pieces(len(header), len(self.body) + 1, self.context_length, overlap)[-1]
         return [self.end_id, *header, *self.body[piece.start :]]
 
     def history(self) -> History:
-        """What the rules of sampling know of this text."""
+        """Return what the sampling rules use of this text."""
         rules = self._rules
         forbidden = (
             self._beyond_plan()
@@ -187,7 +187,7 @@ class Writing:
         return repeating | self._rules.vocabulary.commas if full else repeating
 
     def unmentioned(self, stop: int | None = None) -> list[str]:
-        """What must be mentioned and was not, in the text up to ``stop``."""
+        """Return the words that must be mentioned and are not in the text up to ``stop``."""
         return [wish.text for wish in self._unmet(stop)]
 
     def _unmet(self, stop: int | None = None) -> list[Wish]:
@@ -198,7 +198,7 @@ class Writing:
         return [wish for wish in self._rules.wishes if not self._mentions(wish, text, end)]
 
     def _mentions(self, wish: Wish, text: str, end: int) -> bool:
-        """Whether ``text`` up to ``end`` mentions a wish; what was searched before is not searched again."""
+        """Return whether ``text`` up to ``end`` mentions a wish; what was searched before is not searched again."""
         if self._met.get(wish, end + 1) <= end:
             return True
         start = max(0, min(self._searched.get(wish, 0), end) - wish.reach)
@@ -234,7 +234,7 @@ class Writing:
         return bias
 
     def _pull_to_end(self) -> float:
-        """Return the bias of the end in nats: the one that was set and, behind a sentence, more the longer the text.
+        """Return the bias of the end in nats: the one that was set and, after a sentence, one that grows with the length of the text.
 
         Where a length was set nothing is added to it.
         """
@@ -276,7 +276,7 @@ class Writing:
         return config.target_characters is None or 2 * len(self._written) >= config.target_characters
 
     def _was_long_enough(self) -> bool:
-        """Whether the text was long enough and the last token begins a new sentence: a full stop may end a number's part."""
+        """Return whether the text was long enough and the last token begins a new sentence: a full stop may end a number's part."""
         before = self._lengths[-1]
         enough = self._has_its_length(before) or (self._grace and self.tokens > self.max_tokens)
         if not enough or not ends_sentence(self._written[max(0, before - _TAIL) : before]):
@@ -288,7 +288,7 @@ class Writing:
         return self.config.target_characters is not None and characters >= self.config.target_characters
 
     def _uncertain(self) -> int:
-        """How many characters at the end of the text may still be taken back, or be the begin of a stop string."""
+        """Return how many characters at the end may still be taken back, or be the start of a stop string."""
         untold = self._written[self._told :]
         begun = self._rules.open.begun(untold)
         return max(begun, self.config.avoid_copies or 0, open_name(untold) if self.config.distinct_names else 0)
@@ -314,7 +314,7 @@ class Writing:
         return self.tokens - place if self._lengths[place] >= self._told else 0
 
     def _spoilt(self) -> tuple[int, str]:
-        """How many tokens to take back, and what is wrong with them."""
+        """Return how many tokens to take back, and what is wrong with them."""
         new = self._lengths[-1]
         banned = self._rules.banned
         if banned.texts:  # one may have begun in what the prompt gave

@@ -54,7 +54,7 @@ def blocked_attention(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor, starts_BT:
 
 
 def _seen(starts_BT: Tensor, start: int, stop: int) -> Tensor:
-    """Which of the first ``stop`` keys the queries from ``start`` on look at, bool, (B, S, Z)."""
+    """Return which of the first ``stop`` keys each query from ``start`` on attends to, bool, (B, S, Z)."""
     keys_Z = torch.arange(stop, dtype=starts_BT.dtype, device=starts_BT.device)
     return (keys_Z <= keys_Z[start:, None]) & (keys_Z >= starts_BT[:, start:stop, None])
 
@@ -63,7 +63,7 @@ class _Scores(torch.autograd.Function):
     """``q @ k.mT``, the gradient of k laid out as k is.
 
     Left to itself that gradient comes transposed, and what turns it back takes longer than the products: a block of the
-    default model 0.31 s, so 0.16 s. GCC 12 at -O3 even turned it into numbers that are none (AMX, bfloat16).
+    default model 0.31 s, so 0.16 s. GCC 12 at -O3 even turned it into NaN (AMX, bfloat16).
     """
 
     @staticmethod

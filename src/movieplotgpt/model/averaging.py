@@ -30,7 +30,7 @@ def average_checkpoints(
     """Return the mean of ``checkpoints``, each weighted by its share in ``weights`` (default: all alike).
 
     Names and paths are loaded in their turn, so that beside the sum (float64) one model at a time lies in memory. The
-    weights of the mean are float32, and ``info["average"]`` says what it is the mean of.
+    weights of the mean are float32, and ``info["average"]`` names what it is the mean of.
 
     Raises:
         ConfigError: there are fewer than two models, or not one weight for each, or no positive sum of weights.
@@ -85,7 +85,7 @@ def _add(total: GPT, model: GPT, share: float) -> None:
 
 
 def _facts(names: list[str], weights: Sequence[float], infos: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the average says of itself; how long and how well its models were trained stays theirs."""
+    """Return the record of the average; how long its models were trained is left to theirs."""
     members: list[dict[str, Any]] = []
     for name, weight, info in zip(names, weights, infos, strict=True):
         training = info.get("training", {})
@@ -107,7 +107,7 @@ def _refuse_unlike(ours: Checkpoint, our_name: str, theirs: Checkpoint, their_na
 
 
 def _form(checkpoint: Checkpoint) -> Iterator[tuple[str, object]]:
-    """All that models have to share, by name; a number stands before what it counts, so that two forms pair up."""
+    """Return everything that models have to share, by name."""
     tokenizer = checkpoint.tokenizer
     merges = json.loads(tokenizer.to_json())["model"]["merges"]
     yield "tokenizer.kind", tokenizer.kind

@@ -121,7 +121,7 @@ def network(config: ModelConfig, weights: Mapping[str, F32]) -> GPT:
 
 
 def trained_before(start_from: Checkpoint | None) -> list[dict[str, Any]]:
-    """The trainings a checkpoint has behind it, oldest first: what ``training`` says of each, and on which corpus."""
+    """Return the earlier trainings of a checkpoint, oldest first: the record of each, and its corpus."""
     if start_from is None or "training" not in start_from.info:
         return []
     info = start_from.info

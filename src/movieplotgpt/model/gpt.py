@@ -49,7 +49,7 @@ class Linear(nn.Linear):
 
 
 def products(x: Tensor, *matrices: Linear) -> Sequence[Tensor]:
-    """What each matrix makes of ``x``; training on a GPU makes one product of them, which is faster there."""
+    """Return the product of ``x`` with each matrix; training on a GPU computes them as one product, which is faster there."""
     if x.device.type not in ONE_PRODUCT_ON or not torch.is_grad_enabled():
         return [matrix(x) for matrix in matrices]
     joined = torch.cat([matrix.weight.to(x.dtype) for matrix in matrices])
@@ -222,7 +222,7 @@ class GPT(nn.Module):
         return self.cross_entropy(self.hidden(ids_BT, starts_BT), targets_BT)
 
     def cross_entropy(self, hidden_BTC: Tensor, targets_BT: Tensor) -> Tensor:
-        """What ``loss`` makes of the last hidden state."""
+        """Return the cross-entropy of the last hidden state."""
         logits_BTV = self.lm_head(hidden_BTC).float()
         return F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), ignore_index=-100)
 

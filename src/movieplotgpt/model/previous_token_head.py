@@ -1,6 +1,6 @@
 """A head that looks at the token before, from the first step on.
 
-A model finds such a head by itself, and upon it learns to go on with what the text said before, names that return most of
+A model finds such a head by itself, and upon it learns to copy from earlier text, returning names most of
 all; in a training of minutes that comes late or never. The weights can have it at once: all embeddings share one
 coordinate, and the queries and keys of one head are little but that coordinate, turned against each other by the rotary
 angle of one token, so that they agree best at a distance of one. Its values do not see that coordinate, only what the

@@ -31,7 +31,7 @@ def as_overrides(changes: Changes) -> tuple[str, ...]:
 
 
 def is_settings_file(path: Path) -> bool:
-    """Whether ``path`` names settings rather than a text."""
+    """Return whether ``path`` names settings rather than a text."""
     return path.suffix == ".toml"
 
 

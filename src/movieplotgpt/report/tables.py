@@ -58,7 +58,7 @@ def sections(evaluations: Sequence[Evaluation]) -> list[Section]:
 
 
 def show_shares(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
-    """What the model tells apart: each question, the share that is right, its interval, and what chance gives."""
+    """Return each question of the model's choices, the share right, its interval, and chance."""
     rows: list[tuple[str, float, Interval | None, float]] = []
     if found := evaluation.title_retrieval:
         n = found.candidates
@@ -71,7 +71,7 @@ def show_shares(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
     shown = [(name, f"{share:.3f}", show_interval(interval), f"{chance:.2f}") for name, share, interval, chance in rows]
     if heart := evaluation.memorisation:
         read, unread = heart.read, heart.unread
-        shown.append(("word for word, of text it has read", f"{read.share:.3f}", show_interval(read.interval), "-"))
+        shown.append(("verbatim, of text it has read", f"{read.share:.3f}", show_interval(read.interval), "-"))
         shown.append(("... of text it has not", f"{unread.share:.3f}", show_interval(unread.interval), "-"))
     return shown
 
@@ -134,7 +134,7 @@ def _bits(evaluations: list[Evaluation], compressors: Iterable[CompressorScore])
 
 
 def _in_pairs(evaluations: list[Evaluation]) -> Table | None:
-    """What each model takes more than the best, documents in pairs: surer than two intervals side by side."""
+    """Return how much more each model takes than the best, paired by document: surer than comparing two intervals."""
     comparable = [one for one in evaluations if one.likelihood.document_bits]
     if len(comparable) < 2:
         return None
@@ -150,7 +150,7 @@ def _in_pairs(evaluations: list[Evaluation]) -> Table | None:
 
 
 def _plans(evaluations: list[Evaluation]) -> Table | None:
-    """What the own plan saves, for models that were trained with plans."""
+    """Return what a document's own plan saves, for models trained with plans."""
     lifts = [(one.model, lift) for one in evaluations if (lift := one.likelihood.plan_lift)]
     rows = [
         (
@@ -180,7 +180,7 @@ def _titles(evaluations: list[Evaluation]) -> Table | None:
         masked = (f"{lift.words_masked:.4f}", show_interval(lift.words_masked_interval, 4))
         rows.append((model, *masked, *(at.get(place, "-") for place in places)))
     columns = (f"{begin:,} to {end:,}" if end else f"{begin:,} on" for begin, end in places)
-    note = "Title lift without every word that stands in the title; and by the distance from the header, in characters."
+    note = "Title lift without every word of the title; and by the distance from the header, in characters."
     return Table(("title lift", "words left out", "interval", *columns), tuple(rows), note)
 
 

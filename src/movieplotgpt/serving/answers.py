@@ -50,7 +50,7 @@ class Usage(BaseModel):
 
     @classmethod
     def of(cls, prompt: int, completion: int) -> Usage:
-        """Of these and their sum."""
+        """Return the usage of these numbers and their sum."""
         return cls(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
 
 
@@ -194,7 +194,7 @@ class PlotAnswer(BaseModel):
 
     @classmethod
     def of(cls, index: int, plot: Plot, copies: CopyReport | None = None) -> PlotAnswer:
-        """Of the ``index``-th."""
+        """Return the answer for the ``index``-th plot."""
         told = asdict(replace(plot, probabilities=()))
         told["probabilities"] = [
             {"text": token.text, "logprob": token.logprob, "others": token.others} for token in plot.probabilities
@@ -211,7 +211,7 @@ class Plots(BaseModel):
 
 
 class Model(BaseModel):
-    """A model that is served, with what its card says first."""
+    """A served model, with the main facts of its card."""
 
     id: str
     object: Literal["model"] = "model"

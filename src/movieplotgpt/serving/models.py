@@ -57,7 +57,7 @@ class ServedModel:
     created: int = field(default_factory=now)
 
     def about(self) -> Model:
-        """What a client may know."""
+        """Return what clients may know of the model."""
         checkpoint = self.generator.checkpoint
         config = checkpoint.config
         return Model(
@@ -119,7 +119,7 @@ class ServedModel:
         return PromptReading(tuple(read), end)
 
     def check_number(self, texts: int) -> None:
-        """Whether as many can ever be taken.
+        """Return whether as many can ever be taken.
 
         Raises:
             PromptError: they cannot.
@@ -146,7 +146,7 @@ class ServedModels(dict[str, ServedModel]):
 
     @classmethod
     def scheduled(cls, generators: Mapping[str, PlotGenerator], *, readings: int, waiting: int) -> ServedModels:
-        """Models that write here: ``readings`` places each, and as many texts may wait as ``waiting`` says."""
+        """Return models that write in this process, each with ``readings`` places and at most ``waiting`` texts in its queue."""
         turn = Lock()
         return cls(
             ServedModel(name, generator, Scheduler(generator, readings=readings, waiting=waiting, turn=turn), turn)
@@ -157,7 +157,7 @@ class ServedModels(dict[str, ServedModel]):
         """The model of that name, or the first.
 
         Raises:
-            UnknownModelError: there is none.
+            UnknownModelError: no such model is served.
         """
         if name is None:
             return next(iter(self.values()))

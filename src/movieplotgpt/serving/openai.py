@@ -118,7 +118,7 @@ def completion_requests(model: ServedModel, body: CompletionRequest) -> list[Plo
             continue
         model.check_length(len(prompt))
         if wrong := [id_ for id_ in prompt if id_ >= form.tokenizer.vocab_size]:
-            raise PromptError(f"{wrong[0]} is no id of {model.name}, which has {form.tokenizer.vocab_size:,}")
+            raise PromptError(f"{wrong[0]} is not a token id of {model.name}, which has {form.tokenizer.vocab_size:,}")
         if settings["plan"] != NO_PLAN:
             raise PromptError("a prompt of token ids is used as it is, and no plan can be added; leave the plan out")
         made = model.generator.requests(prompt="", **settings, seed=seed + len(requests))

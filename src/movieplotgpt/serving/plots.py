@@ -123,7 +123,7 @@ async def detokenize(http: Request, body: DetokenizeRequest) -> Content:
 
     def made() -> str:
         if wrong := [id_ for id_ in body.tokens if id_ >= tokenizer.vocab_size]:
-            raise PromptError(f"{wrong[0]} is no id of {model.name}, which has {tokenizer.vocab_size:,}")
+            raise PromptError(f"{wrong[0]} is not a token id of {model.name}, which has {tokenizer.vocab_size:,}")
         return tokenizer.decode(body.tokens)
 
     return Content(content=await in_worker(len(body.tokens), made))

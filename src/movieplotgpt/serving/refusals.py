@@ -21,7 +21,7 @@ from movieplotgpt.serving.upstream import UpstreamError
 
 RETRY_AFTER = 2  # seconds
 FIELD = re.compile(r"(?!constrained)\w+")  # not list[int] or constrained-str
-TYPES = {  # status: type and usual code of the error, and what the documentation says
+TYPES = {  # status: type and usual code of the error, and its documentation
     400: ("invalid_request_error", None, "A field is wrong, or the request cannot be met."),
     401: ("authentication_error", "invalid_api_key", "The key is missing or wrong."),
     403: ("permission_error", "foreign_page", "A page of another site asks."),
@@ -38,7 +38,7 @@ DOCUMENTED: dict[int | str, dict[str, Any]] = {
 
 
 def refusal(error: Exception) -> tuple[int, Refusal]:
-    """The status, and what is said."""
+    """Return the status and the body of an error."""
     match error:
         case UnknownModelError():
             return 404, _said(404, str(error), param="model", code="model_not_found")
@@ -56,7 +56,7 @@ def refusal(error: Exception) -> tuple[int, Refusal]:
             return 400, _invalid(error.errors)
         case HTTPException():
             return error.status_code, _said(error.status_code, str(error.detail))
-    return 500, _said(500, "the server has failed; its log says how")
+    return 500, _said(500, "the server failed; see its log")
 
 
 async def framed(events: AsyncIterator[str]) -> AsyncIterator[str]:

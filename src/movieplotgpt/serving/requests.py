@@ -116,7 +116,7 @@ class Sampled(SamplingConfig):
         return described
 
     def texts(self, prompts: int = 1) -> int:
-        """How many are to be written, candidates among them."""
+        """Return how many are to be written, candidates among them."""
         return prompts * self.n * (self.best_of or 1)
 
     def sampling(self) -> dict[str, Any]:
@@ -245,7 +245,7 @@ class PlotsRequest(Sampled):
     origin: str | None = Field(None, max_length=200, description="The hint Origin, such as American.")
     genre: str | None = Field(None, max_length=200, description="The hint Genre, such as comedy.")
     length: Length | None = Field(None, description=f"About {', '.join(map(str, LENGTHS.values()))} characters.")
-    copies: bool = Field(False, description="Tell what was copied from the training text, where its index is here.")
+    copies: bool = Field(False, description="List what was copied from the training text, if its index is installed.")
 
     def all_hints(self) -> dict[str, str]:
         """By the names that document formats have."""
@@ -270,7 +270,7 @@ class TokenizeRequest(Settings):
     content: Text = Field(description="Is cleaned as prompts are.")
     model: str | None = Field(None, max_length=200)
     add_special: bool = Field(False, description="Put the BOS token before it.")
-    with_pieces: bool = Field(False, description="Tell each token's text, too.")
+    with_pieces: bool = Field(False, description="Return each token's text as well.")
 
 
 class DetokenizeRequest(Settings):

@@ -1,4 +1,4 @@
-"""Continuous batching: requests join and leave what is being written at the border of a token."""
+"""Continuous batching: requests join and leave the batch between two tokens."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ Tell: TypeAlias = Callable[[Told | Exception], None]
 
 @dataclass(eq=False)
 class Job:
-    """What ``client`` asked for; ``tell`` hears of it in the scheduler's thread.
+    """The texts that ``client`` asked for; ``tell`` is called in the scheduler's thread.
 
-    While ``paused``, none of it is written. Without ``keep`` the probabilities of tokens are dropped once they are told.
+    While ``paused``, none of it is written. Without ``keep`` the probabilities of tokens are dropped once they are sent.
     """
 
     scheduler: Scheduler
@@ -65,15 +65,15 @@ class Job:
     ended: bool = False
 
     def cancel(self) -> None:
-        """Write no more of it; its places are free within a step."""
+        """Stop writing it; its places are free within a step."""
         self.scheduler.cancel(self)
 
     def pause(self) -> None:
-        """Write none of it for a while."""
+        """Stop writing it until ``resume``."""
         self.paused = True
 
     def resume(self) -> None:
-        """Write it on."""
+        """Continue to write it."""
         self.scheduler.resume(self)
 
 
@@ -85,7 +85,7 @@ class _Text:
     index: int
     request: PlotRequest
     writing: Writing
-    decoder: StreamDecoder  # of the tokens that were told
+    decoder: StreamDecoder  # of the tokens that were sent
     told: int = 0  # tokens
     reported: list[TokenProbability] = field(default_factory=list)  # those that the plot will have
     done: bool = False
@@ -109,7 +109,7 @@ class Scheduler:
         self._free = readings  # places
         self._step, self._greeted = 0, dict[str, int]()  # when a short prompt of each client was last read at once
         self._closing = False
-        self.texts = self.tokens = self.cancelled = 0  # since the begin
+        self.texts = self.tokens = self.cancelled = 0  # since the start
         self._thread = Thread(target=self._run, name=f"scheduler of {generator.checkpoint.folder}", daemon=True)
         self._thread.start()
 
@@ -125,13 +125,13 @@ class Scheduler:
             return sum(len(job.waiting) for job in self._jobs)
 
     def submit(self, requests: Sequence[PlotRequest], tell: Tell, *, client: str = "", keep: bool = True) -> Job:
-        """Write these; ``tell`` hears every piece, and every plot when it is whole, or the error that ended the job.
+        """Write these texts; ``tell`` is called with every piece, every finished plot, or the error that ended the job.
 
         Prompts are encoded here, in the thread of the caller.
 
         Raises:
             QueueFullError: too many texts wait.
-            DataError: copies are to be avoided and no index of the training text is here.
+            DataError: copies are to be avoided and no index of the training text is installed.
         """
         job = Job(self, [*requests], tell, client, keep)
         number = sum(request.candidates for request in requests)
@@ -150,12 +150,10 @@ class Scheduler:
         ahead = sum(len(job.waiting) for job in self._jobs)
         own = sum(len(job.waiting) for job in self._jobs if job.client == client)
         if self._closing:
-            raise QueueFullError("the server is being ended, and takes no more")
+            raise QueueFullError("the server is shutting down")
         room = self.most_waiting if own + number <= self.most_waiting // FEW else 0
         if ahead + number > self.most_waiting + self._free + room:
-            raise QueueFullError(
-                f"{ahead} texts wait already, and at most {self.most_waiting} may; try again in a while"
-            )
+            raise QueueFullError(f"{ahead} texts wait already, and at most {self.most_waiting} may; try again later")
 
     def _add(self, job: Job, requests: Mapping[int, PlotRequest]) -> None:
         """Let all candidates of requests wait."""
@@ -170,7 +168,7 @@ class Scheduler:
             job.waiting.append(text)
 
     def cancel(self, job: Job) -> None:
-        """As ``job.cancel()``."""
+        """Implement ``job.cancel()``."""
         with self._changed:
             if job.cancelled or job.ended:
                 return
@@ -180,13 +178,13 @@ class Scheduler:
             self._changed.notify()
 
     def resume(self, job: Job) -> None:
-        """As ``job.resume()``."""
+        """Implement ``job.resume()``."""
         with self._changed:
             job.paused = False
             self._changed.notify()
 
     def close(self) -> None:
-        """Take no more jobs, finish those that are here, and return."""
+        """Accept no more jobs, finish the present ones, and return."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -199,13 +197,13 @@ class Scheduler:
             try:
                 batch = batch or Batch(self.generator.engine(), vocab_size, self.readings)
                 self._go_on(batch)
-            except Exception as error:  # of the model, or ours: who waits is told, and who comes next is served
+            except Exception as error:  # every waiting client gets it; the next ones are served
                 logging.getLogger(__name__).exception("what was being written has failed")
                 batch = None
                 self._fail_all(error)
 
     def _go_on(self, batch: Batch) -> None:
-        """One step, with those who leave and those who come before it."""
+        """Let texts leave and join, then take one step."""
         for text in [text for text in self._texts.values() if text.job.cancelled]:
             self._leave(batch, text)
         with self._changed:
@@ -271,7 +269,7 @@ class Scheduler:
         return resting, places
 
     def _wait_for_work(self) -> bool:
-        """Until there is some; False where none will come."""
+        """Wait for work; return False once there will be none."""
         with self._changed:
             self._changed.wait_for(lambda: self._has_work() or (self._closing and not self._jobs and not self._texts))
             return self._has_work()
@@ -345,7 +343,7 @@ class Scheduler:
         job.tell(Told(text.index, plot=best))
 
     def _forget(self, job: Job, texts: Collection[_Text]) -> None:
-        """Drop what was kept to write ``texts``."""
+        """Drop ``texts``."""
         job.texts = [text for text in job.texts if text not in texts]
 
     def _plot(self, text: _Text) -> Plot:

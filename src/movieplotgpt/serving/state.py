@@ -17,7 +17,7 @@ router = APIRouter(tags=["state"])
 
 @router.get("/health")
 async def health(http: Request) -> Health:
-    """That it is well."""
+    """Liveness check."""
     models = served(http)
     schedulers = [model.scheduler for model in models.values()]
     return Health(

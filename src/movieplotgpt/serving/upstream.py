@@ -1,6 +1,6 @@
-"""Another server writes: any that speaks OpenAI's completions, so that the page and /v1/plots stand before a cluster.
+"""Another server writes: any that speaks OpenAI's completions, so that the page and /v1/plots can serve a cluster.
 
-The model here gives the form of the prompts, and tells what was copied; its weights are not asked.
+The local model lays out the prompts and finds copies; its weights are not used.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class _Job:
 
 
 class Upstream:
-    """Stands where a ``Scheduler`` does: takes requests, tells what comes."""
+    """Takes the place of a ``Scheduler``: forwards requests and reports their pieces."""
 
     def __init__(
         self, generator: PlotGenerator, url: str, *, model: str | None = None, key: str | None = None, waiting: int
@@ -78,7 +78,7 @@ class Upstream:
         )
 
     def submit(self, requests: Sequence[PlotRequest], tell: Tell, *, client: str = "", keep: bool = True) -> _Job:
-        """Ask for these; ``tell`` hears every piece, and every plot when it is whole, or the error that ended the job.
+        """Request these texts; ``tell`` is called with every piece, every finished plot, or the error that ended the job.
 
         Raises:
             PromptError: a setting is asked for that other servers do not know.
@@ -147,9 +147,7 @@ class Upstream:
                 raise UpstreamError(f"the server at {self._client.base_url} has broken off")
         except Exception as error:  # whatever another server sends, the client hears of it
             known = isinstance(error, MoviePlotGPTError)
-            tell(
-                error if known else UpstreamError(f"the server at {self._client.base_url} sends what is no completion")
-            )
+            tell(error if known else UpstreamError(f"the server at {self._client.base_url} does not send completions"))
             return
         self.texts, self.tokens = self.texts + 1, self.tokens + tokens
         prompt = request.prompt
@@ -199,7 +197,7 @@ async def _data(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def _message(body: bytes) -> str:
-    """What a refusal says, in OpenAI's shape or not."""
+    """Return the message of an error response, in OpenAI's form or not."""
     try:
         error = json.loads(body)["error"]
         return str(error["message"] if isinstance(error, dict) else error)[:500]

@@ -1,7 +1,7 @@
 """Download models into the user's cache: resumed, checked to the byte, and there whole or not at all.
 
-A model is gathered in ``.NAME.partial`` beside its place; a broken download goes on there, also in a later run. Only
-`movieplotgpt weights download` and `import` use the network: what is here once works without it.
+A model is collected in ``.NAME.partial`` beside its folder, where an interrupted download continues, also in a later run. Only
+`movieplotgpt weights download` and `import` use the network.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ LARGEST_MANIFEST = 4_000_000  # bytes
 KINDS = {".json", ".md", ".safetensors"}  # of files: nothing that runs
 THEIRS = {"config.json", "tokenizer.json"}  # what a model has in any case
 OURS = {*THEIRS, "movieplotgpt.json"}
-HERE = {"localhost", "127.0.0.1", "::1"}  # hosts that nobody stands in front of
+HERE = {"localhost", "127.0.0.1", "::1"}  # hosts for which http is safe
 
 Progress = Callable[[int, int], None]  # bytes so far, bytes in all
 
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
-    """A model that is here now."""
+    """A model that was downloaded."""
 
     name: str  # what `--model` takes
     folder: Path
@@ -67,13 +67,13 @@ def download(
     progress: Progress | None = None,
     pause: float = 1.0,
 ) -> Downloaded:
-    """Fetch the model ``source`` into ``to``, by default the user's cache; what is here and whole is not fetched again.
+    """Fetch the model ``source`` into ``to``, by default the user's cache; files that are complete are not fetched again.
 
     ``source`` is a published NAME, the address of a folder with a manifest (``https://.../weights#NAME``), or
     ``hf:owner/repo``. ``pause`` is the seconds before a second attempt.
 
     Raises:
-        ConfigError: the source is no name, address or repository.
+        ConfigError: the source is not a name, an address or a repository.
         DownloadError: it cannot be reached, or has no such model; what has come is kept, a wrong file is not.
         StorageError: the disk refuses or has no room, or something else than this model is in its place.
     """
@@ -126,12 +126,12 @@ def _published(name: str, pause: float) -> tuple[str, str, WeightsManifest]:
 
 
 def _elsewhere(source: str, pause: float) -> tuple[str, str, WeightsManifest]:
-    """The folder that an address names, and its one model or the one behind the ``#``."""
+    """Return the folder at an address, the name of its model (the one after ``#``, or its only one), and its manifest."""
     base, _, name = source.partition("#")
     base = base.removesuffix(MANIFEST).rstrip("/")
     parts = urlsplit(base)
     if not (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in HERE)) or not parts.netloc:
-        raise ConfigError(f"{source} is no safe address; give one that begins with https://")
+        raise ConfigError(f"{source} is not a safe address; give one that starts with https://")
     manifest = _manifest_at(base, pause)
     names = list(manifest.models)
     name = names[0] if not name and len(names) == 1 else name
@@ -159,7 +159,9 @@ def _refuse_strange_files(base: str, name: str, entry: ModelEntry) -> None:
     for file in entry.files:
         path = PurePosixPath(file)
         if path.suffix not in KINDS or not all(re.fullmatch(r"\w[\w.-]*", part) for part in file.split("/")):
-            raise DownloadError(f"{base} lists {file!r} for {name}, which is no file of a model; nothing was fetched")
+            raise DownloadError(
+                f"{base} lists {file!r} for {name}, which is not a file of a model; nothing was fetched"
+            )
 
 
 def _refuse_foreign_folder(folder: Path, entry: ModelEntry, *, chosen: bool) -> None:
@@ -209,7 +211,7 @@ def _move_in(staging: Path, files: list[str], folder: Path) -> None:
 
 
 def _fetch_copies(base: str, manifest: WeightsManifest, corpus_hash: str | None, place: Path, pause: float) -> None:
-    """The index by which copies from the model's training text are found, if one is published and none is here."""
+    """Fetch the copy index of the model's training text, if one is published and not yet installed."""
     for name, index in manifest.copies.items():
         file = f"{COPIES_FOLDER}/{name}.npz"
         here = any(_is(shelf / file, index) for shelf in (place, weights_folder()))
@@ -224,16 +226,16 @@ def _is(path: Path, facts: FileEntry) -> bool:
 
 
 def hub_repository(source: str) -> str | None:
-    """``owner/repo`` of hf:owner/repo; None where it is none."""
+    """Return ``owner/repo`` of hf:owner/repo; None if ``source`` has another form."""
     found = re.fullmatch(rf"{HUB}(\w[\w.-]*/\w[\w.-]*)", source)
     return found and found[1]
 
 
 def download_original(source: str, *, revision: str | None = None, progress: Progress | None = None) -> Path:
-    """Fetch a model that is none of ours, ``hf:owner/repo``, into the user's cache, and name its folder.
+    """Fetch a model of others, ``hf:owner/repo``, into the user's cache, and return its folder.
 
     Raises:
-        ConfigError, DownloadError, StorageError: as ``download`` says.
+        ConfigError, DownloadError, StorageError: as for ``download``.
     """
     owner, repo = _repository(source, revision)
     folder = _cache() / "originals" / owner / repo
@@ -245,7 +247,7 @@ def download_original(source: str, *, revision: str | None = None, progress: Pro
 def _from_hub(source: str, revision: str | None, to: Path | None, tell: Progress) -> Downloaded:
     owner, repo = _repository(source, revision)
     folder = to / repo if to else _cache() / "hf" / owner / repo
-    refusal = f"{source} is no model of movieplotgpt; make it one: movieplotgpt import {source} -o FOLDER"
+    refusal = f"{source} is not a movieplotgpt model; import it: movieplotgpt import {source} -o FOLDER"
     _fetch_repository(source, revision, folder, OURS, refusal, tell)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return Downloaded(str(folder) if to else f"{HUB}{owner}/{repo}", folder, size)
@@ -256,7 +258,7 @@ def _repository(source: str, revision: str | None) -> tuple[str, str]:
     if hub_repository(source) is None:
         raise ConfigError(f"{source} names no repository; write {HUB}owner/repo")
     if revision and not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", revision):
-        raise ConfigError(f"--revision {revision!r} is no branch, tag or commit; leave it out for the newest")
+        raise ConfigError(f"--revision {revision!r} is not a branch, tag or commit; leave it out for the newest")
     owner, _, repo = source.removeprefix(HUB).partition("/")
     return owner, f"{repo}@{revision}" if revision else repo
 
@@ -282,7 +284,7 @@ def _cache() -> Path:
     try:
         return downloaded_folder()
     except OSError as error:
-        raise StorageError(f"there is no place for downloads ({error.strerror}); name one with --to") from None
+        raise StorageError(f"there is no folder for downloads ({error.strerror}); name one with --to") from None
 
 
 def _check_room(folder: Path, size: int) -> None:

@@ -56,7 +56,7 @@ class Exported:
 
 
 def chosen_types(to: Target | Literal["all"], weights: WeightType | None = None) -> dict[Target, WeightType]:
-    """What ``to`` stands for, each with its type of weights: the one asked for, where it has it or nothing else is meant.
+    """Return the formats that ``to`` names, each with its type of weights: the one asked for, if the format has it.
 
     Raises:
         ConfigError: the target has no such weights.
@@ -99,7 +99,7 @@ def prompt_ids(checkpoint: Checkpoint, title: str = TITLE) -> list[int]:
 
 
 def gaps(checkpoint: Checkpoint, prompt: list[int], written: Written) -> list[float]:
-    """Of each token, the end marker among them, by how many nats the model found another one likelier; 0 is its own choice."""
+    """Return for each token by how many nats the model finds another one likelier; 0 if it is the model's choice."""
     tokens = [*written.tokens, *([checkpoint.tokenizer.end_id] if written.ended else [])]
     if not tokens:
         return []
@@ -163,6 +163,6 @@ def _name_one_file(config: Path) -> None:
 
 
 def model_name(checkpoint: Checkpoint) -> str:
-    """What files are named after: the model's folder, or the run's."""
+    """Return the name for files: that of the model's folder, or the run's."""
     folder = checkpoint.folder.resolve() if checkpoint.folder else Path("movieplotgpt")
     return folder.parent.name if folder.name in ("best", "last") else folder.name

@@ -37,12 +37,12 @@ _NO_MERGE = "\u0100 \u0100"  # two zero bytes: llama.cpp wants at least one merg
 
 
 def save_gguf(checkpoint: Checkpoint, path: Path, weights: GgufType = "bf16") -> None:
-    """Write ``checkpoint`` to ``path``, its matrices as ``weights`` says; norms stay float32.
+    """Write ``checkpoint`` to ``path``, its matrices in the format ``weights``; norms stay float32.
 
     Raises:
         CheckpointError: the front matter of the model card is not YAML.
         ConfigError: no such kind of weights, a tokenizer that others trained, or rows that do not divide into blocks.
-        OSError: the disk refused; nothing is left behind.
+        OSError: the disk refused; no partial file remains.
     """
     if weights not in _TYPES:
         raise ConfigError(f"GGUF weights {weights!r} are not known; take one of {', '.join(get_args(GgufType))}")
@@ -94,7 +94,7 @@ def _write(checkpoint: Checkpoint, path: Path, weights: GgufType) -> None:
 
 
 def _metadata(checkpoint: Checkpoint) -> gguf.Metadata:
-    """What the model card says of the model, where it has one, and the sampling defaults."""
+    """Return what the model card states, if there is one, and the sampling defaults."""
     folder, size = checkpoint.folder, parameters(checkpoint.config)
     defaults = gguf.Metadata(
         name=folder.name if folder else "movieplotgpt",

@@ -42,7 +42,7 @@ def fetch_repository(
     ``check`` is handed the size of each file before the first comes, and may raise.
 
     Raises:
-        DownloadError: the hub cannot be reached or has no such model, or a file is not what the hub says.
+        DownloadError: the hub cannot be reached or has no such model, or a file differs from what the hub states.
         StorageError: the disk refuses.
     """
     mirror = os.environ.get(ENDPOINT)
@@ -71,7 +71,7 @@ def fetch_repository(
 
 
 def upload_folder(folder: Path, repository: str, *, private: bool = False) -> str:
-    """Put a published model's files into ``owner/repo``, which is made if there is none; returns the address of the commit.
+    """Put a published model's files into ``owner/repo``, which is created if needed; return the address of the commit.
 
     Raises:
         CheckpointError: the folder is damaged, or has no model card.
@@ -105,7 +105,7 @@ def _is_wanted(name: str) -> bool:
 def _compare(path: Path, stated: RepoSibling, repository: str) -> None:
     """A file that is missing, of another size or of another hash than stated; what is wrong is deleted."""
     if not path.is_file():
-        raise DownloadError(f"{path.name} of {repository} did not come; run it again to go on")
+        raise DownloadError(f"{path.name} of {repository} was not received; run it again to continue")
     sha256 = stated.lfs.sha256 if stated.lfs else None
     if path.stat().st_size != (stated.size or 0) or (sha256 and file_sha256(path) != sha256):
         path.unlink()
@@ -119,7 +119,7 @@ def _sentence(repository: str, revision: str | None, error: Exception) -> str:
         return f"{repository} has no revision {revision!r}; leave it out for the newest"
     if isinstance(error, RepositoryNotFoundError):
         return f"the hub has no model {repository}, or it is private; check the name, or log in with `hf auth login`"
-    return f"cannot download {repository}: {_first_line(error)}; what has come is kept, run it again to go on"
+    return f"cannot download {repository}: {_first_line(error)}; what was received is kept, run it again to continue"
 
 
 def _first_line(error: Exception) -> str:
@@ -128,7 +128,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _quiet(tell: Callable[[int, int], None], total: int) -> type[tqdm]:
-    """A bar of the library's kind that shows nothing and tells the bytes that are on the disk."""
+    """Return a bar of the library's kind that shows nothing and reports the bytes on disk."""
 
     class Told(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -47,7 +47,7 @@ def import_model(
 
     Raises:
         CheckpointError: the folder cannot be read, or holds what our network or tokenizer cannot say exactly.
-        ConfigError: the header or the end marker is none.
+        ConfigError: an invalid header or end marker.
     """
     values = read_json(folder, "config.json")
     weights = load_weights(folder)
@@ -98,7 +98,7 @@ def imported_config(
     """Our dimensions for a ``config.json`` that others wrote; what it leaves out, the weights say.
 
     Raises:
-        CheckpointError: it says something that our network cannot.
+        CheckpointError: it sets something that our network cannot do.
         ConfigError: the context asked for is longer than the model's.
     """
     for wrong, what in _refused(values):
@@ -118,7 +118,7 @@ def imported_config(
 
 
 def _refused(values: dict[str, Any]) -> list[tuple[bool, str]]:
-    """What would make another network of it: whether it is so, and the words for it."""
+    """Return settings that would make it another network: the wording of each, and whether it applies."""
     kind = values.get("model_type")
     rotary = values.get("rope_parameters") or {}
     scaled = values.get("rope_scaling") or (
@@ -168,7 +168,7 @@ def _tokenizer(folder: Path, end: str | None) -> Tokenizer:
 
 
 def _end_of_sequence(folder: Path) -> str | None:
-    """What tokenizer_config.json says ends a sequence."""
+    """Return the token that ends a sequence according to tokenizer_config.json."""
     try:
         token = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))["eos_token"]
         return str(token["content"] if isinstance(token, dict) else token)

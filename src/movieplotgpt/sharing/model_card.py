@@ -30,7 +30,7 @@ _USE, _LIMITS = "## How to use it\n\n", "\n\n## Limits\n\n"
 
 
 class CardSettings(Settings):
-    """What the card of each of ``models`` says about its text."""
+    """What the cards of ``models`` state about their text."""
 
     models: tuple[str, ...] = Field(min_length=1, description="The published names this card is for.")
     summary: str = Field(description="One sentence: what the model writes.")
@@ -40,7 +40,7 @@ class CardSettings(Settings):
     data: str = Field(description="Where the text comes from, and under which licence.")
     limits: str = Field(description="What the model is not good for.")
     tags: tuple[str, ...] = ()
-    example: str = Field(description="A title, or for a text without titles the begin of one.")
+    example: str = Field(description="A title, or, for a text without titles, the beginning of one.")
     samples: tuple[str, ...] = Field((), description="Titles, or begins of texts, that every card shows a sample for.")
 
 
@@ -71,7 +71,7 @@ def model_card(
     samples: Mapping[str, str] | None = None,
     rounded: bool = False,
 ) -> str:
-    """The card's text; ``rounded`` says that the numbers are of the weights before they were rounded to bfloat16.
+    """Return the card's text; ``rounded`` if the numbers are those of the weights before rounding to bfloat16.
 
     ``samples``: what the model writes for each of the card's titles, by title.
     """
@@ -180,7 +180,7 @@ def _writing(measured: Evaluation) -> str:
     said = (
         f"{report.rows[-1].texts} texts{under}, the first {report.characters_read:,} characters of each, "
         f"drawn by default settings, between real texts (A of the {report.split} split, B others) and random ones made of real ones. "
-        "*Copied* is the share of characters in runs of 50 and more that stand in the training text"
+        "*Copied* is the share of characters in runs of 50 and more shared with the training text"
         + (f", the judge is {report.judge}; " if report.judge else "; ")
         + "± is how far the 95 % interval of a number goes."
     )

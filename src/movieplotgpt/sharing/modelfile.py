@@ -5,7 +5,7 @@ from __future__ import annotations
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.model.checkpoints import Checkpoint
 
-_PROMPT = "{{ .Prompt }}"  # where Ollama puts what was typed; it goes on behind the template
+_PROMPT = "{{ .Prompt }}"  # where Ollama puts what was typed; the model continues after it
 
 
 def modelfile(checkpoint: Checkpoint, file: str) -> str:

@@ -99,7 +99,7 @@ def read_manifest(weights: Path) -> WeightsManifest:
 
 
 def problems_of(folder: Path, files: Mapping[str, FileEntry]) -> list[str]:
-    """What of a published folder is missing, differs or is too much."""
+    """Return what is missing, different or foreign in a published folder."""
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     problems = [f"{folder.name}/{name} is not in the manifest" for name in sorted(there - files.keys())]
     for name, file in files.items():

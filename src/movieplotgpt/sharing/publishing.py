@@ -49,7 +49,7 @@ def publish(source: str | Path, name: str, weights: Path, *, evaluation: Path | 
 
     Raises:
         CheckpointError: the checkpoint cannot be read, the folder would be too large, or other weights were evaluated.
-        ConfigError: the name is no folder's, ``weights/cards.toml`` has no card for it, or its folder holds other files.
+        ConfigError: the name is not a folder name, ``weights/cards.toml`` has no card for it, or its folder holds other files.
         DataError: the evaluation cannot be read.
         StorageError: the disk refuses; what was published before is untouched.
     """
@@ -116,7 +116,7 @@ def publish_copies(data: Path, name: str, weights: Path) -> IndexEntry:
     """Write the copy index of the prepared corpus ``data`` as ``weights/copies/name.npz``, for all models trained on it.
 
     Raises:
-        ConfigError: the name is no file's.
+        ConfigError: the name is not a file name.
         DataError: there is no prepared corpus, or its index is damaged.
         StorageError: the disk refuses; what was published before is untouched.
     """
@@ -171,7 +171,7 @@ def _refuse_foreign_files(folder: Path, published: ModelEntry | None) -> None:
 
 
 def _samples(folder: Path, card: CardSettings) -> dict[str, str]:
-    """What the published weights write, one text at a time: what anyone gets who asks for the same."""
+    """Return what the published weights write, one text at a time, as anyone can reproduce it."""
     generator = PlotGenerator.load(folder)
     titled = bool(generator.checkpoint.format.header)
     return {
@@ -204,7 +204,7 @@ def _with_hint_values(checkpoint: Checkpoint, corpus: PreparedCorpus) -> dict[st
 
 
 def _before_rounding(measured: Evaluation, source_sha256: str, partial: Path, evaluation: Path | None) -> bool:
-    """Whether the numbers are of the source's weights, not of the rounded ones; of others they must not be."""
+    """Return whether the numbers are of the source's weights, not of the rounded ones; of others they must not be."""
     if measured.weights_sha256 == weights_sha256(partial):
         return False
     if measured.weights_sha256 == source_sha256:

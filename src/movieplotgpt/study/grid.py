@@ -190,7 +190,7 @@ class Study:
         return build_settings(RunConfig, values, where=f"{self.config}, as {cell.name}")
 
     def key(self, cell: Cell) -> str:
-        """What the cell's files are called: another text, or another setting, is another run."""
+        """Return the name of the cell's files; another text or setting is another run."""
         corpus = read_manifest(self.data(cell)).corpus_hash
         asked = self.run_config(cell).model_dump(mode="json")
         known = [asked, self.settings.split, self.settings.memorisation, corpus]
@@ -205,7 +205,7 @@ class Study:
         return RunFolder(self.out / "runs" / self.key(cell))
 
     def evaluation(self, cell: Cell) -> Path:
-        """What was found."""
+        """Return the file of the cell's evaluation."""
         return self.out / "evaluations" / f"{self.key(cell)}.json"
 
     def prepare(self, source: Path | None, progress: Callable[[str, int, int], None] | None = None) -> None:

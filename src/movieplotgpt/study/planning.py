@@ -36,7 +36,7 @@ class Plan(Record):
     """A training before it is done: times in seconds, memory in bytes.
 
     ``minutes`` counts the first step, which compiles, and the evaluations. ``off_by`` is what the study's law was off by when it
-    foretold a run from the others. ``bits_per_character`` is None where the study says nothing of this training, and
+    foretold a run from the others. ``bits_per_character`` is None if the study does not cover this training, and
     ``unknown`` why.
     """
 
@@ -127,7 +127,7 @@ def _steps(config: RunConfig, steps_per_epoch: float, first: float, step: float,
 def _law_for(
     config: RunConfig, corpus: PreparedCorpus, n_parameters: int, epochs: float, study: StudyResults | None
 ) -> TextLaw | str:
-    """The study's law that tells the result of a training, or why it does not tell it.
+    """Return the study's law that predicts the result of a training, or the reason why none does.
 
     A law holds for the text and the settings of its runs. It was fitted to text that was read a few times or less, and is
     believed from half the parameters and the text of its runs to twice as much.
@@ -162,7 +162,7 @@ def _differing(law: Law, config: RunConfig) -> list[str]:
 
 
 def _shown(value: object) -> str:
-    """Of a setting that only one of them has, or whose default depends on others: not set."""
+    """Return a setting's value as text: "not set" if only one of them has it, or its default depends on others."""
     return "not set" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -175,7 +175,7 @@ def _too_far(study: StudyResults, law: Law, n_parameters: int, epochs: float, te
         what = f"read {_millions(lengths)} characters, and this training reads {epochs * text / 1e6:.1f} M"
     elif epochs > FRESH:
         what = f"read the text up to {max(lengths) / text:.1f} times, and this training {epochs:.1f} times: "
-        what += f"beyond {FRESH} epochs repeats count for less than the law says"
+        what += f"beyond {FRESH} epochs repeats count for less than the law predicts"
     else:
         return None
     return f"the runs of {study.name} {what}"

@@ -30,7 +30,7 @@ RESULTS = "study.json"
 FEW = 5  # held-out texts
 WORDS = ("size", "tokenizer", "bits per character, by seed", "interval of the first")  # columns that are not numbers
 COLUMNS = (*WORDS[:2], "parameters", *WORDS[2:], "epochs", "minutes")
-BY_HEART = ("bits per character of text it has read", "of that word for word", "characters word for word, of 100")
+BY_HEART = ("bits per character of text it has read", "of that verbatim", "characters verbatim, of 100")
 
 
 class StudyRow(Record):
@@ -38,7 +38,7 @@ class StudyRow(Record):
 
     ``changes`` are the settings that the grid varies. ``characters`` is how many of the training text it read, repeats
     counted; ``curve`` has FLOPs and bits per character on the validation split. ``read_bits`` are on training documents,
-    ``by_heart`` the share of them that the model goes on with word for word, ``copied`` the characters for which it does, of
+    ``by_heart`` the share of them that the model reproduces verbatim, ``copied`` the characters for which it does, of
     the hundred asked for; None where the study does not ask.
     """
 
@@ -122,12 +122,12 @@ def load_results(path: Path) -> StudyResults:
     """Read a study.json.
 
     Raises:
-        DataError: there is none, or it is damaged.
+        DataError: the study does not exist or is damaged.
     """
     return StudyResults.load(
         path,
         missing=f"there is no study {path}; make one with `movieplotgpt compare`",
-        damaged=f"{path} is no study, or another version's; run `movieplotgpt compare` again",
+        damaged=f"{path} is not a study of this version; run `movieplotgpt compare` again",
     )
 
 
@@ -164,7 +164,7 @@ def study_markdown(results: StudyResults) -> str:
 
 
 def circumstances(results: StudyResults) -> str:
-    """What was scored, and where."""
+    """Return what was scored, and on which machine."""
     documents = f"{results.documents:,} documents of " if results.documents else ""
     chosen = ", by which the choices below were made, too" if results.split == "test" else ""
     runs = f"; of {len(results.rows) + len(results.missing)} runs these are missing: {', '.join(results.missing)}"
@@ -175,14 +175,14 @@ def circumstances(results: StudyResults) -> str:
 
 
 def advice(results: StudyResults) -> list[str]:
-    """Which size and tokenizer to take at each budget, and how sure that is."""
+    """Return which size and tokenizer to choose at each budget, and how sure that is."""
     sentences = []
     for budget, rows in _by_budget(results.rows):
         means = sorted((mean(bits), size, tokenizer, bits) for (size, tokenizer), bits in _cells(rows).items())
         best, size, tokenizer, _ = means[0]
         if len(means) == 1:
             sentences.append(
-                f"at {budget} {size} with {tokenizer}, the only one, stands at {best:.3f} bits per character"
+                f"at {budget} {size} with {tokenizer}, the only one, reaches {best:.3f} bits per character"
             )
             continue
         sentence = f"at {budget} take {size} with {tokenizer}: {best:.3f} bits per character"
@@ -247,7 +247,7 @@ def _shown(value: float | None, form: str) -> str:
 
 
 def laws(results: StudyResults) -> list[str]:
-    """What was fitted, a sentence each."""
+    """Return the fitted laws, one sentence each."""
     return [line for law in results.laws for line in _law_lines(law)]
 
 

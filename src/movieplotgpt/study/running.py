@@ -98,7 +98,7 @@ def _arguments(study: Study, cell: Cell, corpus: PreparedCorpus) -> dict[str, An
 
 
 def steps_for(config: RunConfig, corpus: PreparedCorpus, flops: float) -> int:
-    """How many steps cost ``flops``, the head and the headers' tokens counted."""
+    """Return how many steps cost ``flops``, the head and the headers' tokens counted."""
     network = config.model.model_config_for(corpus.tokenizer.vocab_size)
     rows = config.training.batch_size(network.context_length)
     return max(1, round(flops / (training_flops_per_token(network) * rows * network.context_length)))

@@ -160,7 +160,7 @@ _DROPPED = re.compile(
 
 
 def repair_quotes(text: str) -> str:
-    """Turn runs of U+FFFD into what they most likely were, line by line, by what stands around them.
+    """Turn runs of U+FFFD into what they most likely were, line by line, by their context.
 
     - between letters: an apostrophe before a contraction (``don't``) or in a name (``O'Brien``), else an ellipsis;
     - before a word: an opening quote, or an apostrophe where a letter was dropped (``'cause``);

@@ -48,7 +48,7 @@ U32: TypeAlias = npt.NDArray[np.uint32]
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A run of a text that stands in the training text as well.
+    """A passage that a text shares with the training text.
 
     ``text[start:stop]`` is the run; ``length`` counts it normalised. ``source`` is the same passage as the training text
     has it, None without the corpus: then ``length`` is what is certain, up to 14 less than the truth.
@@ -186,7 +186,7 @@ class CopyIndex:
     def report(self, text: str, at_least: int = EVIDENCE) -> CopyReport:
         """Every run of at least ``at_least`` characters (normalised) that ``text`` shares with the training text.
 
-        A run inside a longer one is not told again.
+        A passage inside a longer one is not listed again.
 
         Raises:
             ConfigError: ``at_least`` is under 31, which the index cannot see.
@@ -209,7 +209,7 @@ class CopyIndex:
         )
 
     def reaching_into(self, text: str, new: int) -> int:
-        """How long a run that reaches into the last ``new`` characters of ``text`` is; without the corpus, may be."""
+        """Return how long a run that reaches into the last ``new`` characters of ``text`` is; without the corpus, may be."""
         whole, before = normalised(text), len(normalised(text[: len(text) - new]))
         known = before - (0 if self.corpus else SLACK)
         longest = max((run.length for run in self._runs(whole, LEAST) if run.stop > known), default=0)
@@ -223,7 +223,7 @@ class CopyIndex:
 
     @property
     def _unsure(self) -> int:
-        """How much longer than it is told a run may be."""
+        """Return by how many characters a passage may be longer than found."""
         return 0 if self.corpus else 2 * SLACK
 
     def _copy(self, run: _Run, text: str, places: Sequence[int]) -> Copy:
@@ -239,7 +239,7 @@ class CopyIndex:
         return list(self._read(whole, chains, at_least) if self.corpus else self._guessed(chains))
 
     def _chains(self, whole: str) -> Iterator[tuple[int, int, int]]:
-        """Where blocks in a row agree: (place in the text, first block, blocks), at least two."""
+        """Yield where consecutive blocks agree: (place in the text, first block, blocks), at least two."""
         if len(whole) < 2 * BLOCK:
             return
         order, firsts, counts = self._places
@@ -265,7 +265,7 @@ class CopyIndex:
             yield from zip(places_M.tolist(), blocks_M.tolist(), lengths_M.tolist(), strict=True)
 
     def _agree(self, hashes_N: U16, places_M: I64, blocks_M: I64) -> npt.NDArray[np.bool_]:
-        """Whether the window at each place is like the block; not where there is no such window or block."""
+        """Return whether the window at each place equals the block; False if either does not exist."""
         there = (places_M >= 0) & (places_M < len(hashes_N)) & (blocks_M >= 0) & (blocks_M < len(self.blocks))
         same = hashes_N[np.where(there, places_M, 0)] == self.blocks[np.where(there, blocks_M, 0)]
         agree: npt.NDArray[np.bool_] = there & same
@@ -314,7 +314,7 @@ def corpus_of_index(path: Path) -> str:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[dict[str, Any], Mapping[str, npt.NDArray[Any]]]]:
-    """What an index says of itself, and its arrays, which are read when they are asked for."""
+    """The header of an index and its arrays, which are read on first use."""
     try:
         with np.load(path, allow_pickle=False) as file:
             named = json.loads(file["about"].tobytes())

@@ -1,7 +1,7 @@
 """Fetch the two public corpora: resumable, checked, and never a half-written file.
 
 A download grows as ``NAME.part`` beside its place, with the server's version of the file in ``NAME.part.tag``; a broken
-one goes on where it stopped, also in a later run, as long as the server still has that version.
+one continues where it stopped, also in a later run, as long as the server still has that version.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ATTEMPTS = 5
 TIMEOUT_SECONDS = 30
 USER_AGENT = "movieplotgpt"  # some servers refuse urllib's own
 
-Progress: TypeAlias = Callable[[int, int | None], None]  # bytes so far, bytes in all if the server tells
+Progress: TypeAlias = Callable[[int, int | None], None]  # bytes so far, and in total if the server reports it
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +61,14 @@ PUBLIC_CORPORA = {
 def download_corpus(
     name: str, folder: Path, *, url: str | None = None, progress: Progress | None = None, pause: float = 1.0
 ) -> Path:
-    """Fetch a public corpus into ``folder`` and return its CSV; one that is there and sound is not fetched again.
+    """Fetch a public corpus into ``folder`` and return its CSV; an intact copy is not fetched again.
 
     Raises:
-        DownloadError: there is no such corpus, it cannot be reached, or what came is something else.
+        DownloadError: an unknown corpus, one that cannot be reached, or an answer that is something else.
         StorageError: the disk refuses.
     """
     if name not in PUBLIC_CORPORA:
-        raise DownloadError(f"there is no public corpus {name!r}; there are {', '.join(PUBLIC_CORPORA)}")
+        raise DownloadError(f"{name!r} is not a public corpus; choose one of {', '.join(PUBLIC_CORPORA)}")
     corpus = PUBLIC_CORPORA[name]
     path = folder / corpus.file
     if path.exists():
@@ -122,9 +122,9 @@ def fetch(
         except _NetworkError as error:
             reason = str(error)
             if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                tag.unlink(missing_ok=True)  # start afresh: without its tag a part is not gone on with
+                tag.unlink(missing_ok=True)  # start over: a part without its tag is not continued
         if attempt + 1 == ATTEMPTS:
-            kept = f"; {part.stat().st_size:,} bytes are kept, run it again to go on" if part.exists() else ""
+            kept = f"; {part.stat().st_size:,} bytes are kept, run it again to continue" if part.exists() else ""
             raise DownloadError(f"cannot download {url}: {reason}{kept}")
         time.sleep(pause * 2**attempt)
     try:
@@ -203,7 +203,7 @@ def _chunks(url: str, answer: http.client.HTTPResponse) -> Iterator[bytes]:
 
 
 def _reason(url: str, error: Exception) -> str:
-    """What went wrong, in words; raises where trying again cannot help."""
+    """Return what went wrong in words; raise if trying again cannot help."""
     if isinstance(error, urllib.error.HTTPError):
         with error:
             if error.code < 500 and error.code not in (408, 416, 429):
@@ -217,7 +217,7 @@ def check_table(path: Path, corpus: PublicCorpus, origin: str) -> None:
     """Make sure that a file is the table it should be.
 
     Raises:
-        DownloadError: it is a web page, lacks columns or is too short; ``origin`` says whence it came.
+        DownloadError: it is a web page, lacks columns or is too short; ``origin`` is where it came from.
     """
     with path.open("rb") as file:
         head = file.read(512).lstrip(b"\xef\xbb\xbf \r\n\t").lower()
@@ -238,7 +238,7 @@ def check_table(path: Path, corpus: PublicCorpus, origin: str) -> None:
 
 def _check_zip(part: Path) -> None:
     if not zipfile.is_zipfile(part):
-        raise DownloadError("what came is no zip archive but perhaps a login page; download it by hand in a browser")
+        raise DownloadError("the download is not a zip archive, perhaps a login page; download it by hand in a browser")
 
 
 def _unpack(archive: Path, corpus: PublicCorpus, path: Path, url: str) -> None:

@@ -123,7 +123,7 @@ def group_documents(documents: Sequence[Document], settings: DuplicateSettings, 
 
 
 def normalise_title(title: str) -> str:
-    """What remakes share: lower case, no year or "(film)", no punctuation, no article in front."""
+    """Return what titles of remakes share: lower case, without year, "(film)", punctuation and article."""
     folded = unicodedata.normalize("NFKC", title).casefold()
     lowered = re.sub(r"\([^()]*(?:\bfilm\b|\bmovie\b|\b\d{4}\b)[^()]*\)", " ", folded)
     letters = re.sub(r"['’]", "", lowered)
@@ -163,7 +163,7 @@ def _shared_shingles(bodies: Sequence[str], n_words: int) -> tuple[U64, I64, I64
 
 
 def _repeated(hashes: U64) -> npt.NDArray[np.bool_]:
-    """Where a hash that occurs twice stands; a few others pass too. Spares sorting what is unique, nearly all."""
+    """Return which hashes occur twice, and a few others: sorting the unique ones, nearly all, is spared."""
     in_order = np.sort(hashes)
     seen = np.zeros(1 << 24, bool)
     seen[in_order[1:][in_order[1:] == in_order[:-1]] >> np.uint64(40)] = True

@@ -6,7 +6,7 @@ format travels inside every checkpoint. A laid-out document is::
     Decade: 1970s                                               hint lines, if any
     The plot summary of the movie named 'Mars, Texas' is:       the sentence, with the title
     A sheriff ...                                               the body
-    END_OF_PLOT                                                 one special token: end and begin of sequence
+    END_OF_PLOT                                                 one special token: end and start of sequence
 
 The *header* is the hint lines plus the sentence plus a newline. Every line of it ends in a newline, so that its lines
 tokenize the same alone and together (see ``header_lines``).
@@ -27,7 +27,7 @@ from movieplotgpt.config import Settings
 from movieplotgpt.errors import ConfigError
 
 END_OF_PLOT = "END_OF_PLOT"
-UNKNOWN_PLAN = "?"  # stands in its place when the model is to write it
+UNKNOWN_PLAN = "?"  # in its place when the model is to write the plan
 PLAN = "Plan"  # the hint that prepare computes from the text, see text/plans.py
 
 IdsT = TypeVar("IdsT", list[int], np.ndarray[Any, Any])
@@ -56,7 +56,7 @@ class DocumentFormat(Settings):
     header.
     """
 
-    header: str = Field("", description="The sentence before the body; one {Placeholder} stands for the title.")
+    header: str = Field("", description="The sentence before the body; one {Placeholder} is replaced by the title.")
     hints: tuple[str, ...] = Field((), description="Names of the hint lines, in the order they are written.")
     end: str = Field(END_OF_PLOT, min_length=1, description="The end marker: one special token.")
 
@@ -108,7 +108,7 @@ class DocumentFormat(Settings):
 
     @cached_property
     def around_title(self) -> tuple[str, str]:
-        """What the header says before and after the title."""
+        """The header's text before and after the title."""
         before, after = re.split(r"\{[^{}]+\}", self.header)
         return before, after
 
@@ -128,7 +128,7 @@ class DocumentFormat(Settings):
         return [line for line in [*self.hint_lines(hints or {}), self.sentence(title)] if line]
 
     def header_text(self, title: str = "", hints: Mapping[str, str] | None = None) -> str:
-        """Everything that stands before the body."""
+        """Return everything before the body."""
         return "".join(self.header_lines(title, hints))
 
     def title_in(self, header: str) -> str:
@@ -137,10 +137,10 @@ class DocumentFormat(Settings):
         return header.splitlines()[-1][len(before) :].removesuffix(after)
 
     def split_prompt(self, prompt: str) -> tuple[str, str]:
-        """Split a free prompt into (header, begin of the body), the header in its trained form.
+        """Split a free prompt into (header, beginning of the body), the header in its trained form.
 
         ``... is:``, ``... is: `` and ``... is:`` with a line break (also a typed backslash-n) all become the sentence
-        plus one newline. A title may hold quotes: the sentence ends at the *last* place its closing words stand in its
+        plus one newline. A title may hold quotes: the sentence ends at the *last* occurrence of its closing words in its
         line. A prompt that holds no such sentence is all body.
         """
         if not self.header:
@@ -156,13 +156,13 @@ class DocumentFormat(Settings):
 
 
 def one_line(text: str) -> str:
-    """``text`` with every run of white space as one blank: what may stand in a header line."""
+    """Return ``text`` with every run of white space as one space, as header lines have it."""
     return " ".join(text.split())
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a document's body (end token counted in) that goes into one window behind the header.
+    """A part of a document's body (end token counted in) that goes into one window after the header.
 
     Tokens ``[start, new)`` are the overlap, which scoring does not count again; ``[new, stop)`` are new.
     """
@@ -173,12 +173,12 @@ class Piece:
 
 
 def overlap_for(context_length: int) -> int:
-    """How many tokens a continuation window repeats: a quarter of the context."""
+    """Return how many tokens a continuation window repeats: a quarter of the context."""
     return context_length // 4
 
 
 def longest_header(context_length: int) -> int:
-    """How many tokens of a header a window holds: half the context."""
+    """Return how many tokens of a header a window holds: half the context."""
     return context_length // 2
 
 
@@ -188,7 +188,7 @@ def fit_header(header_ids: IdsT, context_length: int) -> IdsT:
 
 
 def cut_pieces(header_len: int, body_len: int, context_length: int, overlap: int) -> list[Piece]:
-    """Cut a body of ``body_len`` tokens, its end token included, into pieces that fit a context behind their header.
+    """Cut a body of ``body_len`` tokens, its end token included, into pieces that fit a context after their header.
 
     A window is the BOS token, the header, and a piece; a model that reads ``context_length`` tokens predicts the
     last of ``context_length + 1``, so a window may be that long. The first piece opens the body; each later one repeats

@@ -71,7 +71,7 @@ class LargestGroup(Record):
 class PrepareReport(Record):
     """What preparing found and did: the table a person reads.
 
-    ``lengths`` are characters of the cleaned bodies at the quantiles of ``LENGTH_QUANTILES``; ``links`` tell what
+    ``lengths`` are characters of the cleaned bodies at the quantiles of ``LENGTH_QUANTILES``; ``links`` count what
     joined documents into groups; ``peak_memory`` is in bytes, 0 where the system does not report it. ``notes`` are choices
     made while reading that a person may want to know of, ``warnings`` what makes the splits less than they should be.
     """
@@ -111,7 +111,7 @@ def prepare(
 ) -> PrepareReport:
     """Prepare ``source`` into the folder ``out``, which is replaced as a whole at the end.
 
-    ``progress`` is told (stage, done, total) as the work goes on. A ``tokenizer`` given is kept as it is, for
+    ``progress`` is called with (stage, done, total) during the work. A ``tokenizer`` given is kept as it is, for
     fine-tuning the model that has it.
 
     Raises:
@@ -192,7 +192,7 @@ def prepare(
 
 
 def is_prepared(settings: PrepareSettings, source: Path, out: Path) -> bool:
-    """Whether ``out`` already holds just what ``prepare`` would write there.
+    """Return whether ``out`` already holds just what ``prepare`` would write there.
 
     The source is read again only if its size or time changed.
     """
@@ -208,7 +208,7 @@ def is_prepared(settings: PrepareSettings, source: Path, out: Path) -> bool:
 
 
 def is_text_of(source: Path, out: Path) -> bool:
-    """Whether ``source`` holds just the text that ``out`` was prepared from, by its SHA-256.
+    """Return whether ``source`` holds just the text that ``out`` was prepared from, by its SHA-256.
 
     Raises:
         DataError: one of the two cannot be read.
@@ -220,7 +220,7 @@ def changed_settings(settings: PrepareSettings, out: Path) -> list[str]:
     """The sections of ``settings`` that are others than those ``out`` was prepared with.
 
     Raises:
-        DataError: the folder is no prepared corpus.
+        DataError: the folder is not a prepared corpus.
     """
     known = read_manifest(out).settings
     return [name for name, asked in _dumped(settings).items() if known.get(name) != asked]
@@ -298,7 +298,7 @@ def _count_non_ascii(documents: Sequence[Document]) -> int:
 
 
 def peak_memory() -> int:
-    """The most bytes this process has held, 0 where nobody tells.
+    """Return the most bytes this process has held; 0 if unknown.
 
     Of this one alone: on Linux ``getrusage`` counts the process that started it, too.
     """

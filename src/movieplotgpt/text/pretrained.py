@@ -60,7 +60,7 @@ class PretrainedTokenizer(BpeTokenizer):
         return [np.array(encoding.ids, self.dtype) for encoding in found]
 
     def characters(self, text: str, ids: Ids) -> int:
-        """How many characters of ``text`` its ``ids`` keep: NFC joins letters and marks, and what is gone is not predicted."""
+        """Return how many characters of ``text`` its ``ids`` keep: NFC joins letters and marks, and what is gone is not predicted."""
         return len(self.decode(ids))
 
     @staticmethod
@@ -72,7 +72,7 @@ class PretrainedTokenizer(BpeTokenizer):
 
 
 def read_own(spec: Any) -> PretrainedTokenizer:
-    """What ``PretrainedTokenizer.to_json`` has written; ValueError if it is anything else."""
+    """Read what ``PretrainedTokenizer.to_json`` wrote; raise ValueError for anything else."""
     try:
         [end] = spec["post_processor"]["special_tokens"]
         tokenizer = PretrainedTokenizer(spec, end)
@@ -84,10 +84,10 @@ def read_own(spec: Any) -> PretrainedTokenizer:
 
 
 def _built(spec: dict[str, Any], end: str) -> tokenizers.Tokenizer:
-    """The same tokenizer, made of what is understood; ValueError says what is not, in words that follow the file's name."""
+    """The same tokenizer, made of what is understood; raise ValueError with what is not, worded to follow the file's name."""
     model = spec["model"]
     if model.get("type", "BPE") != "BPE" or model.get("byte_fallback") or model.get("dropout"):
-        raise ValueError("is no byte-level BPE tokenizer")
+        raise ValueError("is not a byte-level BPE tokenizer")
     if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
         raise ValueError("marks parts of words with a prefix or suffix, which byte-level BPE does not")
     vocabulary = model["vocab"]
@@ -110,7 +110,7 @@ def _built(spec: dict[str, Any], end: str) -> tokenizers.Tokenizer:
         pipeline.normalizer = normalizers.NFC()
     pipeline.pre_tokenizer = _words(spec["pre_tokenizer"])
     if spec["decoder"].get("type") != "ByteLevel":
-        raise ValueError("is no byte-level BPE tokenizer")
+        raise ValueError("is not a byte-level BPE tokenizer")
     pipeline.decoder = decoders.ByteLevel()
     for token in sorted(spec["added_tokens"], key=lambda token: token["id"]):
         flags = {flag: bool(token[flag]) for flag in _FLAGS}
@@ -126,7 +126,7 @@ def _built(spec: dict[str, Any], end: str) -> tokenizers.Tokenizer:
 
 
 def _words(spec: Any) -> pre_tokenizers.PreTokenizer:
-    """How words are cut, if that is known here."""
+    """Return how words are cut, if that is known here."""
     steps = spec["pretokenizers"] if spec["type"] == "Sequence" else [spec]
     made: list[pre_tokenizers.PreTokenizer] = []
     for step in steps:

@@ -14,7 +14,7 @@ _LAST = re.compile(r"""[.!?]+["')\]]*\s*\Z""")
 
 
 def ends_sentence(text: str) -> bool:
-    """Whether ``text`` ends where a sentence does: not behind a title (Dr.) or an initial (J.)."""
+    """Return whether ``text`` ends where a sentence does: not after a title (Dr.) or an initial (J.)."""
     found = _LAST.search(text)
     return found is not None and not _NO_END.search(text.rstrip())
 
@@ -23,7 +23,7 @@ def split_sentences(text: str) -> list[str]:
     """The sentences of an English text, white space around them left out.
 
     A sentence ends at a line's end, or at a full stop, question or exclamation mark before a capital letter or a digit,
-    but not behind a title (Dr.) or an initial (J.).
+    but not after a title (Dr.) or an initial (J.).
     """
     ends = sentence_ends(text)
     sentences = (text[begin:end].strip() for begin, end in zip([0, *ends], ends, strict=False))
@@ -31,7 +31,7 @@ def split_sentences(text: str) -> list[str]:
 
 
 def sentence_ends(text: str) -> list[int]:
-    """Where each sentence of ``text`` ends; the last one ends with the text."""
+    """Return where each sentence of ``text`` ends; the last one ends with the text."""
     ends, begin = [], 0
     for found in _END.finditer(text):
         next_is_small = found[1] is not None and not (found[1].isupper() or found[1].isdigit())

@@ -138,7 +138,7 @@ def decode(part: Part, encoding: str | None = None) -> str:
     try:
         text = data.decode(encoding or marked or "utf-8-sig")
     except LookupError:
-        raise DataError(f"there is no encoding {encoding!r}; cp1252, latin-1 and utf-16 are some there are") from None
+        raise DataError(f"{encoding!r} is not an encoding; examples are cp1252, latin-1 and utf-16") from None
     except UnicodeError as error:
         raise DataError(_not_decoded(data, name, encoding or marked, error)) from None
     if not marked and not encoding and "\0" in text[:8192]:

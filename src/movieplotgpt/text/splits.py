@@ -128,7 +128,7 @@ def _characters(documents: Sequence[Document]) -> dict[str, int]:
 
 
 def _leaves_enough(documents: Sequence[Document], split_of: dict[str, Split], settings: GroupSplit) -> bool:
-    """Whether the works drawn are not far larger than was asked for, or than so many documents are."""
+    """Return whether the works drawn are not far larger than was asked for, or than so many documents are."""
     sizes = _characters(documents)
     drawn = [size for group, size in sizes.items() if split_of[group] != "train"]
     held_out = sum(drawn) / sum(sizes.values())

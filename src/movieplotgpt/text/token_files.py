@@ -1,4 +1,4 @@
-"""A prepared corpus on disk: token arrays that are memory-mapped, and a manifest that says what they are.
+"""A prepared corpus on disk: token arrays that are memory-mapped, and a manifest that describes them.
 
     manifest.json                 written last: hashes, counts, settings
     tokenizer.json ...            the tokenizer, as a model folder has it
@@ -155,7 +155,7 @@ class PreparedCorpus:
         """Open ``folder``; the arrays are mapped, not read.
 
         Raises:
-            DataError: it is no prepared folder, of another format version, or a file is missing or of a wrong size.
+            DataError: it is not a prepared folder, it has another format version, or a file is missing or has a wrong size.
         """
         corpus = cls(folder, read_manifest(folder))
         for split in SPLITS:
@@ -200,7 +200,7 @@ def split_files(name: Split) -> tuple[str, str, str]:
 
 
 def is_prepared_folder(folder: Path) -> bool:
-    """Whether the manifest in ``folder`` is of a prepared corpus, in this format version or another."""
+    """Return whether the manifest in ``folder`` is of a prepared corpus, in this format version or another."""
     try:
         values = json.loads((folder / MANIFEST).read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -212,7 +212,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of a prepared folder.
 
     Raises:
-        DataError: there is none, it is damaged, or of another format version.
+        DataError: the manifest is missing, damaged, or of another format version.
     """
     path = folder / MANIFEST
     try:
@@ -221,7 +221,9 @@ def read_manifest(folder: Path) -> Manifest:
         if version == FORMAT_VERSION:
             return Manifest.model_validate(values)
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{folder} is no prepared corpus: it has no {MANIFEST}; run `movieplotgpt prepare`") from None
+        raise DataError(
+            f"{folder} is not a prepared corpus: it has no {MANIFEST}; run `movieplotgpt prepare`"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise DataError(f"{path} is damaged; prepare the corpus again") from None
     raise DataError(f"{folder} has format {version}, this version reads {FORMAT_VERSION}; prepare the corpus again")
@@ -235,7 +237,7 @@ def write_split(
     tokenizer: Tokenizer,
     progress: Callable[[int], None],
 ) -> SplitCounts:
-    """Encode a split and write its three files into ``folder``; ``progress`` is told of documents as they are done."""
+    """Encode a split and write its three files into ``folder``; ``progress`` is called with the number of documents done."""
     tokens_file, offsets_file, documents_file = (folder / file for file in split_files(name))
     n_segments = len(layout.hints) + 2
     tokens: list[Ids] = [np.empty(0, tokenizer.dtype)]

@@ -1,4 +1,4 @@
-"""Char, byte and BPE tokenizers behind one class, saved as the tokenizer.json that transformers loads as it is.
+"""Char, byte and BPE tokenizers with one interface, saved as a tokenizer.json that transformers loads as it is.
 
 Every one of them holds all bytes of UTF-8, so that no text can fail, and two special tokens: the end marker, which is end
 and beginning of sequence at once, and a pad token, which only other programs use. The ids:
@@ -46,8 +46,8 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _CHUNK = 1 << 16  # characters looked up at a time: their code points stay in the cache
 _PIECE = 1 << 14  # characters of a long text that BPE takes as one
 _BATCH = 256  # pieces in which BPE looks for new words at a time
-_BAD_END = "the end marker {!r} cannot be told from ordinary text; use one word such as 'END_OF_PLOT'"
-_CUT = re.compile(r"\S(?=[ \n])")  # where GPT-2's pattern always begins a new word, whatever stands around it
+_BAD_END = "the end marker {!r} cannot be distinguished from ordinary text; use one word such as 'END_OF_PLOT'"
+_CUT = re.compile(r"\S(?=[ \n])")  # where GPT-2's pattern always starts a new word, whatever the context
 _WORDS = re.compile(r"\s*\S+(?:[^\S \n]\s*\S*)*|\s+")  # a text cut at every such place
 
 
@@ -68,7 +68,7 @@ class CharSettings(Settings):
         """Take the characters of ``texts``, without those that only special tokens hold.
 
         Raises:
-            ConfigError: ``end`` cannot be told from ordinary text.
+            ConfigError: ``end`` cannot be distinguished from ordinary text.
         """
         seen = np.zeros(0x110000, bool)
         for text in texts:
@@ -88,7 +88,7 @@ class ByteSettings(Settings):
         """Nothing is learned from ``texts``.
 
         Raises:
-            ConfigError: ``end`` cannot be told from ordinary text.
+            ConfigError: ``end`` cannot be distinguished from ordinary text.
         """
         return ByteTokenizer([end, *ByteTokenizer.byte_tokens])
 
@@ -105,7 +105,7 @@ class BpeSettings(Settings):
         Where there is nothing to merge, bytes are all it is: a ByteTokenizer.
 
         Raises:
-            ConfigError: ``end`` cannot be told from ordinary text.
+            ConfigError: ``end`` cannot be distinguished from ordinary text.
         """
         check_end(end)
         learner = tokenizers.Tokenizer(models.BPE())
@@ -131,7 +131,7 @@ class Tokenizer(ABC):
     kind: ClassVar[Kind]
     byte_tokens: ClassVar[tuple[str, ...]]  # how the vocabulary writes each byte, and the pad token in place of 0xFF
     end: str  # the end marker
-    end_id = 0  # end and begin of sequence
+    end_id = 0  # end and start of sequence
     pad = PAD  # what other programs fill a batch with
     pad_id = PAD_ID
 
@@ -189,7 +189,7 @@ class Tokenizer(ABC):
 
     @property
     def vocab_size(self) -> int:
-        """The number of ids: the largest is one less."""
+        """The number of ids; the largest is one less."""
         return len(self._bytes)
 
     @cached_property
@@ -220,15 +220,15 @@ class Tokenizer(ABC):
     def decode(self, ids: Sequence[int] | Ids) -> str:
         """The text of ``ids``, special tokens included; bytes that are not UTF-8 become U+FFFD.
 
-        An id that no token has, as a padded embedding may draw, is no text (as in transformers).
+        Ids without a token, which a padded embedding may draw, decode to nothing (as in transformers).
         """
         array = np.asarray(ids, np.int64)
         chunks = (array[start : start + _CHUNK].tolist() for start in range(0, len(array), _CHUNK))
         return b"".join(b"".join(map(self.token_bytes, chunk)) for chunk in chunks).decode("utf-8", "replace")
 
     def token_bytes(self, token_id: int) -> bytes:
-        """What ``token_id`` adds to a text: perhaps a part of a character."""
-        assert token_id >= 0, f"{token_id} is no token id"
+        """Return the bytes that ``token_id`` adds to a text, which may be part of a character."""
+        assert token_id >= 0, f"{token_id} is not a token id"
         return self._bytes[token_id] if token_id < len(self._bytes) else b""
 
     def ids_where(self, asked: Callable[[bytes], object]) -> frozenset[int]:
@@ -237,7 +237,7 @@ class Tokenizer(ABC):
         return frozenset(i for i, spelled in enumerate(self._bytes) if i not in special and asked(spelled))
 
     def characters(self, text: str, ids: Ids) -> int:
-        """How many characters of ``text`` its ``ids`` keep: all of them, but where others' tokenizers normalise it."""
+        """Return how many characters of ``text`` its ``ids`` keep: all of them, but where others' tokenizers normalise it."""
         return len(text)
 
     def decoder(self) -> StreamDecoder:
@@ -246,7 +246,7 @@ class Tokenizer(ABC):
 
     @staticmethod
     def replaced(text: str) -> dict[str, str]:
-        """What ``encode`` replaces in ``text``: the lone surrogates, which no UTF-8 can hold, by U+FFFD."""
+        """Return what ``encode`` replaces in ``text``: lone surrogates, which UTF-8 cannot hold, by U+FFFD."""
         return dict.fromkeys(_SURROGATES.findall(text), _REPLACEMENT)
 
     @abstractmethod
@@ -256,7 +256,7 @@ class Tokenizer(ABC):
     @staticmethod
     @abstractmethod
     def _token_bytes(token: str) -> bytes:
-        """What a token behind the bytes stands for; KeyError if it is none of this kind."""
+        """Return the bytes of a token after the 256 single bytes; raise KeyError if it is of another kind."""
 
 
 class CharTokenizer(Tokenizer):
@@ -336,7 +336,7 @@ BYTES_BY_SYMBOL = {symbol: bytes([byte]) for byte, symbol in enumerate(_visible_
 
 
 def agrees(theirs: Any, ours: Any) -> bool:
-    """Whether all that ``theirs`` says is in ``ours``, but for the padding that transformers was last asked for."""
+    """Return whether every setting in ``theirs`` also holds in ``ours``, ignoring the padding transformers last used."""
     if not (isinstance(theirs, dict) and isinstance(ours, dict)):
         return bool(theirs == ours)
     return all(
@@ -377,7 +377,7 @@ def tokens_and_merges(model: dict[str, Any]) -> tuple[list[str], list[tuple[str,
 
 
 def _special_tokens(end: str) -> re.Pattern[str]:
-    """What finds either special token, the longer one first, as the tokenizers library does."""
+    """Return the pattern of the special tokens, the longer one first, as in the tokenizers library."""
     return re.compile(f"({'|'.join(map(re.escape, sorted((end, PAD), key=len, reverse=True)))})")
 
 

@@ -145,7 +145,7 @@ def _checksum(path: Path) -> str:
 
 
 def _being_built(path: Path, folder: Path) -> bool:
-    """Whether a process holds the lock that PyTorch takes while it builds ``path``."""
+    """Return whether a process holds the lock that PyTorch takes while it builds ``path``."""
     name = f"{path.name.partition('.')[0]}.lock"
     for lock in (folder / "locks" / name, folder / "headers" / "locks" / name):
         if lock.exists():

@@ -33,7 +33,7 @@ class CompiledLoss:
 
 
 def compiled_call() -> Callable[..., Tensor]:
-    """What runs a layer on its inputs, compiled once for layers that are alike: for ``GPT.hidden``."""
+    """Return the function that runs a layer on its inputs, compiled once for all layers of a kind; for ``GPT.hidden``."""
     return compiled_function(_call)
 
 

@@ -39,7 +39,7 @@ class Workers:
         return added
 
     def any(self, value: bool) -> bool:
-        """Whether it is true for one of the workers."""
+        """Return whether it is true for one of the workers."""
         return self.sum(value)[0] > 0
 
     def sum_gradients(self, weights: Iterable[Tensor], loss: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ def parts_for(model: GPT, rows: int, memory: int, bytes_per_value: int) -> int:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether PyTorch found no memory: a GPU's error has a type, a CPU's only its words."""
+    """Return whether PyTorch found no memory: a GPU's error has a type, a CPU's only its words."""
     return isinstance(error, RuntimeError) and (
         isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
     )

@@ -52,7 +52,7 @@ def choose_hardware(settings: TrainingSettings) -> Hardware:
 
 
 def cpu_info() -> dict[str, str]:
-    """What Linux says of the first processor (``vendor_id``, ``model name``, ``flags``); empty elsewhere."""
+    """Return what Linux reports of the first processor (``vendor_id``, ``model name``, ``flags``); empty elsewhere."""
     try:
         first = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
     except OSError:
@@ -61,7 +61,7 @@ def cpu_info() -> dict[str, str]:
 
 
 def device_name(device: torch.device) -> str:
-    """What a GPU calls itself, else ``cpu`` or ``mps``."""
+    """Return a GPU's own name, or ``cpu`` or ``mps``."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
@@ -107,7 +107,7 @@ def _compiler(wanted: str, device: torch.device) -> tuple[bool, str]:
 
 
 def _choose_compiler() -> str | None:
-    """Name a C++ compiler that works in CXX, where PyTorch looks for it; return what is wrong where there is none."""
+    """Name a C++ compiler that works in CXX, where PyTorch looks for it; return what is wrong if there is none."""
     named = os.environ.get("CXX")
     names = [name for name in ([named] if named else COMPILERS) if shutil.which(name)]
     if not names:
@@ -147,14 +147,14 @@ def compiler_fault(name: str) -> str | None:
 
 
 def device_memory(device: torch.device) -> int:
-    """Bytes of memory ``device`` has; 0 where nobody tells."""
+    """Return the bytes of memory of ``device``; 0 if unknown."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return physical_memory()
 
 
 def physical_memory() -> int:
-    """Bytes of memory this process may use: the machine's, or less where a container sets a limit; 0 if not told."""
+    """Return the bytes of memory this process may use: the machine's, or a container's limit; 0 if unknown."""
     try:
         installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):

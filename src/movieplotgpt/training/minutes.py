@@ -88,7 +88,7 @@ class Pace:
 
 
 def timed_enough(seconds: Sequence[float], minutes: float) -> bool:
-    """Whether these steps tell it: where they are short, so many that one bad second says little, but few of the minutes."""
+    """Return whether these steps tell it: where they are short, so many that one bad second says little, but few of the minutes."""
     timed = seconds[UNTIMED_STEPS:]
     return len(timed) >= TIMED_STEPS and sum(timed) >= min(TIMED_SECONDS, 3 * minutes)
 

@@ -36,7 +36,7 @@ def notify(monitors: list[Monitor], event: Event) -> Iterator[str]:
 class MetricsFile:
     """``metrics.jsonl``: one JSON object for every step and evaluation.
 
-    A resumed run drops the lines after the step it goes on from, so that the file reads as if never interrupted.
+    A resumed run drops the lines after the step it resumes from, so that the file reads as if never interrupted.
     """
 
     def __init__(self, path: Path, *, resume_at: int | None = None) -> None:

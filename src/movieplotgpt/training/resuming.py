@@ -1,4 +1,4 @@
-"""What a checkpoint needs to go on exactly (optimizer, step, best score), and what it tells of its run."""
+"""What a checkpoint needs to resume exactly (optimizer, step, best score), and what it records of its run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FOLDER = "training"
 
 @dataclass
 class Progress:
-    """Where a run stands. A batch is a function of its step, so no loader state is kept."""
+    """The progress of a run. A batch is a function of its step, so no loader state is kept."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # when it is read
 
@@ -68,7 +68,7 @@ def run_record(
     before: list[dict[str, Any]],
     **place: str,
 ) -> dict[str, Any]:
-    """What a model folder says of the run it comes from: text, settings, training so far, and trainings before."""
+    """Return the record of a run for its model folder: text, settings, this training and earlier ones."""
     record = {
         "corpus": {
             "hash": manifest.corpus_hash,
@@ -116,7 +116,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def read_state(folder: Path, model: GPT, optimizers: list[torch.optim.Optimizer]) -> Progress:
-    """Fill ``optimizers`` from the checkpoint in ``folder`` and tell where it stands.
+    """Fill ``optimizers`` from the checkpoint in ``folder`` and return its progress.
 
     Raises:
         CheckpointError: there is nothing to resume from, or it is damaged.

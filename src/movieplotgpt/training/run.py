@@ -153,7 +153,7 @@ class RunFolder:
 
 
 def _is_metrics(path: Path) -> bool:
-    """Whether a run wrote ``path``, whose first line may be missing yet."""
+    """Return whether a run wrote ``path``, whose first line may be missing yet."""
     if not path.is_file():
         return False
     with path.open("rb") as file:

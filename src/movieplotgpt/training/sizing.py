@@ -122,7 +122,7 @@ def _size(config: RunConfig, vocab_size: int, text_tokens: int, epoch: float, fl
 
 
 def _tokens(config: RunConfig, model: SizeSettings, vocab_size: int, epoch: float, flops: float) -> float:
-    """How many tokens the run trains on."""
+    """Return how many tokens the run trains on."""
     training = config.training
     if training.epochs is not None:
         return training.epochs * epoch

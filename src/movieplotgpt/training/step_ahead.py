@@ -22,7 +22,7 @@ class StepAhead(Generic[P, T]):
         self._next: tuple[object, Future[T]] | None = None
 
     def __call__(self, *arguments: P.args, **options: P.kwargs) -> T:
-        """What ``make`` makes of these arguments, or raises."""
+        """Return ``make(*arguments)``, or raise its error."""
         if self._next is None or self._next[0] != (arguments, options):
             self.start(*arguments, **options)
         assert self._next is not None

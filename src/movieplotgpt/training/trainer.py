@@ -1,4 +1,4 @@
-"""The loop: an iterator of events. It prints nothing; evaluation and sampling are handed in as functions."""
+"""The training loop: an iterator of events. It prints nothing; evaluation and sampling are passed in as functions."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     workers: Workers | None = None,
 ) -> Iterator[Event]:
-    """Train and tell what happens. ``stop`` is asked after each step; when true the run is saved and ends.
+    """Train, and yield what happens. ``stop`` is called after each step; when it returns true, the run is saved and ends.
 
     Of several ``workers`` each goes through the same steps; only the first evaluates, samples and writes.
 
     Raises:
-        TrainingError: the loss is no longer a number, memory does not suffice, or the run to resume began on another
+        TrainingError: the loss stays NaN or infinite, memory does not suffice, or the run to resume began on another
             corpus.
         CheckpointError: there is nothing to resume from.
         StorageError: the disk refused a checkpoint; the one before is untouched.
@@ -232,7 +232,7 @@ class _Trainer:
         return CompiledLoss(self.model) if compiled else self.model.loss
 
     def _looks(self, progress: Progress, interrupted: bool) -> bool:
-        """Whether the run is saved after this step."""
+        """Return whether the run is saved after this step."""
         every = self.settings.checkpoint_every
         due = every is not None and progress.step % every == 0
         return interrupted or due or progress.step in self.pace.evaluation_steps(progress)
@@ -271,7 +271,7 @@ class _Trainer:
         return _Launched(step, rate, epoch, loss_and_norm, arrived)
 
     def _settle(self, launched: _Launched, since: float) -> StepDone | Skipped:
-        """What became of a step; it is said to have taken the time ``since`` the one before."""
+        """Return the event of a finished step; its time counts from ``since``, when the step before ended."""
         if launched.arrived is not None:
             launched.arrived.synchronize()
         loss, norm = launched.loss_and_norm.tolist()

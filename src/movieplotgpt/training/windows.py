@@ -1,8 +1,8 @@
 """Documents -> training windows; the batch of a step is a pure function of (seed, step, rank).
 
 A window is one row of a batch: the BOS token, then one or more pieces of documents, each after its own header. Long
-documents go on in continuation windows (header again, overlap, new tokens), where all but the header and the first
-tokens behind it is learnt; short ones share a window. Which header a document wears
+documents continue in continuation windows (header again, overlap, new tokens), where all but the header and the first
+tokens after it is learnt; short ones share a window. Which header a document gets
 (hints, plan, title or empty title) is drawn anew each epoch, and so are the names of its people where asked. Some plans are
 documents of their own as well, which teach the model to plan from a title.
 """
@@ -25,7 +25,9 @@ from movieplotgpt.training.renaming import Renamed, Renaming
 
 Ids = np.ndarray[Any, Any]
 NO_TARGET = -100
-CUT_IN = 16  # tokens behind the header of a continuation window: learnt, they teach that a text begins in mid-sentence
+CUT_IN = (
+    16  # tokens after the header of a continuation window that are not learnt, or the model would start in mid-sentence
+)
 
 
 class WindowSettings(Settings):
@@ -155,13 +157,13 @@ class TrainingWindows:
         ids_T[chosen] = others[chosen]
 
     def _starts(self, ids_BT: Ids) -> Ids:
-        """Where each token's document starts: at its BOS token, which is the end token of the one before."""
+        """Return where each token's document starts: at its BOS token, which is the end token of the previous one."""
         begins = (ids_BT == self.end_id) & self.settings.separate
         places_T = np.arange(self.context_length, dtype=np.int32)
         return np.maximum.accumulate(np.where(begins, places_T, 0), axis=1, dtype=np.int32)
 
     def rows_in_epoch(self, epoch: int) -> int:
-        """How many windows epoch ``epoch`` has."""
+        """Return how many windows epoch ``epoch`` has."""
         return len(self._rows(epoch))
 
     def epoch_of(self, row: int) -> tuple[int, int]:

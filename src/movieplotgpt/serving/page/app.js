@@ -75,7 +75,7 @@ function request(asked) {
   };
 }
 
-/** Write what the settings ask for; `after` is a card that the new one goes on from and stands behind. */
+/** Write what the settings ask for; `after` is the card that the new one continues and follows. */
 async function write(asked, after) {
   stop();
   const run = (writing = new AbortController()), count = Number(asked.n) || 1;
@@ -148,7 +148,7 @@ function idle() {
   find("#stop").hidden = true;
 }
 
-/** Put cards on the stage: alone, or behind the one they go on from. */
+/** Put cards on the stage: alone, or after the one they continue. */
 function stage(fresh, after) {
   const elements = fresh.map((card) => card.element);
   if (after) after.element.after(...elements);

@@ -125,7 +125,7 @@ export class Card {
     return make("span", { class: `token s${level}`, role: "button", tabindex: -1, "aria-haspopup": "dialog", "aria-label": name, onclick: open }, piece);
   }
 
-  /** The way on from behind a sentence. */
+  /** The button after a sentence that continues differently. */
   turn(stop) {
     const said = this.plot.text.slice(0, stop).split(/\s+/).slice(-4).join(" ");
     const label = `Go on another way from here, after: ${said}`;
@@ -182,7 +182,7 @@ export class Card {
 }
 
 function copied(copy) {
-  return `copied: ${copy.length} characters stand in the plot of ${copy.title}`;
+  return `copied: ${copy.length} characters are in the plot of ${copy.title}`;
 }
 
 function tell(copy, mark) {
