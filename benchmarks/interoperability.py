@@ -312,7 +312,7 @@ def different(found: dict[str, Any]) -> str:
         return ""
     return (
         f"Read differently: {', '.join(f'`{text}`' for text in texts)}. In a vocabulary of characters llama.cpp writes a "
-        "blank as ▁\n(U+2581), so a ▁ that stands in a text is a blank to it; nothing else is lost.\n"
+        "blank as ▁\n(U+2581), so a ▁ in a text is a blank to it; nothing else is lost.\n"
     )
 
 

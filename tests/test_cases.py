@@ -56,7 +56,7 @@ def test_what_is_read(cases: Path, name: str, columns: dict[str, Any], documents
     ("name", "columns", "sentence"),
     [
         ("d04_cp1252.csv", TITLED, r"is not UTF-8: byte 33 in line 2 is 0xe4; .* corpus.encoding=cp1252"),
-        ("array.json", {}, r"is a table with the columns Title, Plot; .*--text-column Plot"),
+        ("array.json", {}, r"is a table with the columns Title, Plot; .*text_column='Plot'"),
         ("p10_struct_plot.parquet", {"text_column": "Plot"}, r"is nested; name one of its fields, as Plot.text"),
         ("d15_book.docx", {}, r"is a damaged Word document .*; get the file again"),
         ("d15_book.epub", {}, r"is a damaged Word document .*; get the file again"),

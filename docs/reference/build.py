@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from movieplotgpt import __version__
-from movieplotgpt.cli import app
+from movieplotgpt.cli import WRITE, app
 from movieplotgpt.config import Settings
 from movieplotgpt.schema import toml_schema
 from movieplotgpt.study.grid import StudySettings
@@ -119,7 +119,7 @@ def man_page() -> str:
 
     name, summary = app.name[0], str(app.help)
     text = app.generate_docs(output_format="rst")
-    text = text[text.index("**Commands:**") :]  # after heading and table of contents
+    text = text[text.index(f"**{WRITE}:**") :]  # after heading and table of contents
     head = f"{'=' * len(name)}\n{name}\n{'=' * len(name)}\n\n{'-' * len(summary)}\n{summary}\n{'-' * len(summary)}\n"
     page: bytes = publish_string(
         f"{head}\n:Manual section: 1\n:Version: {__version__}\n\n{text}",

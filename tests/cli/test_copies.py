@@ -88,7 +88,7 @@ def test_generate_tells_what_it_copied(corpus: PreparedCorpus, capsys: pytest.Ca
         ),
         (["copies", "films.toml", "--model", "model", "--data", "data", "--at-least", "9"], "ask for 31 at least"),
         (["generate", "--model", "model", "--check-copies"], "no copy index of the text this model was trained on"),
-        (["generate", "--model", "model", "--data", "films.toml", "--avoid-copies", "60"], "is no prepared corpus"),
+        (["generate", "--model", "model", "--data", "films.toml", "--avoid-copies", "60"], "is not a prepared corpus"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_exit_1(

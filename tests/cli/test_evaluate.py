@@ -185,7 +185,7 @@ def test_a_model_is_asked_for_what_it_has_by_heart_of_its_own_text(run: Run) -> 
     code, out, _ = run("--metrics", "memorisation", model="own")
     assert code == 0
     assert list(rows(out)) == ["own", "on texts it was trained on", "... and as many it was not"]
-    assert list(table(out, 4)) == ["word for word, of text it has read", "... of text it has not"]
+    assert list(table(out, 4)) == ["verbatim, of text it has read", "... of text it has not"]
 
 
 def test_table_json_and_file_tell_the_same_numbers(run: Run) -> None:
@@ -292,7 +292,7 @@ def test_another_text_s_cleaning_is_said(run: Run, plots_csv: Path, capsys: pyte
             ["--data", "gone"],
             "gone is not a prepared corpus: it has no manifest.json; run `movieplotgpt prepare`",
         ),
-        ("model", ["--data", "model"], "model is no prepared corpus"),
+        ("model", ["--data", "model"], "model is not a prepared corpus"),
         ("model", ["--documents", "0"], "--documents 0 is too small; it has to be at least 1"),
         ("model", ["--others", "0"], "--others 0 is too small; it has to be at least 1"),
         ("model", ["--device", "cuda"], "device cuda is not available to this PyTorch; there is "),

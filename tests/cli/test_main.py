@@ -38,7 +38,7 @@ LOAD = "movieplotgpt.engine.model_folder.load_folder"  # what `info` calls
 
 def leaves() -> Iterator[tuple[list[str], Callable[..., object]]]:
     """Every command that does something: the words to type, and its function."""
-    for name, (place, _) in COMMANDS.items():
+    for name, (place, _, _) in COMMANDS.items():
         module, _, attribute = place.partition(":")
         found = getattr(importlib.import_module(f"movieplotgpt.cli.{module}"), attribute)
         if isinstance(found, App):

@@ -164,7 +164,7 @@ def test_an_unknown_hint_names_those_there_are(form: PromptForm, tiny_checkpoint
 
 def test_a_model_without_titles_says_what_to_give(tiny_checkpoint: Make) -> None:
     form = PromptForm(tiny_checkpoint(header=""))
-    with pytest.raises(PromptError, match="the begin of a text instead"):
+    with pytest.raises(PromptError, match="the beginning of a text instead"):
         form.from_title("Mars")
     assert form.from_title("").header == ""
     assert form.from_text("Ada: ").begun == "Ada:"

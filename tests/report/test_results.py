@@ -166,7 +166,7 @@ def test_an_evaluation_that_lacks_a_number_is_damaged(tmp_path: Path) -> None:
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(
         DataError,
-        match=r"there is not an evaluation of this version .*gone\.json; write it with `movieplotgpt evaluate",
+        match=r"there is no evaluation .*gone\.json; write it with `movieplotgpt evaluate",
     ):
         read_evaluation(tmp_path / "gone.json")
     with pytest.raises(DataError, match=r"neither an evaluation nor a study; make one with `movieplotgpt evaluate"):
@@ -475,7 +475,7 @@ def test_a_figure_is_drawn_and_shown_the_same_in_bytes(tmp_path: Path) -> None:
 
 def test_a_figure_of_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = kept(tmp_path / "results", evaluation())
-    with pytest.raises(DataError, match=r"there is not an evaluation of this version .*gone\.json"):
+    with pytest.raises(DataError, match=r"there is no evaluation .*gone\.json"):
         write_figure(results, "gone", tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"empty has no metrics\.jsonl; name the folder of a run"):

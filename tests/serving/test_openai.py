@@ -92,7 +92,7 @@ def test_ids_are_a_prompt(client: openai.OpenAI, films: PlotGenerator) -> None:
     for prompt in (ids, [ids], [films.checkpoint.tokenizer.end_id, *ids]):
         told = client.completions.create(model="films", prompt=prompt, seed=1, max_tokens=9)
         assert told.choices[0].text == text
-    with pytest.raises(openai.BadRequestError, match="no id of films"):
+    with pytest.raises(openai.BadRequestError, match="not a token id of films"):
         client.completions.create(model="films", prompt=[1, 99_999])
 
 

@@ -120,7 +120,7 @@ def event(text: str, reason: str | None = None) -> str:
         ('data: {"choices": null}\n\n', "has broken off"),
         (
             'data: {"choices": [{"text": "a", "logprobs": {"tokens": ["a"], "token_logprobs": []}}]}\n\n',
-            "no completion",
+            "does not send completions",
         ),
         ("data: {\n\n", "cannot be asked"),
         (event("a"), "has broken off"),

@@ -488,7 +488,7 @@ def test_a_model_of_others_is_not_fetched_but_said_to_be_one(hub: Site, cache: P
 
 def test_a_hub_that_nobody_reaches_is_one_sentence(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(DownloadError, match=r"^cannot download ada/films: .*; what has come is kept, run it again"):
+    with pytest.raises(DownloadError, match=r"^cannot download ada/films: .*; what was received is kept, run it again"):
         download("hf:ada/films")
 
 

@@ -263,7 +263,7 @@ def test_a_wrong_archive_is_refused_and_nothing_left(site: Site, tmp_path: Path,
 
 
 def test_an_unknown_corpus_names_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match="no public corpus 'movies'; there are movie-plots, office"):
+    with pytest.raises(DownloadError, match="'movies' is not a public corpus; choose one of movie-plots, office"):
         download_corpus("movies", tmp_path)
 
 

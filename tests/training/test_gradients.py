@@ -82,7 +82,7 @@ def test_a_window_that_does_not_fit_is_named(model: GPT, batch: Batch) -> None:
     def never(*inputs: Tensor) -> Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    words = r"one window of 16 tokens does not fit into memory; take a smaller --size or model\.context_length"
+    words = r"one window of 16 tokens does not fit into memory; choose a smaller model.size or model\.context_length"
     with pytest.raises(TrainingError, match=f"^{words}$"):
         BatchGradients(model, never, Workers())(batch)
 

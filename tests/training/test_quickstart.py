@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from movieplotgpt.cli.words import in_flags
 from movieplotgpt.config import build_settings
 from movieplotgpt.errors import ConfigError, DataError
 from movieplotgpt.text.corpora import PlainCorpus, TableCorpus
@@ -146,7 +147,8 @@ def test_the_column_that_an_error_proposes_can_be_used(tmp_path: Path, text_of: 
         csv.writer(file).writerows([["Title", name], *([f"Film {number}", text_of(900)] for number in range(20))])
     with pytest.raises(ConfigError, match=r"films.csv is a table with the columns Title, ") as error:
         suggest(path, minutes=5)
-    _, proposed = shlex.split(str(error.value).partition("the text: ")[2].partition(" (and")[0])
+    flag, proposed = shlex.split(in_flags(str(error.value)).partition("the text: ")[2].partition(" (and")[0])
+    assert flag == "--text-column" and f"text_column={proposed!r} (and" in str(error.value)
     for title in ("Title", proposed):
         suggestion = suggest(path, minutes=5, text_column=proposed, title_column=title)
         assert suggestion.documents == 20
@@ -164,6 +166,6 @@ def test_a_table_is_never_learnt_as_plain_text(tmp_path: Path, suffix: str) -> N
     }
     writers.get(suffix, frame.write_parquet)(path)
     with pytest.raises(
-        ConfigError, match=r"is a table with the columns Title, Plot; name the one with the text: --text-column Plot"
+        ConfigError, match=r"is a table with the columns Title, Plot; name the one with the text: text_column='Plot'"
     ):
         suggest(path, minutes=5)

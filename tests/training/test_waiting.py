@@ -59,9 +59,10 @@ def test_elsewhere_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("command", ["train", "plan", "evaluate"])
 def test_commands_decide_before_torch_is_imported(tmp_path: Path, command: str) -> None:
     """PyTorch reads the environment when it is imported, and never again."""
+    module = "evaluation.measuring" if command == "evaluate" else f"cli.{command}"
     code = f"""if True:
         import sys
-        import movieplotgpt.cli.{command} as module
+        import movieplotgpt.{module} as module
         known = module.choose_waiting
         def noted():
             print("torch" in sys.modules)

@@ -54,8 +54,8 @@ def evaluate(
         precision: Of the matrix products; sums are always float64.
         json: Print the evaluation as JSON.
         out: Write the evaluation as JSON, for `movieplotgpt report`.
-        add: Keep what the file at --out has already of these weights and documents, and measure only what it lacks (samples
-            again, if --samples is given).
+        add: Keep what the output file has already of these weights and documents, and measure only what it lacks (and new
+            samples, if asked for).
     """
     evaluation = measure(
         model,
