@@ -20,7 +20,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from movieplotgpt.generation.generator import PlotGenerator
-from movieplotgpt.text.tokenizers import BpeSettings, Tokenizer
+from movieplotgpt.text.tokenizer_json import load_tokenizer
+from movieplotgpt.text.tokenizers import BpeSettings
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -140,7 +141,7 @@ def test_it_reads_the_ids_that_python_reads(visit: Open, folder: Path) -> None:
     texts = [*HOSTILE, *("".join(rng.choices(pool, k=rng.randint(1, 40))) for _ in range(500))]
     page = visit()
     learnt = BpeSettings(vocab_size=1500).train(texts * 2, "END_OF_PLOT")
-    for tokenizer in (Tokenizer.load(folder / "vendor" / "model"), learnt):
+    for tokenizer in (load_tokenizer(folder / "vendor" / "model"), learnt):
         found = page.evaluate(
             """async ([spec, texts]) => {
               const { Tokenizer } = await import("./bpe.js"), tokenizer = new Tokenizer(spec);

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from movieplotgpt.errors import CheckpointError, ConfigError
 from movieplotgpt.text import tokenizers as module
 from movieplotgpt.text.formatting import END_OF_PLOT, DocumentFormat
+from movieplotgpt.text.tokenizer_json import load_tokenizer
 from movieplotgpt.text.tokenizers import (
     PAD,
     BpeSettings,
@@ -224,19 +225,19 @@ def _of_an_older_version(tokenizer: Tokenizer) -> dict[str, Any]:
 def test_a_file_of_an_older_version_gets_the_pad_token(tokenizer: Tokenizer, tmp_path: Path) -> None:
     old = _of_an_older_version(tokenizer)
     (tmp_path / "tokenizer.json").write_text(json.dumps(old), encoding="utf-8")
-    assert Tokenizer.load(tmp_path).to_json() == tokenizer.to_json()
+    assert load_tokenizer(tmp_path).to_json() == tokenizer.to_json()
     theirs = tokenizers.Tokenizer.from_str(json.dumps(old))
     for text in (text.replace(PAD, "") for text in [*HOSTILE, *TEXTS]):
         assert tokenizer.encode(text).tolist() == theirs.encode(text, add_special_tokens=False).ids
     (tmp_path / "tokenizer.json").write_text(_with(old, normalizer={"type": "Lowercase"}), encoding="utf-8")
     with pytest.raises(CheckpointError, match="is not a tokenizer of movieplotgpt"):
-        Tokenizer.load(tmp_path)
+        load_tokenizer(tmp_path)
 
 
 @each_kind
 def test_loading_gives_the_tokenizer_that_was_saved(tokenizer: Tokenizer, tmp_path: Path) -> None:
     tokenizer.save(tmp_path / "model", model_max_length=64)
-    loaded = Tokenizer.load(tmp_path / "model")
+    loaded = load_tokenizer(tmp_path / "model")
     assert type(loaded) is type(tokenizer)
     assert loaded.to_json() == tokenizer.to_json()
     assert (loaded.kind, loaded.end, loaded.vocab_size) == (tokenizer.kind, END_OF_PLOT, tokenizer.vocab_size)
@@ -255,7 +256,7 @@ def test_bpe_without_merges_is_bytes(tmp_path: Path) -> None:
     tokenizer = BpeSettings(vocab_size=257).train(TEXTS, END_OF_PLOT)
     assert type(tokenizer) is ByteTokenizer
     tokenizer.save(tmp_path, model_max_length=64)
-    assert type(Tokenizer.load(tmp_path)) is ByteTokenizer
+    assert type(load_tokenizer(tmp_path)) is ByteTokenizer
 
 
 def _spec(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -303,7 +304,7 @@ def test_a_damaged_or_foreign_file_is_one_sentence(content: str | bytes, tmp_pat
     path = tmp_path / "tokenizer.json"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(CheckpointError, match="copy or download") as raised:
-        Tokenizer.load(tmp_path)
+        load_tokenizer(tmp_path)
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -312,10 +313,10 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     for folder in (tmp_path, tmp_path / "nowhere", tmp_path / "file"):
         with pytest.raises(CheckpointError, match=r"has no tokenizer\.json"):
-            Tokenizer.load(folder)
+            load_tokenizer(folder)
     (tmp_path / "tokenizer.json").mkdir()
     with pytest.raises(CheckpointError, match="cannot be read"):
-        Tokenizer.load(tmp_path)
+        load_tokenizer(tmp_path)
 
 
 @pytest.mark.slow
@@ -329,7 +330,7 @@ def test_no_damage_of_a_file_escapes_as_another_error(tmp_path: Path) -> None:
                 data[draw.randrange(len(data))] = draw.randrange(256)
             (tmp_path / "tokenizer.json").write_bytes(data)
             try:
-                loaded = Tokenizer.load(tmp_path)
+                loaded = load_tokenizer(tmp_path)
             except CheckpointError:
                 continue
             assert all(loaded.decode(loaded.encode(text)) == text for text in HOSTILE)
@@ -365,7 +366,7 @@ def test_a_folder_saved_again_by_transformers_still_loads(tmp_path: Path) -> Non
         theirs = transformers.AutoTokenizer.from_pretrained(folder)
         theirs(TEXTS, padding=True, truncation=True, max_length=8)
         theirs.save_pretrained(folder)
-        assert Tokenizer.load(folder).to_json() == tokenizer.to_json()
+        assert load_tokenizer(folder).to_json() == tokenizer.to_json()
 
 
 @pytest.mark.slow

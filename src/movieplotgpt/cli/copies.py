@@ -35,7 +35,7 @@ def copies(
         at_least: The shortest passage to list, in characters; unrelated plots share 25 by chance, hardly ever 50.
         json: Print JSON.
     """
-    from movieplotgpt.cli.generate import read_text
+    from movieplotgpt.cli.texts import read_text
     from movieplotgpt.engine.model_folder import load_folder
     from movieplotgpt.generation.copying import copy_index
 

@@ -14,6 +14,7 @@ from movieplotgpt.cli.copies import say
 from movieplotgpt.cli.hints import HintFlags, read_hints
 from movieplotgpt.cli.sampling import SamplingFlags, given, sampling_from
 from movieplotgpt.cli.surprise import show_surprise
+from movieplotgpt.cli.texts import read_text
 from movieplotgpt.engine.model_config import Device, Precision
 from movieplotgpt.engine.places import DEFAULT_MODEL
 from movieplotgpt.errors import PromptError, StorageError
@@ -124,23 +125,6 @@ def _prompt(title: str | None, text: str | None, file: str | None) -> str | None
     if sum(given is not None for given in (title, text, file)) > 1:
         raise PromptError("--title, --input and --input-file exclude each other; give one of them")
     return text if file is None else read_text(file)
-
-
-def read_text(file: str) -> str:
-    """The text of a file, or of stdin for ``-``.
-
-    Raises:
-        PromptError: it cannot be read, or is not UTF-8.
-    """
-    try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        return data.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
-    except OSError as error:
-        raise PromptError(
-            f"the prompt {file} cannot be read: {error.strerror}; name a text file, or - for stdin"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise PromptError(f"the prompt {file} is not UTF-8 text (byte {error.start:,}); save it as UTF-8") from None
 
 
 def _streamed(generator: PlotGenerator, title: str, config: SamplingConfig, request: dict[str, Any]) -> Iterator[Plot]:

@@ -20,6 +20,7 @@ from movieplotgpt.engine.weight_files import load_weights, remembered_sha256, we
 from movieplotgpt.errors import CheckpointError, ConfigError
 from movieplotgpt.text.cleaning import CleaningSettings
 from movieplotgpt.text.formatting import DocumentFormat
+from movieplotgpt.text.tokenizer_json import load_tokenizer
 from movieplotgpt.text.tokenizers import Tokenizer
 
 FORMAT_VERSION = 1
@@ -107,7 +108,7 @@ def load_folder(name: str | Path) -> ModelFolder:
         raise CheckpointError(f"{folder / 'movieplotgpt.json'} is damaged; copy or download the model again") from None
     if reason := fault(about):
         raise CheckpointError(f"{folder / 'movieplotgpt.json'} is damaged ({reason}); copy or download the model again")
-    tokenizer = Tokenizer.load(folder)
+    tokenizer = load_tokenizer(folder)
     if tokenizer.vocab_size > config.vocab_size:
         raise CheckpointError(
             f"{folder / 'tokenizer.json'} has {tokenizer.vocab_size} tokens and the model only "

@@ -24,6 +24,7 @@ from movieplotgpt.model.gpt import GPT
 from movieplotgpt.text.cleaning import CleaningSettings
 from movieplotgpt.text.formatting import DocumentFormat
 from movieplotgpt.text.pretrained import PretrainedTokenizer
+from movieplotgpt.text.tokenizer_json import load_tokenizer
 from movieplotgpt.text.tokenizers import Tokenizer
 
 CONTEXT = 1024  # tokens, unless asked for or the model reads fewer: training keeps the activations of all of them
@@ -143,7 +144,7 @@ def _tokenizer(folder: Path, end: str | None) -> Tokenizer:
     path = folder / "tokenizer.json"
     spec = read_json(folder, "tokenizer.json")
     try:
-        own = Tokenizer.load(folder)
+        own = load_tokenizer(folder)
         if end in (None, own.end):
             return own
     except CheckpointError:

@@ -28,6 +28,7 @@ from movieplotgpt.text.cleaning import CleaningSettings
 from movieplotgpt.text.duplicates import I64
 from movieplotgpt.text.formatting import Document, DocumentFormat
 from movieplotgpt.text.splits import SPLITS, Split
+from movieplotgpt.text.tokenizer_json import load_tokenizer
 from movieplotgpt.text.tokenizers import Ids, Tokenizer
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ class PreparedCorpus:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer the arrays were made with."""
-        return Tokenizer.load(self.folder)
+        return load_tokenizer(self.folder)
 
     def split(self, name: Split) -> PreparedSplit:
         """The documents of one split.

@@ -1,4 +1,4 @@
-"""Read a tokenizer.json of ours: which class it belongs to, and whether it says what that class would write.
+"""Read a tokenizer.json of ours: find its class, and check that it is what that class would write.
 
 Files of older versions have the byte 0xFF at the id of the pad token, and are read as if they had the pad token.
 """
@@ -6,9 +6,10 @@ Files of older versions have the byte 0xFF at the id of the pad token, and are r
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
-from movieplotgpt.errors import ConfigError
+from movieplotgpt.errors import CheckpointError, ConfigError
 from movieplotgpt.text.pretrained import read_own
 from movieplotgpt.text.tokenizers import (
     PAD,
@@ -22,10 +23,27 @@ from movieplotgpt.text.tokenizers import (
 )
 
 
-def read_tokenizer(data: bytes) -> Tokenizer:
-    """Read tokenizer.json; ValueError says what is wrong, in words that follow the name of the file.
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Read the tokenizer.json of a model folder.
 
-    The tokenizers library aborts the whole process on some damaged files: what is built anew must agree with this one.
+    Raises:
+        CheckpointError: it is missing, damaged, or was made by another program.
+    """
+    path = folder / "tokenizer.json"
+    try:
+        return _read_tokenizer(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(f"{folder} has no tokenizer.json; name the folder of a model") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); name the folder of a model") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path} {error}; copy or download the model again") from None
+
+
+def _read_tokenizer(data: bytes) -> Tokenizer:
+    """Read tokenizer.json; raise ValueError with what is wrong, worded to follow the name of the file.
+
+    The tokenizers library aborts the whole process on some damaged files, so one is built from the vocabulary and compared.
     """
     try:
         spec = json.loads(data)
@@ -49,7 +67,7 @@ def read_tokenizer(data: bytes) -> Tokenizer:
 
 
 def _with_pad(spec: dict[str, Any]) -> dict[str, Any]:
-    """``spec`` with the pad token where a file of an older version has the byte 0xFF."""
+    """Return ``spec`` with the pad token where a file of an older version has the byte 0xFF."""
     vocabulary = spec["model"]["vocab"]
     old = next((symbol for symbol in ("<0xFF>", "\u00ff") if vocabulary.get(symbol) == PAD_ID), None)
     if old is None:

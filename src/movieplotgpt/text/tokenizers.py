@@ -33,7 +33,7 @@ from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from movieplotgpt import atomic
 from movieplotgpt.config import Settings
-from movieplotgpt.errors import CheckpointError, ConfigError
+from movieplotgpt.errors import ConfigError
 from movieplotgpt.text.stream_decoder import StreamDecoder
 
 Ids: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
@@ -142,25 +142,6 @@ class Tokenizer(ABC):
         self._bytes = (self.end.encode(), *every_byte, PAD.encode(), *map(self._token_bytes, others[256:]))
         self._special = _special_tokens(self.end)
         self._pipeline = _pipeline(tokens, merges, by_characters=self.kind == "char")
-
-    @staticmethod
-    def load(folder: Path) -> Tokenizer:
-        """Read the tokenizer.json of a model folder.
-
-        Raises:
-            CheckpointError: it is missing, damaged, or was made by another program.
-        """
-        from movieplotgpt.text.tokenizer_json import read_tokenizer  # which builds on this module
-
-        path = folder / "tokenizer.json"
-        try:
-            return read_tokenizer(path.read_bytes())
-        except (FileNotFoundError, NotADirectoryError):
-            raise CheckpointError(f"{folder} has no tokenizer.json; name the folder of a model") from None
-        except OSError as error:
-            raise CheckpointError(f"{path} cannot be read ({error.strerror}); name the folder of a model") from None
-        except ValueError as error:
-            raise CheckpointError(f"{path} {error}; copy or download the model again") from None
 
     def save(self, folder: Path, *, model_max_length: int, chat_template: str | None = None) -> None:
         """Write tokenizer.json and tokenizer_config.json, from which transformers' AutoTokenizer loads it.
