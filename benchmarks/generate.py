@@ -183,7 +183,7 @@ def llama_cpp(checkpoint: Checkpoint, batch: int, *, folder: Path, kind: Any, th
     """Its server, each text a request."""
     import xllamacpp
 
-    from movieplotgpt.sharing.gguf import save_gguf
+    from movieplotgpt.sharing.gguf_file import save_gguf
 
     path = folder / f"{kind}-{threads}.gguf"
     save_gguf(checkpoint, path, kind)

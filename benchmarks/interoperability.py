@@ -28,13 +28,13 @@ from movieplotgpt.engine.model_config import ModelConfig
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, write_description
 from movieplotgpt.model.gpt import GPT
 from movieplotgpt.sharing.exporting import TIES, TITLE, TOKENS, FileType, gaps, prompt_ids
-from movieplotgpt.sharing.gguf import save_gguf
+from movieplotgpt.sharing.gguf_file import save_gguf
 from movieplotgpt.sharing.modelfile import modelfile
 from movieplotgpt.sharing.onnx_file import save_onnx
 from movieplotgpt.sharing.runners import LLAMA_CPP, ONNX_RUNTIME, TRANSFORMERS, Runner
 from movieplotgpt.text.cleaning import CleaningSettings
 from movieplotgpt.text.formatting import DocumentFormat
-from movieplotgpt.text.tokenizers import ByteSettings
+from movieplotgpt.text.tokenizer import ByteSettings
 
 HOSTILE = [
     "",

@@ -52,7 +52,7 @@ MODULES: dict[str, tuple[str, ...]] = {  # and test files beside the one of the 
     "text/download.py": (),
     "text/formatting.py": (),
     "text/splits.py": (),
-    "text/tokenizers.py": (),
+    "text/tokenizer.py": (),
     "training/windows.py": (),
 }
 SLOWER, SECONDS_MORE = 4, 60  # tests are stopped after so many times their usual time, and so many seconds

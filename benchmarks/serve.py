@@ -104,7 +104,7 @@ def ours(model: str, slots: int) -> Iterator[Asked]:
 @contextmanager
 def llama_cpp(model: str, folder: Path, kind: Any, slots: int) -> Iterator[Asked]:
     """llama.cpp's server, as the package xllamacpp holds it, with as many slots as there are clients at most."""
-    from movieplotgpt.sharing.gguf import save_gguf
+    from movieplotgpt.sharing.gguf_file import save_gguf
 
     path, port = folder / f"{kind}.gguf", free_port()
     save_gguf(load_checkpoint(model), path, kind)

@@ -370,7 +370,7 @@ def make_tiny_checkpoint(
     from movieplotgpt.model.gpt import GPT
     from movieplotgpt.text.cleaning import CleaningSettings
     from movieplotgpt.text.formatting import END_OF_PLOT, DocumentFormat
-    from movieplotgpt.text.tokenizers import BpeSettings, ByteSettings, CharSettings, TokenizerSettings
+    from movieplotgpt.text.tokenizer import BpeSettings, ByteSettings, CharSettings, TokenizerSettings
 
     kinds: dict[str, TokenizerSettings] = {"bpe": BpeSettings(vocab_size=400), "char": CharSettings()}
     tokenizer = kinds.get(kind, ByteSettings()).train([header, invented_text(3000)], END_OF_PLOT)

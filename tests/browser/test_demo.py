@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from movieplotgpt.generation.generator import PlotGenerator
+from movieplotgpt.text.tokenizer import BpeSettings
 from movieplotgpt.text.tokenizer_json import load_tokenizer
-from movieplotgpt.text.tokenizers import BpeSettings
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from movieplotgpt.errors import DataError
 from movieplotgpt.evaluation.held_out import character_offsets, characters_of_tokens, other_works
 from movieplotgpt.text.formatting import END_OF_PLOT
-from movieplotgpt.text.tokenizers import BpeSettings, ByteSettings, CharSettings
+from movieplotgpt.text.tokenizer import BpeSettings, ByteSettings, CharSettings
 
 TEXT = "Zoë finds the café; 日本 is far. The café is closed, and Zoë, too, is far from the café."
 

@@ -17,7 +17,7 @@ from movieplotgpt.generation.sampling import Chosen
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.generation.writing import Writing
 from movieplotgpt.model.checkpoints import Checkpoint
-from movieplotgpt.text.tokenizers import ByteSettings, Tokenizer
+from movieplotgpt.text.tokenizer import ByteSettings, Tokenizer
 
 Make = Callable[..., Checkpoint]
 BYTES = ByteSettings().train([], "END")

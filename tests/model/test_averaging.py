@@ -20,7 +20,7 @@ from movieplotgpt.model import averaging
 from movieplotgpt.model.averaging import average_checkpoints
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from movieplotgpt.model.gpt import GPT
-from movieplotgpt.text.tokenizers import BpeTokenizer
+from movieplotgpt.text.tokenizer import BpeTokenizer
 
 Make = Callable[..., Checkpoint]
 REMEDY = "give models of the same dimensions, tokenizer and format"

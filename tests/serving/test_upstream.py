@@ -22,7 +22,7 @@ from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.serving.app import create_app
 from movieplotgpt.serving.models import ServedModel, ServedModels
 from movieplotgpt.serving.upstream import Upstream
-from movieplotgpt.sharing.gguf import save_gguf
+from movieplotgpt.sharing.gguf_file import save_gguf
 
 LLAMA_CPP = """
 import sys, time, xllamacpp

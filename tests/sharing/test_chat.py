@@ -74,7 +74,7 @@ def expected(checkpoint: Checkpoint) -> tuple[list[int], str]:
 def test_a_chat_with_llama_cpp_writes_what_the_completion_writes(
     tiny_checkpoint: Make, tmp_path: Path, kind: str, header: str
 ) -> None:
-    gguf = pytest.importorskip("movieplotgpt.sharing.gguf", reason="the gguf library is not installed")
+    gguf = pytest.importorskip("movieplotgpt.sharing.gguf_file", reason="the gguf library is not installed")
     if not LLAMA_CPP.installed:
         pytest.skip("llama.cpp is not installed")
     checkpoint = printable(tiny_checkpoint(kind, header=header, context_length=128))

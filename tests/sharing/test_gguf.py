@@ -19,9 +19,9 @@ from movieplotgpt.model.gpt import GPT
 from movieplotgpt.sharing.runners import LLAMA_CPP
 from movieplotgpt.text.cleaning import CleaningSettings
 from movieplotgpt.text.formatting import DocumentFormat
-from movieplotgpt.text.tokenizers import ByteSettings
+from movieplotgpt.text.tokenizer import ByteSettings
 
-gguf = pytest.importorskip("movieplotgpt.sharing.gguf", reason="the gguf library is not installed")
+gguf = pytest.importorskip("movieplotgpt.sharing.gguf_file", reason="the gguf library is not installed")
 
 Make: TypeAlias = Callable[..., Checkpoint]
 HOSTILE = [

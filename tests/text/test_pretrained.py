@@ -14,7 +14,7 @@ from movieplotgpt.config import build_settings
 from movieplotgpt.text.prepare import PrepareSettings, prepare
 from movieplotgpt.text.pretrained import PretrainedTokenizer
 from movieplotgpt.text.token_files import PreparedCorpus
-from movieplotgpt.text.tokenizers import BpeSettings, Tokenizer
+from movieplotgpt.text.tokenizer import BpeSettings, Tokenizer
 
 DECOMPOSED = unicodedata.normalize("NFD", "\u00c9lo\u00efse d\u00e9j\u00e0 vu: \u00e5ngstr\u00f6m, \uac01. ")
 END = "END_OF_PLOT"

@@ -17,7 +17,7 @@ from movieplotgpt.errors import ConfigError, DataError
 from movieplotgpt.text.corpora import PlainCorpus, TableCorpus
 from movieplotgpt.text.prepare import prepare
 from movieplotgpt.text.token_files import PreparedCorpus
-from movieplotgpt.text.tokenizers import BpeSettings, CharSettings
+from movieplotgpt.text.tokenizer import BpeSettings, CharSettings
 from movieplotgpt.training.quickstart import suggest
 from movieplotgpt.training.run import RunConfig
 from movieplotgpt.training.windows import too_small

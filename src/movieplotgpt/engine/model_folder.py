@@ -20,8 +20,8 @@ from movieplotgpt.engine.weight_files import load_weights, remembered_sha256, we
 from movieplotgpt.errors import CheckpointError, ConfigError
 from movieplotgpt.text.cleaning import CleaningSettings
 from movieplotgpt.text.formatting import DocumentFormat
+from movieplotgpt.text.tokenizer import Tokenizer
 from movieplotgpt.text.tokenizer_json import load_tokenizer
-from movieplotgpt.text.tokenizers import Tokenizer
 
 FORMAT_VERSION = 1
 

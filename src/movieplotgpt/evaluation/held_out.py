@@ -15,7 +15,7 @@ from movieplotgpt.model.scoring import Scores, score_documents
 from movieplotgpt.text.formatting import PLAN
 from movieplotgpt.text.splits import Split
 from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
-from movieplotgpt.text.tokenizers import Ids, Tokenizer
+from movieplotgpt.text.tokenizer import Ids, Tokenizer
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 

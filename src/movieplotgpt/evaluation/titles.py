@@ -32,7 +32,7 @@ from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.scoring import Scores, score_documents
 from movieplotgpt.records import Record
 from movieplotgpt.text.sentences import word_spans
-from movieplotgpt.text.tokenizers import Tokenizer
+from movieplotgpt.text.tokenizer import Tokenizer
 
 DISTANCES = (0, 100, 200, 400, 800, 1_600)  # characters from the header, each to the next
 READ = 500  # characters of a plot that are read to find its title among others

@@ -12,7 +12,7 @@ from movieplotgpt.text.cleaning import fold_prompt
 from movieplotgpt.text.formatting import PLAN, longest_header, one_line
 from movieplotgpt.text.hints import USUAL, ListHint, hint_settings
 from movieplotgpt.text.plans import lay_out_plan, plan_parts
-from movieplotgpt.text.tokenizers import Tokenizer
+from movieplotgpt.text.tokenizer import Tokenizer
 
 BROKEN = "\N{REPLACEMENT CHARACTER}"  # for bytes that are not valid UTF-8, which a model may write
 MOST_CHANGES = 20  # that are reported

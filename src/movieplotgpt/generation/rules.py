@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from movieplotgpt.generation.settings import SamplingConfig
-from movieplotgpt.text.tokenizers import Tokenizer
+from movieplotgpt.text.tokenizer import Tokenizer
 
 BREAKERS = '\n.,"'  # DRY sees no repetition across them
 CAST = "("  # opens the name of an actor

@@ -19,7 +19,7 @@ from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.text.formatting import cut_pieces, fit_header, overlap_for
 from movieplotgpt.text.plans import MOST_ITEMS
 from movieplotgpt.text.sentences import ends_sentence, word_spans
-from movieplotgpt.text.tokenizers import Tokenizer
+from movieplotgpt.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from movieplotgpt.text.copies import CopyIndex

@@ -16,7 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from movieplotgpt.serving import leniency, openai, plots, refusals, state
+from movieplotgpt.serving import health_routes, leniency, openai_routes, plot_routes, refusals
 from movieplotgpt.serving.models import MOST_OF_BODIES, ServedModels
 from movieplotgpt.serving.routing import check_key
 
@@ -63,9 +63,12 @@ def create_app(
     )
     app.state.models, app.state.api_key = models, api_key
     guarded = [] if api_key is None else [Depends(check_key)]
-    for router in (plots.router, openai.router):  # in this order: /models/{name:path} would take the cards' paths
+    for router in (
+        plot_routes.router,
+        openai_routes.router,
+    ):  # in this order: /models/{name:path} would take the cards' paths
         app.include_router(router, dependencies=guarded, responses=refusals.DOCUMENTED)
-    app.include_router(state.router)
+    app.include_router(health_routes.router)
     refusals.install(app)
     if page:
         app.mount("/page", StaticFiles(directory=PAGE), name="page")

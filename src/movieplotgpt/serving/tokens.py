@@ -10,7 +10,7 @@ from movieplotgpt.generation.plots import TokenProbability
 from movieplotgpt.generation.prompts import Prompt, PromptForm
 from movieplotgpt.generation.sampling import Chosen
 from movieplotgpt.text.formatting import longest_header
-from movieplotgpt.text.tokenizers import Tokenizer
+from movieplotgpt.text.tokenizer import Tokenizer
 
 BYTES = "bytes:"  # opens a token in a completion that is only a part of a character, as OpenAI has it
 

@@ -148,7 +148,7 @@ def _write(checkpoint: Checkpoint, folder: Path, target: Target, weights: Weight
         write_description(folder, checkpoint, torch.float32)
         _name_one_file(folder / "config.json")
         return path
-    from movieplotgpt.sharing.gguf import save_gguf
+    from movieplotgpt.sharing.gguf_file import save_gguf
 
     path = folder / f"{model_name(checkpoint)}-{weights}.gguf"
     save_gguf(checkpoint, path, weights)

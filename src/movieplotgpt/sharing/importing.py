@@ -24,8 +24,8 @@ from movieplotgpt.model.gpt import GPT
 from movieplotgpt.text.cleaning import CleaningSettings
 from movieplotgpt.text.formatting import DocumentFormat
 from movieplotgpt.text.pretrained import PretrainedTokenizer
+from movieplotgpt.text.tokenizer import Tokenizer
 from movieplotgpt.text.tokenizer_json import load_tokenizer
-from movieplotgpt.text.tokenizers import Tokenizer
 
 CONTEXT = 1024  # tokens, unless asked for or the model reads fewer: training keeps the activations of all of them
 SEPARATOR = "<|endoftext|>"  # between the documents such models were trained on

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from movieplotgpt.text.cleaning import CleaningSettings, fold_prompt
 from movieplotgpt.text.formatting import DocumentFormat
-from movieplotgpt.text.tokenizers import Tokenizer
+from movieplotgpt.text.tokenizer import Tokenizer
 
 _LETTERS = (*range(0xA0, 0x180), *range(0x2010, 0x2028))  # Latin letters with marks; dashes, quotes, ellipsis
 _WHITE_SPACE = [chr(point) for point in range(0x3001) if chr(point).isspace() and chr(point) != " "]

@@ -39,7 +39,7 @@ from movieplotgpt.text.token_files import (
     split_files,
     write_split,
 )
-from movieplotgpt.text.tokenizers import BpeSettings, Tokenizer, TokenizerSettings
+from movieplotgpt.text.tokenizer import BpeSettings, Tokenizer, TokenizerSettings
 
 REPORT = "report.json"
 FILES = {  # of a prepared corpus

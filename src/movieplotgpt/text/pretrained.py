@@ -14,7 +14,7 @@ import numpy as np
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
-from movieplotgpt.text.tokenizers import (
+from movieplotgpt.text.tokenizer import (
     BYTES_BY_SYMBOL,
     BpeTokenizer,
     Ids,

@@ -28,8 +28,8 @@ from movieplotgpt.text.cleaning import CleaningSettings
 from movieplotgpt.text.duplicates import I64
 from movieplotgpt.text.formatting import Document, DocumentFormat
 from movieplotgpt.text.splits import SPLITS, Split
+from movieplotgpt.text.tokenizer import Ids, Tokenizer
 from movieplotgpt.text.tokenizer_json import load_tokenizer
-from movieplotgpt.text.tokenizers import Ids, Tokenizer
 
 if TYPE_CHECKING:
     import polars as pl

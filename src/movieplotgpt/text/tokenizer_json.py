@@ -11,7 +11,7 @@ from typing import Any
 
 from movieplotgpt.errors import CheckpointError, ConfigError
 from movieplotgpt.text.pretrained import read_own
-from movieplotgpt.text.tokenizers import (
+from movieplotgpt.text.tokenizer import (
     PAD,
     PAD_ID,
     BpeTokenizer,

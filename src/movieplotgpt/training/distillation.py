@@ -16,7 +16,7 @@ from movieplotgpt.config import Settings
 from movieplotgpt.errors import TrainingError
 from movieplotgpt.model.checkpoints import load_checkpoint
 from movieplotgpt.model.gpt import GPT
-from movieplotgpt.text.tokenizers import Tokenizer
+from movieplotgpt.text.tokenizer import Tokenizer
 from movieplotgpt.training.compiling import compiled_call, compiled_function
 from movieplotgpt.training.windows import NO_TARGET
 

@@ -22,7 +22,7 @@ from movieplotgpt.errors import CheckpointError, ConfigError
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.text.chat_template import chat_template
 from movieplotgpt.text.pretrained import PretrainedTokenizer
-from movieplotgpt.text.tokenizers import PAD_ID, Tokenizer
+from movieplotgpt.text.tokenizer import PAD_ID, Tokenizer
 
 GgufType = Literal["f32", "f16", "bf16", "q8_0"]
 _TYPES: dict[str, tuple[GGMLQuantizationType, LlamaFileType]] = {

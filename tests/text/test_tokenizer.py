@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from movieplotgpt.errors import CheckpointError, ConfigError
-from movieplotgpt.text import tokenizers as module
+from movieplotgpt.text import tokenizer as module
 from movieplotgpt.text.formatting import END_OF_PLOT, DocumentFormat
-from movieplotgpt.text.tokenizer_json import load_tokenizer
-from movieplotgpt.text.tokenizers import (
+from movieplotgpt.text.tokenizer import (
     PAD,
     BpeSettings,
     BpeTokenizer,
@@ -29,6 +28,7 @@ from movieplotgpt.text.tokenizers import (
     CharTokenizer,
     Tokenizer,
 )
+from movieplotgpt.text.tokenizer_json import load_tokenizer
 
 TEXTS = [
     "A lighthouse keeper's daughter finds a map, and she's sure that it's the sea that drew it.\n\nShe'll go.",

@@ -26,7 +26,7 @@ from movieplotgpt.serving.answers import (
     event,
 )
 from movieplotgpt.serving.models import Answer, ServedModel, served, weight_of_plots
-from movieplotgpt.serving.openai import STREAM
+from movieplotgpt.serving.openai_routes import STREAM
 from movieplotgpt.serving.refusals import framed
 from movieplotgpt.serving.requests import DetokenizeRequest, PlotsRequest, TitleRequest, TokenizeRequest
 from movieplotgpt.serving.routing import LenientRoute, weight_of_body
