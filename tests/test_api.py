@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,14 @@ def folder(tmp_path: Path, plots_csv: Path, monkeypatch: pytest.MonkeyPatch) -> 
     shutil.copy(plots_csv, tmp_path / "films.csv")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as in a terminal, also where whoever started the tests ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("name", ["prepare", "train", "evaluate", "PlotGenerator"])
@@ -111,6 +119,7 @@ def test_what_fails_leaves_the_folder_to_others() -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="signals of POSIX")
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_saves() -> None:
     run = mp.train("films.csv", **TABLE, settings=QUICK, steps=10_000, out="run", progress=False)
     before = signal.getsignal(signal.SIGINT)
@@ -123,6 +132,54 @@ def test_ctrl_c_saves() -> None:
     assert finished.reason == "interrupted" and 1 < finished.step < 10_000
     assert run.checkpoint.info["training"]["step"] == finished.step
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="signals of POSIX")
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_in_a_loop_over_events_saves() -> None:
+    run = mp.train("films.csv", **TABLE, settings=QUICK, steps=10_000, out="run", progress=False)
+    steps = 0
+    for event in run:
+        if isinstance(event, StepDone):
+            steps += 1
+            if steps == 2:
+                threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    assert run.finished and run.finished.reason == "interrupted" and run.finished.step < 10_000
+    assert run.generator.plot("Ada", max_tokens=3, seed=1).tokens == 3
+
+
+def test_a_training_that_fails_is_named_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(model: object) -> float:
+        raise mp.TrainingError("the score is damaged")
+
+    monkeypatch.setattr("movieplotgpt.recipe.training_run.validation_scorer", lambda corpus: broken)
+    run = mp.train("films.csv", **TABLE, settings=QUICK, steps=2, out="run", progress=False)
+    with pytest.raises(mp.TrainingError, match=r"^the score is damaged$"), run:
+        for _ in run:
+            pass
+    with pytest.raises(mp.TrainingError, match=r"the training in run failed \(the score is damaged\); resume it"):
+        run.generator  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"metrics": ["title"]}, "metrics: 'title' is unknown; choose from likelihood, compressors, titles"),
+        ({"metrics": "titles"}, "metrics: 't' is unknown"),
+        ({"split": "tset"}, "split: 'tset' is unknown; choose from train, validation, test"),
+        ({"device": "cdua"}, "device: 'cdua' is unknown"),
+        ({"precision": "int32"}, "precision: 'int32' is unknown"),
+    ],
+)
+def test_unknown_choices_of_an_evaluation_are_refused(arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(mp.ConfigError, match=said):
+        mp.evaluate("plots-bpe", "data", **arguments)
+
+
+def test_none_turns_a_setting_off() -> None:
+    settings = {**QUICK, "training.gradient_clip": None}
+    run = mp.train("films.csv", **TABLE, settings=settings, steps=2, out="run", progress=False)
+    assert run.settings.training.gradient_clip is None
 
 
 def test_a_model_is_fine_tuned_and_measured() -> None:
@@ -152,7 +209,7 @@ def test_a_model_is_fine_tuned_and_measured() -> None:
         ),
         (
             {"source": "films.csv"},
-            "films.csv is the text to train on; leave source=films.csv out, or name a TOML before it",
+            "films.csv is the text to train on; leave source=films.csv out, or name a TOML instead of the text",
         ),
         ({"settings": {"optimizer.learning_rte": 1}}, "learning_rate"),
     ],

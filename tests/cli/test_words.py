@@ -18,6 +18,7 @@ from movieplotgpt.cli.words import in_flags
         (': text_column="It\'s" (', ": --text-column 'It'\"'\"'s' ("),
         (": text_column='Plot' (", ": --text-column Plot ("),
         ("no_header=True and the number", "--no-header and the number"),
+        ("/srv/data=3/films.csv is gone", "/srv/data=3/films.csv is gone"),
         ("leave training.minutes=3 or xsize=4 out", "leave training.minutes=3 or xsize=4 out"),
     ],
 )

@@ -172,7 +172,7 @@ def test_a_study_that_is_killed_trains_only_what_is_missing(
     assert 2 <= len(before) < 6
     assert main(command) == 0
     out, err = capsys.readouterr()
-    assert f"{len(before)} of 6 runs are there already" in err and "6 of 6" in err
+    assert f"{len(before)} of 6 runs are done already" in err and "6 of 6" in err
     after = {one.name: one.stat().st_mtime_ns for one in kept.glob("*.json")}
     assert len(after) == 6 and before.items() <= after.items()
     results = load_results(Path("out/study.json"))
@@ -189,7 +189,7 @@ def test_a_study_that_is_killed_trains_only_what_is_missing(
     lines = Path("out/study.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 7 and lines[0].startswith("size,tokenizer,budget")
     assert main(command) == 0
-    assert "6 of 6 runs are there already" in capsys.readouterr().err
+    assert "6 of 6 runs are done already" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -217,7 +217,7 @@ def test_a_run_that_fails_is_named_with_its_words(
     path.write_text(path.read_text(encoding="utf-8").replace("context_length=64", "context_length=100000"), "utf-8")
     assert main(["compare", str(path), "--source", str(plots_csv), "--out", "out"]) == 1
     err = capsys.readouterr().err.splitlines()[-1]
-    assert err.startswith("movieplotgpt: tiny-char-1e+09-flops-1 failed: movieplotgpt: ") and ".log" in err
+    assert err.startswith("movieplotgpt: tiny-char-1e+09-flops-1 failed: the training text has ") and ".log" in err
 
 
 @pytest.mark.slow

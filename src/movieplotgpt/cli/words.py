@@ -7,7 +7,7 @@ import re
 import shlex
 
 NAMES = "add|data|documents|epochs|from_|judge|minutes|no_header|others|out|resume|samples|size|source|steps|study|text_column|title_column"
-_ARGUMENT = re.compile(rf"""(?<![\w.])({NAMES})=('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,;)]+)""")
+_ARGUMENT = re.compile(rf"""(?<![\w./-])({NAMES})=('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,;)]+)""")
 
 
 def in_flags(message: str) -> str:

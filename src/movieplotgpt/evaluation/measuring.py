@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 Metric: TypeAlias = Literal["likelihood", "compressors", "titles", "next-sentence", "memorisation"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
+CHOICES: dict[str, tuple[str, ...]] = {
+    "split": ("train", "validation", "test"),
+    "metrics": METRICS,
+    "device": ("auto", "cpu", "cuda", "mps"),
+    "precision": ("float32", "bfloat16"),
+}
 _Measured = TypeVar("_Measured")
 _PARTS = {"titles": "title_retrieval", "next-sentence": "next_sentence"}  # named otherwise in an evaluation
 
@@ -88,6 +94,10 @@ def evaluate(
     from movieplotgpt.training.hardware import choose_hardware
     from movieplotgpt.training.run import TrainingSettings
 
+    chosen = {"split": (split,), "metrics": metrics, "device": (device,), "precision": (precision,)}
+    for name, values in chosen.items():
+        if wrong := [value for value in values if value not in CHOICES[name]]:
+            raise ConfigError(f"{name}: {wrong[0]!r} is unknown; choose from {', '.join(CHOICES[name])}")
     for name, value in (("documents", documents), ("others", others), ("samples", samples)):
         if value is not None and value < 1:
             raise ConfigError(f"{name}={value} is too small; it has to be at least 1")

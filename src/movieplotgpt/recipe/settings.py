@@ -26,7 +26,9 @@ LENGTHS = ("minutes", "steps", "epochs")
 def as_overrides(changes: Changes) -> tuple[str, ...]:
     """Return changes of settings as ``section.key=value``, given as such or as a mapping of dotted names."""
     if isinstance(changes, Mapping):
-        return tuple(f"{name}={json.dumps(value)}" for name, value in changes.items())
+        return tuple(
+            f"{name}={'none' if value is None else json.dumps(value, default=str)}" for name, value in changes.items()
+        )
     return tuple(changes)
 
 
@@ -44,7 +46,9 @@ def refuse_contradictions(config: Path, source: Path | None, data: Path | None, 
     if not is_settings_file(config):
         if source or data:
             given = f"source={source}" if source else f"data={data}"
-            raise ConfigError(f"{config} is the text to train on; leave {given} out, or name a TOML before it")
+            raise ConfigError(
+                f"{config} is the text to train on; leave {given} out, or name a TOML instead of the text"
+            )
         return
     if source and data:
         raise ConfigError(

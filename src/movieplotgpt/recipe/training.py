@@ -153,7 +153,7 @@ def prepare(
         progress: Show progress bars on stderr or in the notebook.
 
     Returns:
-        What was found and done: documents, splits, lengths, warnings. ``train(..., data=out)`` takes the folder.
+        What was found and done: documents, splits, lengths, warnings. ``train`` takes the folder as ``data`` with a TOML.
 
     Raises:
         ConfigError: arguments or settings that contradict each other, or a value that does not fit.

@@ -101,7 +101,7 @@ class TrainingRequest:
         refuse_contradictions(self.config, self.source, self.data, self.reading)
         given = [name for name, value in self.lengths.items() if value is not None]
         if len(given) > 1:
-            both = " and ".join(f"{name}={getattr(self, name):g}" for name in given)
+            both = " and ".join(f"{name}={getattr(self, name)}" for name in given)
             raise ConfigError(f"{both} exclude each other; give one of minutes, steps and epochs")
         if self.start_from and self.size:
             raise ConfigError(f"from_={self.start_from} keeps that model's size; leave size={self.size} out")
@@ -114,7 +114,8 @@ class TrainingRequest:
 class TrainingRun(Iterator[Event]):
     """A training under way: iterate over its events, or ask for its model, for which it trains to the end.
 
-    As a context manager it stops and saves an unfinished training when it is left.
+    Ctrl-C while it trains saves it and ends it after the present step; a second one raises KeyboardInterrupt. As a context manager
+    it stops and saves an unfinished training when it is left.
 
     Attributes:
         folder: Where it writes: checkpoints, metrics, samples and the loss figure.
@@ -130,7 +131,7 @@ class TrainingRun(Iterator[Event]):
         self.notes: list[str] = []
         self._request, self._files = request, RunFolder(self.folder)
         self._monitors: list[Monitor] = []
-        self._stop_asked, self._begun = threading.Event(), False
+        self._stop_asked, self._begun, self._failure = threading.Event(), False, ""
         self._stack = ExitStack()
         try:
             self._set_up()
@@ -152,11 +153,17 @@ class TrainingRun(Iterator[Event]):
         return PlotGenerator.load(self.folder)
 
     def finish(self) -> Finished:
-        """Train to the end. Ctrl-C saves and ends the training early; a second one raises KeyboardInterrupt."""
-        with stop_on_interrupt(self.stop):
-            for _ in self:
-                pass
-        assert self.finished
+        """Train to the end, and return how it ended.
+
+        Raises:
+            TrainingError: it failed, now or in an iteration before.
+        """
+        for _ in self:
+            pass
+        if not self.finished:
+            raise TrainingError(
+                f"the training in {self.folder} failed{self._failure}; resume it, or train in another folder"
+            )
         return self.finished
 
     def stop(self) -> None:
@@ -165,8 +172,11 @@ class TrainingRun(Iterator[Event]):
 
     def __next__(self) -> Event:
         try:
-            event = next(self._events)
-        except BaseException:
+            with stop_on_interrupt(self.stop):
+                event = next(self._events)
+        except BaseException as error:
+            if not self.finished and not isinstance(error, StopIteration):
+                self._failure = f" ({str(error) or type(error).__name__})"
             self._close()
             raise
         if self._workers.first:
@@ -180,7 +190,7 @@ class TrainingRun(Iterator[Event]):
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        if not self.finished:
+        if not self.finished and not self._failure:
             self.finish()
 
     def _set_up(self) -> None:
