@@ -67,7 +67,7 @@ def test_a_text_is_studied_by_its_name_alone(
     assert main(["compare", str(text)]) == 0
     assert "3 of 3 runs are done already" in capsys.readouterr().err
     assert main(["compare", str(text), "--minutes", "9"]) == 1
-    assert "holds a study of 1 minutes, not of 9; leave --minutes out" in capsys.readouterr().err
+    assert "holds a study of 1 minutes, not of 9; leave --minutes 9 out" in capsys.readouterr().err
     other = Path("elsewhere") / text.name
     other.parent.mkdir()
     other.write_text(text.read_text(encoding="utf-8") + "More.", encoding="utf-8")
