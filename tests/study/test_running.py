@@ -185,7 +185,7 @@ def test_a_study_that_is_killed_trains_only_what_is_missing(
     assert out.startswith("# out\n") and "- at 3e+10 flops take " in out
     assert len(list(Path("out/figures").glob("*.svg"))) == len(list(Path("out/figures").glob("*.png"))) == 4
     assert all(row.read_bits and row.by_heart is not None for row in results.rows)
-    assert "| bits per character of text it has read | of that word for word |" in out
+    assert "| bits per character of text it has read | of that verbatim |" in out
     lines = Path("out/study.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 7 and lines[0].startswith("size,tokenizer,budget")
     assert main(command) == 0

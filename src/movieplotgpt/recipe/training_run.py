@@ -99,9 +99,9 @@ class TrainingRequest:
             ConfigError: it does.
         """
         refuse_contradictions(self.config, self.source, self.data, self.reading)
-        given = [name for name, value in self.lengths.items() if value is not None]
+        given = [(name, value) for name, value in self.lengths.items() if value is not None]
         if len(given) > 1:
-            both = " and ".join(f"{name}={getattr(self, name)}" for name in given)
+            both = " and ".join(f"{name}={value:.12g}" for name, value in given)
             raise ConfigError(f"{both} exclude each other; give one of minutes, steps and epochs")
         if self.start_from and self.size:
             raise ConfigError(f"from_={self.start_from} keeps that model's size; leave size={self.size} out")
