@@ -73,6 +73,15 @@ def test_a_table_becomes_a_model_in_one_call() -> None:
     assert {path.name for path in Path("run").iterdir()} >= {"last", "best", "data", "metrics.jsonl", "samples.md"}
 
 
+def test_a_text_that_was_prepared_is_not_prepared_again() -> None:
+    mp.prepare("films.csv", "data", **TABLE, progress=False)
+    asked: dict[str, Any] = {"data": "data", "settings": QUICK, "steps": 2, "progress": False}
+    assert mp.train("films.csv", **TABLE, **asked, out="run").finish().step == 2
+    assert not Path("run/data").exists()
+    with pytest.raises(mp.ConfigError, match=r"data does not hold films\.csv prepared with these settings"):
+        mp.train("films.csv", text_column="Plot", **asked, out="other")
+
+
 def test_the_model_may_be_asked_for_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     generator = mp.train("films.csv", **TABLE, settings=QUICK, steps=3, progress=False).generator
     assert generator.checkpoint.folder and generator.checkpoint.folder.parent == Path("runs/films")

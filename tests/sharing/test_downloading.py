@@ -290,7 +290,7 @@ def test_a_place_of_something_else_is_not_replaced(cache: Path, site: Site, tmp_
         download("films", to=tmp_path / "runs", pause=0)
     assert str(caught.value) == (
         f"{tmp_path / 'runs' / 'films'} holds something else than this model; move or remove it, or name another folder "
-        "with --to"
+        "with to=FOLDER"
     )
     assert contents(tmp_path / "runs") == before and site.asked == []
 
@@ -325,7 +325,7 @@ def test_a_download_leaves_nothing_but_the_model(cache: Path) -> None:
 
 def test_a_place_that_is_a_file_is_said(cache: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file", encoding="utf-8")
-    with pytest.raises(StorageError, match=r"cannot write .*taken: .*; name another folder with --to"):
+    with pytest.raises(StorageError, match=r"cannot write .*taken: .*; name another folder with to=FOLDER"):
         download("films", to=tmp_path / "taken", pause=0)
 
 
@@ -384,10 +384,10 @@ def test_a_manifest_without_end_is_not_waited_for(cache: Path, site: Site, monke
         ("https://", {}, "https:// is not a safe address"),
         ("No Name", {}, "'No Name' cannot name a model"),
         ("../films", {}, "'../films' cannot name a model"),
-        ("films", {"revision": "v1"}, "--revision is for hf:owner/repo; leave it out for films"),
+        ("films", {"revision": "v1"}, "revision=v1 is for hf:owner/repo; leave it out for films"),
         ("hf:films", {}, "hf:films names no repository; write hf:owner/repo"),
         ("hf:../films", {}, "names no repository"),
-        ("hf:owner/repo", {"revision": "../x"}, "--revision '../x' is not a branch, tag or commit"),
+        ("hf:owner/repo", {"revision": "../x"}, "revision='../x' is not a branch, tag or commit"),
     ],
 )
 def test_what_names_no_model_is_refused_before_the_network_is_asked(

@@ -130,7 +130,7 @@ def test_a_text_that_is_not_the_model_s_is_not_kept(
     checkpoint = tiny_checkpoint(context_length=160)
     use(runner_that_writes("[5] * asked['tokens']"))
     said = r"the parrot writes another text from \S+ than the model: its token 1 is [\d.]+ nats less likely than the "
-    with pytest.raises(CheckpointError, match=f"{said}model's; nothing was kept, try another --type"):
+    with pytest.raises(CheckpointError, match=f"{said}model's; nothing was kept, try another type"):
         export(checkpoint, "hf-bf16", "bf16", tmp_path)
     use(runner_that_writes([]))
     said = r"the parrot wrote 0 tokens from \S+ in place of 64; nothing was kept, try another version of json"
@@ -156,7 +156,7 @@ def test_the_model_s_own_text_is_kept_and_counted(
 def test_what_is_there_stays(tiny_checkpoint: Make, tmp_path: Path) -> None:
     (tmp_path / "hf-bf16").mkdir()
     (tmp_path / "hf-bf16" / "mine").touch()
-    with pytest.raises(ConfigError, match=r"hf-bf16 is there already; remove it, or name another folder with --out"):
+    with pytest.raises(ConfigError, match=r"hf-bf16 is there already; remove it, or name another folder with out=FOLDER"):
         export(tiny_checkpoint(), "hf-bf16", "bf16", tmp_path)
     assert [path.name for path in tmp_path.rglob("*")] == ["hf-bf16", "mine"]
 

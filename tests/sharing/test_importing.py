@@ -279,7 +279,7 @@ def test_what_a_config_leaves_out_or_writes_elsewhere_is_understood(theirs: Path
 def test_the_context_is_at_most_the_model_s(theirs: Path) -> None:
     rewrite(theirs, max_position_embeddings=256)
     assert import_model(theirs)[0].model.config.context_length == 256
-    with pytest.raises(ConfigError, match="reads 256 tokens at once; give a --context-length of that or less"):
+    with pytest.raises(ConfigError, match="reads 256 tokens at once; give context_length=256 or less"):
         import_model(theirs, context_length=257)
 
 
@@ -387,7 +387,7 @@ def test_the_end_marker_may_be_named_and_is_else_the_one_between_texts(theirs: P
     change_tokenizer(theirs, lambda spec: spec["added_tokens"][0].update(content="<|text|>"))
     assert import_model(theirs)[0].tokenizer.end == "<|im_end|>", "the token that ends a sequence"
     (theirs / "tokenizer_config.json").unlink()
-    with pytest.raises(ConfigError, match="names no token that ends a text; name one of its special tokens with --end"):
+    with pytest.raises(ConfigError, match="names no token that ends a text; name one of its special tokens with end=TOKEN"):
         import_model(theirs)
 
 
@@ -410,7 +410,7 @@ def test_the_command_says_what_it_made_and_how_to_go_on(
     ("arguments", "said"),
     [
         (["theirs", "-o", "theirs"], "theirs exists already; name a new folder with --out"),
-        (["theirs", "-o", "new", "--revision", "v1"], "--revision is for hf:owner/repo; leave it out for theirs"),
+        (["theirs", "-o", "new", "--revision", "v1"], "--revision v1 is for hf:owner/repo; leave it out for theirs"),
         (["theirs", "-o", "new", "--header", "The plot is:"], "--header 'The plot is:' cannot be used: a header needs"),
         (["nowhere", "-o", "new"], "nowhere has no config.json; copy or download the model again"),
         (["hf:nobody", "-o", "new"], "hf:nobody names no repository; write hf:owner/repo"),

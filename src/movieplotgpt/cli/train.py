@@ -10,6 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from movieplotgpt.cli.reading import ReadingText, TextFlags
+from movieplotgpt.model.sizes import Size
 from movieplotgpt.signals import stop_on_signal
 from movieplotgpt.training.waiting import choose_waiting
 
@@ -21,7 +22,7 @@ def train(
     *overrides: str,
     source: Path | None = None,
     data: Path | None = None,
-    size: str | None = None,
+    size: Size | None = None,
     minutes: float | None = None,
     steps: int | None = None,
     epochs: float | None = None,
@@ -38,7 +39,7 @@ def train(
         config: A TOML file (configs/ has four), or a text or table to train on with settings chosen for it.
         overrides: Settings to change, as section.key=value (optimizer.learning_rate=0.01).
         source: The corpus; it is prepared first if that was not done already.
-        data: A folder that `prepare` made, instead of --source.
+        data: The folder that `prepare` made of the text; with a TOML it takes the place of --source.
         size: tiny, mini, small, base, medium or large (1 M to 90 M parameters), or auto: by the speed of a few steps.
         minutes: How long to train, by the clock.
         steps: How long to train, in steps.

@@ -6,7 +6,10 @@ import ast
 import re
 import shlex
 
-NAMES = "add|data|documents|epochs|from_|judge|minutes|no_header|others|out|resume|samples|size|source|steps|study|text_column|title_column"
+NAMES = "|".join(
+    """add context_length data documents end epochs from_ header judge minutes no_header others out plan resume revision
+    samples size source steps study text_column title_column to""".split()
+)
 _ARGUMENT = re.compile(rf"""(?<![\w./-])({NAMES})=('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,;)]+)""")
 
 

@@ -34,7 +34,7 @@ def copy_index(model: TextModel, data: Path | None = None) -> CopyIndex:
             return CopyIndex.load(path)
     raise DataError(
         "no copy index of the text this model was trained on is installed; name the corpus that `movieplotgpt prepare` made "
-        "of it (--data), or fetch a published model's with `movieplotgpt weights download`"
+        "of it (data=FOLDER), or fetch a published model's with `movieplotgpt weights download`"
     )
 
 

@@ -10,6 +10,7 @@ from movieplotgpt.config import Settings, build_settings
 from movieplotgpt.engine.model_config import ModelConfig, matrix_parameters, parameters
 
 SizeName = Literal["tiny", "mini", "small", "base", "medium", "large"]
+Size = Literal[SizeName, "auto"]
 
 # name: layers, embedding, heads, head size, SwiGLU width; parameters with a vocabulary of 4,096
 LADDER: dict[SizeName, tuple[int, int, int, int, int]] = {
@@ -27,7 +28,7 @@ VOCABULARY_MULTIPLE = 64  # rows of the embedding are padded to this: kernels an
 class SizeSettings(Settings):
     """A named size, with any dimension set apart from it."""
 
-    size: Literal[SizeName, "auto"] = Field("base", description="A step of the ladder; auto: by a few timed steps.")
+    size: Size = Field("base", description="A step of the ladder; auto: by a few timed steps.")
     context_length: int = Field(512, ge=32, description="Tokens the model reads at once.")
     n_layer: int | None = Field(None, ge=1, description="Number of blocks; default: by size.")
     n_embd: int | None = Field(None, ge=8, description="Width of the embedding; default: by size.")

@@ -38,16 +38,15 @@ def is_settings_file(path: Path) -> bool:
 
 
 def refuse_contradictions(config: Path, source: Path | None, data: Path | None, reading: Reading) -> None:
-    """Check that what is trained on is named once, and that no prepared folder is written over.
+    """Check that what is trained on is named once.
 
     Raises:
         ConfigError: two of the arguments contradict each other.
     """
     if not is_settings_file(config):
-        if source or data:
-            given = f"source={source}" if source else f"data={data}"
+        if source:
             raise ConfigError(
-                f"{config} is the text to train on; leave {given} out, or name a TOML instead of the text"
+                f"{config} is the text to train on; leave source={source} out, or name a TOML instead of the text"
             )
         return
     if source and data:

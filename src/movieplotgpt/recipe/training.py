@@ -20,6 +20,7 @@ from movieplotgpt.text.prepare import PrepareReport
 from movieplotgpt.training.waiting import choose_waiting
 
 if TYPE_CHECKING:
+    from movieplotgpt.model.sizes import Size
     from movieplotgpt.recipe.training_run import TrainingRun
     from movieplotgpt.training.distributed import Workers
 
@@ -35,7 +36,7 @@ def train(
     encoding: str | None = None,
     separator: str | None = None,
     no_header: bool = False,
-    size: str | None = None,
+    size: Size | None = None,
     minutes: float | None = None,
     steps: int | None = None,
     epochs: float | None = None,
@@ -64,7 +65,7 @@ def train(
     Args:
         config: A text, a table, a folder of them, or a TOML file with settings.
         source: With a TOML: the corpus. It is prepared first if that was not done already.
-        data: With a TOML: a folder that ``prepare`` made, instead of ``source``.
+        data: The folder that ``prepare`` made of the text; with a TOML it takes the place of ``source``.
         out: The run's folder (default: ``runs/`` and the name of the config without its suffix).
         title_column: For a table: the column with titles.
         text_column: For a table: the column with texts.
@@ -153,7 +154,7 @@ def prepare(
         progress: Show progress bars on stderr or in the notebook.
 
     Returns:
-        What was found and done: documents, splits, lengths, warnings. ``train`` takes the folder as ``data`` with a TOML.
+        What was found and done: documents, splits, lengths, warnings. ``train`` takes the folder as ``data``.
 
     Raises:
         ConfigError: arguments or settings that contradict each other, or a value that does not fit.

@@ -29,6 +29,7 @@ from movieplotgpt.recipe.settings import (
     refuse_contradictions,
 )
 from movieplotgpt.signals import stop_on_interrupt
+from movieplotgpt.text.prepare import is_prepared
 from movieplotgpt.text.token_files import PreparedCorpus
 from movieplotgpt.training.distributed import Workers, join_workers
 from movieplotgpt.training.events import Event, Finished
@@ -48,6 +49,7 @@ from movieplotgpt.training.windows import too_small
 
 if TYPE_CHECKING:
     from movieplotgpt.model.gpt import GPT
+    from movieplotgpt.model.sizes import Size
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class TrainingRequest:
     data: Path | None = None
     out: Path | None = None
     reading: Reading = field(default_factory=Reading)
-    size: str | None = None
+    size: Size | None = None
     minutes: float | None = None
     steps: int | None = None
     epochs: float | None = None
@@ -243,7 +245,13 @@ class TrainingRun(Iterator[Event]):
         """Return the corpus to train on, prepared if it was not."""
         request, own = self._request, self.folder / "data"
         data = request.data or own
-        if request.text and request.resume and (own / "manifest.json").exists():
+        if request.text and request.data:
+            if not is_prepared(self.settings, request.text, data):
+                raise ConfigError(
+                    f"{data} does not hold {request.text} prepared with these settings; prepare it again, or leave data={data} "
+                    "out"
+                )
+        elif request.text and request.resume and (own / "manifest.json").exists():
             refuse_other_text(request.text, self._files, self._report)
         elif request.text:
             with self._workers.first_alone():

@@ -81,7 +81,7 @@ def download(
     if source.startswith(HUB):
         return _from_hub(source, revision, to, tell)
     if revision:
-        raise ConfigError(f"--revision is for {HUB}owner/repo; leave it out for {source}")
+        raise ConfigError(f"revision={revision} is for {HUB}owner/repo; leave it out for {source}")
     if "://" in source:
         base, name, manifest = _elsewhere(source, pause)
         shelf = Path(re.sub(r"[^\w.-]", "-", urlsplit(base).netloc))  # no stranger's model has the name of ours
@@ -180,7 +180,7 @@ def _is_free(folder: Path) -> bool:
 
 def _occupied(folder: Path) -> StorageError:
     return StorageError(
-        f"{folder} holds something else than this model; move or remove it, or name another folder with --to"
+        f"{folder} holds something else than this model; move or remove it, or name another folder with to=FOLDER"
     )
 
 
@@ -258,7 +258,7 @@ def _repository(source: str, revision: str | None) -> tuple[str, str]:
     if hub_repository(source) is None:
         raise ConfigError(f"{source} names no repository; write {HUB}owner/repo")
     if revision and not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", revision):
-        raise ConfigError(f"--revision {revision!r} is not a branch, tag or commit; leave it out for the newest")
+        raise ConfigError(f"revision={revision!r} is not a branch, tag or commit; leave it out for the newest")
     owner, _, repo = source.removeprefix(HUB).partition("/")
     return owner, f"{repo}@{revision}" if revision else repo
 
@@ -284,7 +284,7 @@ def _cache() -> Path:
     try:
         return downloaded_folder()
     except OSError as error:
-        raise StorageError(f"there is no folder for downloads ({error.strerror}); name one with --to") from None
+        raise StorageError(f"there is no folder for downloads ({error.strerror}); name one with to=FOLDER") from None
 
 
 def _check_room(folder: Path, size: int) -> None:
@@ -294,7 +294,7 @@ def _check_room(folder: Path, size: int) -> None:
     if free < size:
         raise StorageError(
             f"no space left for the {size / 1e6:.1f} MB of {folder}: {free / 1e6:.1f} MB are free; free some, or name "
-            "another folder with --to"
+            "another folder with to=FOLDER"
         )
 
 
@@ -307,6 +307,6 @@ def _alone(place: Path, name: str) -> Iterator[None]:
             stack.enter_context(locked(place / f".{name}.lock"))
         except OSError as error:
             raise StorageError(
-                f"cannot write {place}: {error.strerror or error}; name another folder with --to"
+                f"cannot write {place}: {error.strerror or error}; name another folder with to=FOLDER"
             ) from None
         yield

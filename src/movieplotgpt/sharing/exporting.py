@@ -81,7 +81,7 @@ def export(checkpoint: Checkpoint, target: Target, weights: WeightType, out: Pat
     """
     folder = out / (target if len(TYPES[target]) == 1 else f"{target}-{weights}")
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise ConfigError(f"{folder} is there already; remove it, or name another folder with --out")
+        raise ConfigError(f"{folder} is there already; remove it, or name another folder with out=FOLDER")
     _require(target)
     runner = RUNNERS[target]
     with atomic.replacing_folder(folder) as partial:
@@ -125,7 +125,7 @@ def _verify(checkpoint: Checkpoint, runner: Runner, path: Path, tie: float) -> l
         place = next(place for place, gap in enumerate(found) if gap > tie)
         raise CheckpointError(
             f"{runner.name} writes another text from {path.name} than the model: its token {place + 1} is "
-            f"{found[place]:.2f} nats less likely than the model's; nothing was kept, try another --type"
+            f"{found[place]:.2f} nats less likely than the model's; nothing was kept, try another type"
         )
     return found
 

@@ -65,7 +65,7 @@ def import_model(
         layout = DocumentFormat(header=sentence, hints=layout.hints, end=tokenizer.end)
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"--header {header!r} cannot be used: {reason}") from None
+        raise ConfigError(f"header={header!r} cannot be used: {reason}") from None
     info = {"imported": {"from": origin or str(folder), "model_type": values["model_type"]}}
     model = network(config, fitting_weights(config, weights, folder)).eval()
     return Checkpoint(config, tokenizer, layout, cleaning, info, model=model), _exact_dtype(model)
@@ -107,7 +107,7 @@ def imported_config(
             raise CheckpointError(f"{folder} {what}, which this network cannot say exactly; import a plain Qwen3")
     longest = values.get("max_position_embeddings", CONTEXT)
     if context_length and isinstance(longest, int) and context_length > longest:
-        raise ConfigError(f"{folder} reads {longest} tokens at once; give a --context-length of that or less")
+        raise ConfigError(f"{folder} reads {longest} tokens at once; give context_length={longest} or less")
     norm, heads = weights.get(_Q_NORM), values.get("num_attention_heads")
     told = {
         "max_position_embeddings": context_length or min(longest, CONTEXT),
@@ -155,7 +155,7 @@ def _tokenizer(folder: Path, end: str | None) -> Tokenizer:
         added = []
     end = end or (SEPARATOR if SEPARATOR in added else _end_of_sequence(folder))
     if end is None:
-        raise ConfigError(f"{folder} names no token that ends a text; name one of its special tokens with --end")
+        raise ConfigError(f"{folder} names no token that ends a text; name one of its special tokens with end=TOKEN")
     if end not in added:
         raise ConfigError(f"{path} has no special token {end!r}; it has {', '.join(added[:8]) or 'none'}")
     try:

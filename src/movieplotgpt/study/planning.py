@@ -133,7 +133,7 @@ def _law_for(
     believed from half the parameters and the text of its runs to twice as much.
     """
     if study is None:
-        return "`movieplotgpt compare` makes a study of a text, and --study names it"
+        return "`movieplotgpt compare` makes a study of a text, and study=FILE names it"
     if study.corpus_hash != corpus.manifest.corpus_hash:
         return f"{study.name} is a study of another text, {study.source}, or of the same prepared otherwise"
     tokenizer = corpus.tokenizer
