@@ -213,7 +213,7 @@ def test_a_link_writes_the_same_text_elsewhere(page: Page, open_page: Open) -> N
     page.get_by_label("Sober or wild").press("ArrowRight")
     exact_settings(page)
     page.get_by_label("Top-p").fill("0.9")
-    page.get_by_label("Names of actors").uncheck()
+    page.get_by_label("Parentheses").uncheck()
     card = write(page, "Café Noir")
     expect(card.locator(".notes")).to_contain_text("é→e")
     card.get_by_role("button", name="Copy link").click()
@@ -229,7 +229,7 @@ def test_a_link_writes_the_same_text_elsewhere(page: Page, open_page: Open) -> N
     exact_settings(other)
     expect(other.get_by_label("Temperature")).to_have_value("1.15")
     expect(other.get_by_label("Top-p")).to_have_value("0.9")
-    expect(other.get_by_label("Names of actors")).not_to_be_checked()
+    expect(other.get_by_label("Parentheses")).not_to_be_checked()
 
 
 def test_two_models_stand_side_by_side(page: Page) -> None:
@@ -280,6 +280,27 @@ def test_a_model_shows_its_own_hints(open_page: Open, hinted: str) -> None:
         page.goto(address)
     assert json.loads(request.value.post_data or "")["hints"] == asked
     expect(page.locator("#hints-said")).to_have_text("Thai, 30, 1950s")
+    expect(page.get_by_role("radio", name="Thai")).to_be_checked()
+    expect(page.get_by_label("Time (minutes), in your words")).to_have_value("30")
+    expect(page.get_by_role("group", name="Time (minutes)").get_by_role("radio")).to_have_count(0)
+    page.get_by_label("Cuisine, in your words").fill("Lunar")
+    expect(page.get_by_role("radio", name="Thai")).not_to_be_checked()
+    expect(page.locator("#hints-said")).to_have_text("Lunar, 30, 1950s")
+    page.get_by_role("radio", name="Greek").check()
+    expect(page.get_by_label("Cuisine, in your words")).to_have_value("")
+    expect(page.locator("#hints-said")).to_have_text("Greek, 30, 1950s")
+
+
+def test_parentheses_are_as_each_model_has_them(open_page: Open, hinted: str, page: Page) -> None:
+    for address, allowed in ((None, False), (hinted, True)):
+        shown = open_page(address) if address else page
+        exact_settings(shown)
+        box = shown.get_by_label("Parentheses")
+        for wanted in (allowed, not allowed):
+            box.set_checked(wanted) if wanted is not allowed else expect(box).to_be_checked(checked=wanted)
+            with shown.expect_request("**/v1/plots") as request:
+                write(shown)
+            assert json.loads(request.value.post_data or "")["cast"] is wanted
 
 
 def test_an_older_link_names_its_hints_in_small_letters(open_page: Open, hinted: str) -> None:
@@ -497,7 +518,7 @@ def test_a_crowd_is_told_kindly(page: Page) -> None:
     write(page, wait=False)
     expect(page.get_by_role("alert")).to_contain_text("try again in 7 s")
     expect(page.get_by_label("Title", exact=True)).to_have_value(TITLE)
-    expect(page.get_by_text("Nothing is on yet.")).to_be_visible()
+    expect(page.get_by_text("Nothing is written yet.")).to_be_visible()
     page.unroute("**/v1/plots")
     write(page)
     expect(page.get_by_role("alert")).to_be_hidden()

@@ -22,12 +22,13 @@ from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.guidance import USUAL
 from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
 
+Make = Callable[..., Checkpoint]
 Talk = Callable[..., str]
 
 
 @pytest.fixture
 def generator(
-    tmp_path: Path, tiny_checkpoint: Callable[..., Checkpoint], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
 ) -> PlotGenerator:
     """The model in ``model``, which talks here."""
     monkeypatch.chdir(tmp_path)
@@ -108,7 +109,7 @@ def test_a_seed_is_that_of_the_next_plot(talk: Talk, generator: PlotGenerator) -
 
 
 def test_a_model_without_titles_goes_on_with_what_is_typed(
-    talk: Talk, tmp_path: Path, tiny_checkpoint: Callable[..., Checkpoint]
+    talk: Talk, tmp_path: Path, tiny_checkpoint: Make
 ) -> None:
     save_checkpoint(tmp_path / "model", tiny_checkpoint(header="", context_length=128))
     assert "\nMichael: Hello" in "\n" + talk("Michael: Hello").split("Ctrl-D\n\n")[1]
@@ -184,19 +185,11 @@ def _read_until(terminal: int, pattern: bytes) -> None:
         seen += os.read(terminal, 65_536)
 
 
-def test_wishes_and_hints_are_set_as_they_are_said(
-    talk: Talk, tmp_path: Path, tiny_checkpoint: Callable[..., Checkpoint]
-) -> None:
-    save_checkpoint(tmp_path / "model", tiny_checkpoint(hints=("Decade",), context_length=128))
-    asked = (
-        "/set decade 1950s",
-        "/set length short",
-        "/set must_mention 1984",
-        '/set stop ["a", "b"]',
-        "/set top-p 0.9",
-    )
-    out = talk(*asked, "/set", "/set decade off", "/set top_p", "/set length", "/set temperature", "/set")
-    first, second = out.split("  decade ")[1:]
+def test_settings_are_set_as_they_are_said(talk: Talk, tmp_path: Path, tiny_checkpoint: Make) -> None:
+    save_checkpoint(tmp_path / "model", tiny_checkpoint(context_length=128))
+    asked = ("/set length short", "/set must_mention 1984", '/set stop ["a", "b"]', "/set top-p 0.9")
+    out = talk(*asked, "/set", "/set top_p", "/set length", "/set temperature", "/set")
+    _, first, second = out.split("  temperature ")
     for line in (
         "target_characters    400",
         "must_mention         1984",
@@ -204,20 +197,34 @@ def test_wishes_and_hints_are_set_as_they_are_said(
         "top_p                0.9",
     ):
         assert f"  {line}\n" in first
-    assert first.split()[0] == "1950s" and second.split()[0] == "off"
     assert "  target_characters    off\n" in second and "  top_p                off\n" in second
     assert "temperature is 1.0\n" in out
 
 
-def test_hints_are_given_from_the_start(
-    talk: Talk, tmp_path: Path, tiny_checkpoint: Callable[..., Checkpoint], capsys: pytest.CaptureFixture[str]
+def test_hints_are_given_and_taken_back(
+    talk: Talk, tmp_path: Path, tiny_checkpoint: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save_checkpoint(tmp_path / "model", tiny_checkpoint(hints=("Cuisine",), context_length=128))
-    out = talk("/set", "/set cuisine off", "/set", flags=("--hint", "Cuisine=Thai"))
-    first, second = out.split("  cuisine ")[1:]
-    assert first.split()[0] == "Thai" and second.split()[0] == "off"
+    checkpoint = tiny_checkpoint(hints=("Main Ingredient", "Temperature", "Plan"), context_length=256)
+    values = {"corpus": {"hint_values": {"Temperature": ["cold", "hot"]}}}
+    save_checkpoint(tmp_path / "model", replace(checkpoint, info=values))
+    lines = ("/hint temperature=cold", "/set temperature 0.7", "/hint Main Ingredient =", "/hint Diet=vegan", "/set main x")
+    out = talk(*lines, flags=("--hint", "Main Ingredient=egg"))
+    first, second = out.split("  Main Ingredient      ")[1:]
+    assert first.startswith("egg\n  Temperature          cold (such as cold, hot)\n")
+    assert second.startswith("none\n  Temperature          cold")
+    assert "temperature is 0.7\n" in first and "Plan" not in first + second.replace("/plan", "")
+    assert "this model knows no hint 'Diet'; it knows Main Ingredient, Temperature" in out
     assert main(["write", "model", "--hint", "Diet=vegan"]) == 1
-    assert "this model knows no hint 'Diet'; it knows Cuisine" in capsys.readouterr().err
+    assert "this model knows no hint 'Diet'" in capsys.readouterr().err
+
+
+def test_a_hint_that_is_set_like_a_setting_is_told_its_command(
+    talk: Talk, tmp_path: Path, tiny_checkpoint: Make
+) -> None:
+    save_checkpoint(tmp_path / "model", tiny_checkpoint(hints=("Decade",), context_length=128))
+    assert "decade is a hint; write /hint decade=1950s\n" in talk("/set decade 1950s")
+    save_checkpoint(tmp_path / "model", tiny_checkpoint(context_length=128))
+    assert "this model was trained without hints\n" in talk("/hint")
 
 
 def test_a_typed_line_break_can_be_set(talk: Talk) -> None:
@@ -225,7 +232,7 @@ def test_a_typed_line_break_can_be_set(talk: Talk) -> None:
 
 
 def test_guidance_is_shown_as_it_will_be(
-    talk: Talk, tmp_path: Path, tiny_checkpoint: Callable[..., Checkpoint]
+    talk: Talk, tmp_path: Path, tiny_checkpoint: Make
 ) -> None:
     checkpoint = replace(tiny_checkpoint(context_length=128), info={"settings": {"windows": {"no_title": 0.1}}})
     save_checkpoint(tmp_path / "model", checkpoint)
@@ -268,7 +275,7 @@ def test_a_line_outlives_the_terminal(generator: PlotGenerator, tmp_path: Path) 
 
 @pytest.fixture
 def planning(
-    generator: PlotGenerator, tiny_checkpoint: Callable[..., Checkpoint], monkeypatch: pytest.MonkeyPatch
+    generator: PlotGenerator, tiny_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The model in ``model`` is one with plans, and finds the same for every title."""
     save_checkpoint(Path("model"), tiny_checkpoint(context_length=256, hints=("Plan",)))

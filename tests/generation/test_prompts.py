@@ -162,6 +162,19 @@ def test_an_unknown_hint_names_those_there_are(form: PromptForm, tiny_checkpoint
         PromptForm(tiny_checkpoint()).from_title("Mars", {"Origin": "Turkish"})
 
 
+def test_a_hint_that_is_given_twice_is_refused(form: PromptForm) -> None:
+    with pytest.raises(PromptError, match="the hint decade is given twice"):
+        form.from_title("Mars", {"Decade": "1970s", "decade": "1980s"})
+
+
+def test_a_plan_is_no_hint(tiny_checkpoint: Make) -> None:
+    form = PromptForm(tiny_checkpoint(hints=("Decade", PLAN), context_length=512))
+    with pytest.raises(PromptError, match="'plan' is not given as a hint; give plan=... instead"):
+        form.from_title("Mars", {"plan": "names: Ada"})
+    with pytest.raises(PromptError, match="knows no hint 'Origin'; it knows Decade$"):
+        form.from_title("Mars", {"Origin": "Turkish"})
+
+
 def test_a_model_without_titles_says_what_to_give(tiny_checkpoint: Make) -> None:
     form = PromptForm(tiny_checkpoint(header=""))
     with pytest.raises(PromptError, match="the beginning of a text instead"):

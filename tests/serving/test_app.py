@@ -46,6 +46,14 @@ def test_plots_of_a_title(web: TestClient, generators: dict[str, PlotGenerator])
         assert [token["text"] for token in got["probabilities"]] == [token.text for token in plot.probabilities]
 
 
+def test_a_chat_takes_hints(web: TestClient, generators: dict[str, PlotGenerator]) -> None:
+    asked: dict[str, Any] = {"seed": 4, "max_tokens": 20}
+    plot = generators["films"].plot("Mars, Texas", hints={"Decade": "1970s"}, **asked)
+    chat = {"messages": [{"role": "user", "content": "Mars, Texas"}], "hints": {"Decade": "1970s"}, **asked}
+    assert web.post("/v1/chat/completions", json=chat).json()["choices"][0]["message"]["content"] == plot.text
+    assert plot.text != generators["films"].plot("Mars, Texas", **asked).text
+
+
 def test_streamed_plots(web: TestClient, generators: dict[str, PlotGenerator]) -> None:
     asked: dict[str, Any] = {"seed": 4, "max_tokens": 20, "n": 2}
     plots = generators["films"].plots("Café", begin="Tex", **asked)
@@ -137,6 +145,7 @@ def test_what_the_server_does_can_be_watched(web: TestClient) -> None:
         ("/v1/plots", {"title": "x", "banned": ["x"] * 100}, 400, "banned: "),
         ("/v1/plots", {"title": "x", "must_mention": "x," * 100}, 400, "must_mention: "),
         ("/v1/plots", {"title": "x", "hints": {"Weather": "wet"}}, 400, "'Weather'"),
+        ("/v1/plots", {"title": "x", "hints": {"decade": "1950s"}, "decade": "1960s"}, 400, "Decade is given twice"),
         ("/v1/plots", {"title": "x", "model": "letters"}, 400, "without titles"),
         ("/v1/plots", {"title": "x", "copies": True}, 400, "no copy index"),
         ("/v1/plots", {"title": "x", "avoid_copies": 60}, 400, "no copy index"),
@@ -507,3 +516,4 @@ def test_models_have_the_usual_values_of_their_hints(web: TestClient, generators
     films, letters = web.get("/v1/models").json()["data"]
     assert films["hints"] == ["Decade", "Origin", "Genre"] and letters["hint_values"] == {}
     assert films["hint_values"] == {"Decade": ["1950s", "1960s"], "Origin": [], "Genre": []}
+    assert films["cast"] is True

@@ -9,7 +9,7 @@ import pytest
 from movieplotgpt.errors import DataError
 from movieplotgpt.text.corpora import DialogueCorpus, PlainCorpus, TableCorpus, read_documents
 from movieplotgpt.text.formatting import DocumentFormat
-from movieplotgpt.text.hints import USUAL, DecadeHint, HintSettings, ListHint, TextHint, hint_settings, usual_values
+from movieplotgpt.text.hints import DecadeHint, ListHint
 
 PLOTS = DocumentFormat(header="The plot summary of the movie named '{Title}' is:", hints=("Decade", "Genre"))
 HINTS = {"Decade": DecadeHint(column="Year"), "Genre": ListHint(column="Genre")}
@@ -41,34 +41,6 @@ def test_rows_become_documents_and_losses_are_counted(tmp_path: Path) -> None:
     assert (second.title, second.hints, second.page) == ("Unknown", {}, "")  # there are films of that name
     assert corpus.rows == 5
     assert corpus.dropped == {"without text": 2, "without a title": 1}
-
-
-@pytest.mark.parametrize(
-    ("cell", "decade"),
-    [("1974", "1970s"), ("1974.0", "1970s"), ("12 May 2001", "2000s"), ("74", ""), ("19745", ""), ("no year", "")],
-)
-def test_a_year_becomes_its_decade(cell: str, decade: str) -> None:
-    assert DecadeHint(column="Year").value(cell) == decade
-
-
-def test_labels_are_found_by_their_words_in_the_cells_order() -> None:
-    hint = ListHint(
-        column="Genre",
-        most=2,
-        labels={"romance": ("romantic",), "comedy": (), "science fiction": ("sci-fi",), "war": ("world war ii",)},
-    )
-    assert hint.value("Romantic Comedy / war") == "romance, comedy"
-    assert hint.value("Sci-Fi") == "science fiction"
-    assert hint.value("World War II, war") == "war"
-    assert hint.value("warlike") == ""
-
-
-def test_labels_without_a_list_are_what_commas_and_slashes_divide() -> None:
-    assert ListHint(column="Genre", most=3).value("B / a;b ,, C, d") == "b, a, c"
-
-
-def test_underscores_of_a_text_hint_are_blanks() -> None:
-    assert TextHint(column="Origin").value("South_Korean ") == "South Korean"
 
 
 def test_lines_of_a_scene_become_one_document(tmp_path: Path) -> None:
@@ -202,31 +174,3 @@ def test_settings_left_at_their_defaults_are_not_written_down() -> None:
     assert TableCorpus(text="Plot").model_dump().keys() == {"kind", "text", "hints", "page", "unknown"}
     assert PlainCorpus().model_dump_json() == '{"kind":"plain","separator":null}'
     assert PlainCorpus(encoding="cp1252").model_dump() == {"encoding": "cp1252", "kind": "plain", "separator": None}
-
-
-def test_usual_values_are_the_most_frequent() -> None:
-    settings: dict[str, HintSettings] = {
-        "Cuisine": TextHint(column="c"),
-        "Diet": ListHint(column="d"),
-        "Year": DecadeHint(column="y"),
-    }
-    documents = [
-        {"Cuisine": "Thai, Lao", "Diet": "vegan, raw", "Year": "1990s"},
-        {"Cuisine": "Thai, Lao", "Diet": "vegan", "Year": "1990s"},
-        {"Cuisine": "Greek", "Diet": "raw, vegan", "Year": "1950s"},
-        {"Year": "1950s", "Other": "x"},
-        {"Year": "1950s", "Other": "x"},
-    ]
-    assert usual_values(documents, ["Cuisine", "Diet", "Year", "Never"], settings) == {
-        "Cuisine": ("Thai, Lao",),  # Greek occurs once
-        "Diet": ("vegan", "raw"),
-        "Year": ("1950s", "1990s"),
-        "Never": (),
-    }
-    many = [{"Cuisine": str(number)} for number in range(USUAL + 1) for _ in range(2)]
-    assert len(usual_values(many, ["Cuisine"], {})["Cuisine"]) == USUAL
-
-
-@pytest.mark.parametrize("settings", [None, [], {}, {"corpus": None}, {"corpus": {"hints": {"Year": {"kind": "x"}}}}])
-def test_settings_that_do_not_say_how_hints_are_read(settings: object) -> None:
-    assert hint_settings(settings) == {}

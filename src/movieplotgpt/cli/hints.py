@@ -8,6 +8,7 @@ from typing import Annotated, TypeAlias
 from cyclopts import Parameter
 
 from movieplotgpt.errors import PromptError
+from movieplotgpt.text.hints import join_hints
 
 HintFlags: TypeAlias = Annotated[
     tuple[str, ...], Parameter(name="--hint", negative="", show_default=False, allow_leading_hyphen=True)
@@ -20,14 +21,10 @@ def read_hints(flags: Iterable[str], **shorthands: str | None) -> dict[str, str]
     Raises:
         PromptError: a flag is not NAME=VALUE, or two flags give one hint.
     """
-    hints: dict[str, str] = {}
-    given = [f"{name}={value}" for name, value in shorthands.items() if value is not None]
-    for flag in (*given, *flags):
-        name, equals, value = flag.partition("=")
-        name = name.strip()
+    given = [(name, value) for name, value in shorthands.items() if value is not None]
+    for flag in flags:
+        name, equals, value = (part.strip() for part in flag.partition("="))
         if not equals or not name:
             raise PromptError(f'--hint {flag} is not NAME=VALUE; write it as in --hint "Cuisine=Thai"')
-        if any(name.casefold() == known.casefold() for known in hints):
-            raise PromptError(f"the hint {name} is given twice; give it once")
-        hints[name] = value.strip()
-    return hints
+        given.append((name, value))
+    return join_hints(given)

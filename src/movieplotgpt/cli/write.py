@@ -28,8 +28,9 @@ empty line lets the model choose. Then:
 
   /again                 the same title once more, by other draws
   /from N                continue differently after sentence N; /from alone numbers the sentences
-  /set NAME VALUE        change a setting or hint, as in /set temperature 0.7, length short or decade 1950s; /set NAME off;
-                         /set NAME restores the default; /set shows all
+  /set NAME VALUE        change a setting, as in /set temperature 0.7 or /set length short; /set NAME off; /set NAME restores
+                         the default; /set shows all
+  /hint NAME=VALUE       give a hint that the model knows, as in /hint Decade=1950s; /hint NAME= takes it back; /hint shows all
   /plan [PLAN]           show the plan of the last plot, or write the title again by yours: names: Ann; words: sea
   /keep [FILE]           append the plot to a file (plots.md)
   /copies                list the passages that the plot shares with the training text
@@ -61,7 +62,7 @@ def write(
         precision: By default int8 on the processor and float16 on a GPU; float32 takes twice as long. With another precision
             the same seed writes another text.
         history: The file that keeps the lines you typed (default: in your state folder).
-        hint: NAME=VALUE: something the model was trained to take into account, such as Decade=1970s, until /set changes it.
+        hint: NAME=VALUE: something the model was trained to take into account, such as Decade=1970s, until /hint changes it.
     """
     from movieplotgpt.generation.generator import PlotGenerator
 
@@ -95,13 +96,14 @@ class Session:
         self.title, self.begin = "", ""
         self.plan: str | None = None  # that the next text follows
         generator.requests("", hints=hints)  # a hint that the model does not know is refused here
-        self.hints = {name.casefold(): value for name, value in hints.items()}
+        self.hints = dict(hints)
         self.plot: Plot | None = None
         self._seed = config.seed
         self._commands: dict[str, Callable[[str], None]] = {
             "again": self._again,
             "from": self._from,
             "set": self._set,
+            "hint": self._hint,
             "plan": self._replan,
             "keep": self._keep,
             "copies": self._copies,
@@ -187,25 +189,21 @@ class Session:
             print(plan or "the last plot was written without a plan")
 
     def _set(self, asked: str) -> None:
-        from movieplotgpt.text.formatting import PLAN
-
         name, _, value = asked.partition(" ")
         name, value = name.strip("-").replace("-", "_").casefold(), value.strip()
-        hints = [hint.casefold() for hint in self.generator.checkpoint.format.hints if hint != PLAN]
         if not name:
-            for key in (*hints, *(key for key in SamplingConfig.model_fields if key not in HIDDEN)):
-                print(f"  {key:<20} {self._shown(key)}")
+            for key in SamplingConfig.model_fields:
+                if key not in HIDDEN:
+                    print(f"  {key:<20} {self._shown(key)}")
             return
         if name == "length":
             name = "target_characters"
             value = next((str(size) for word, size in LENGTHS.items() if word == value), value)
         if name == "n":
             raise ConfigError("one plot is written at a time; /again writes another")
-        if name in hints:
-            self.hints.pop(name, None)
-            if value not in ("", "off"):
-                self.hints[name] = value
-        elif not value and name in SamplingConfig.model_fields:
+        if name not in SamplingConfig.model_fields and any(name == hint.casefold() for hint in self._known_hints()):
+            raise ConfigError(f"{name} is a hint; write /hint {name}={value}")
+        if not value and name in SamplingConfig.model_fields:
             self._change({name: SamplingConfig.model_fields[name].get_default()})
         elif value == "off":
             self._change({name: OFF.get(name)})
@@ -217,6 +215,25 @@ class Session:
             self._seed = self.config.seed
         print(f"{name} is {self._shown(name)}")
 
+    def _known_hints(self) -> dict[str, tuple[str, ...]]:
+        from movieplotgpt.generation.prompts import usual_hints
+
+        return usual_hints(self.generator.checkpoint)
+
+    def _hint(self, asked: str) -> None:
+        if asked:
+            ((name, value),) = read_hints([asked]).items()
+            others = {known: kept for known, kept in self.hints.items() if known.casefold() != name.casefold()}
+            self.generator.requests("", hints={name: value})  # as above
+            self.hints = {**others, name: value} if value else others
+        known = self._known_hints()
+        given = {name.casefold(): value for name, value in self.hints.items()}
+        for name, usual in known.items():
+            such = f" (such as {', '.join(usual)})" if usual else ""
+            print(f"  {name:<20} {given.get(name.casefold(), 'none')}{such}")
+        if not known:
+            print("this model was trained without hints")
+
     def _change(self, settings: Mapping[str, Any]) -> None:
         self.config = sampling_from({**self.config.model_dump(), **settings})
 
@@ -226,7 +243,7 @@ class Session:
 
         kind = self.generator.checkpoint.tokenizer.kind
         usual: dict[str, Any] = {"max_tokens": MAX_TOKENS[kind], "dry_allowed_length": FREE_REPETITIONS[kind]}
-        settled = {**self.generator.settled(self.config).model_dump(), **self.hints}
+        settled = self.generator.settled(self.config).model_dump()
         value = settled.get(name)
         if value is None:
             value = usual.get(name)

@@ -11,6 +11,8 @@ from movieplotgpt.records import Record
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Point = Annotated[list[Number], Field(min_length=2, max_length=2)]
+HintValue = Annotated[str, Field(max_length=200)]
+HintValues = Annotated[list[HintValue], Field(max_length=100)]
 
 
 class _Section(Record):
@@ -19,7 +21,7 @@ class _Section(Record):
 
 class _Corpus(_Section):
     hash: str | None = None
-    hint_values: dict[str, list[str]] = Field({})
+    hint_values: dict[str, HintValues] = Field({})
     split_hash: str = ""
     source: str = ""
     source_sha256: str = ""

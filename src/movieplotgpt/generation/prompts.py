@@ -10,7 +10,7 @@ from movieplotgpt.errors import PromptError
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.text.cleaning import fold_prompt
 from movieplotgpt.text.formatting import PLAN, longest_header, one_line
-from movieplotgpt.text.hints import USUAL, ListHint, hint_settings
+from movieplotgpt.text.hints import USUAL, ListHint, hint_settings, join_hints
 from movieplotgpt.text.plans import lay_out_plan, plan_parts
 from movieplotgpt.text.tokenizer import Tokenizer
 
@@ -45,14 +45,14 @@ class PromptForm:
         """Return a prompt for a title and a beginning; the empty title is the unconditional form, or the BOS token alone without a header.
 
         Raises:
-            PromptError: the model has no titles, or does not know a hint.
+            PromptError: the model has no titles, does not know a hint, or a hint is given twice.
         """
         folded, changes = self._folded(title)
         folded = one_line(folded)
         if folded and not self.format.header:
             raise PromptError("this model was trained on text without titles; give it the beginning of a text instead")
         values = {}
-        for name, text in (hints or {}).items():
+        for name, text in join_hints((hints or {}).items()).items():
             value, changed = self._folded(text)
             known = self._known_hint(name)
             values[known] = self._trained_hint(known, value)
@@ -117,11 +117,13 @@ class PromptForm:
         return begun.rstrip(" ") if self.tokenizer.kind == "bpe" else begun
 
     def _known_hint(self, name: str) -> str:
-        known = {hint.casefold(): hint for hint in self.format.hints}
+        known = {hint.casefold(): hint for hint in self.format.hints if hint != PLAN}
+        if name.casefold() == PLAN.casefold() and self.format.has_plan:
+            raise PromptError(f"{name!r} is not given as a hint; give plan=... instead")
         if not known:
             raise PromptError(f"this model was trained without hints, so it has no {name!r}; leave it out")
         if name.casefold() not in known:
-            raise PromptError(f"this model knows no hint {name!r}; it knows {', '.join(self.format.hints)}")
+            raise PromptError(f"this model knows no hint {name!r}; it knows {', '.join(known.values())}")
         return known[name.casefold()]
 
     def _trained_hint(self, name: str, value: str) -> str:

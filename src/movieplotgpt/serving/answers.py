@@ -224,6 +224,7 @@ class Model(BaseModel):
     titles: bool
     hints: list[str]
     hint_values: dict[str, list[str]] = Field(description="Usual values of each hint but the plan.")
+    cast: bool = Field(description="Whether parentheses, in which film plots name actors, are written by default.")
     guided: bool
     copies: bool
     bits_per_character: float | None = None

@@ -70,6 +70,7 @@ class ServedModel:
             titles=bool(checkpoint.format.header),
             hints=list(checkpoint.format.hints),
             hint_values={name: [*values] for name, values in usual_hints(checkpoint).items()},
+            cast=bool(self.generator.usual["cast"]),
             guided=knows_no_title(checkpoint) and isinstance(self.scheduler, Scheduler),
             copies=self._knows_copies(),
             bits_per_character=checkpoint.info.get("evaluation", {}).get("bits_per_character"),

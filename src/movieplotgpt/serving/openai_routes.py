@@ -99,7 +99,7 @@ def chat_requests(model: ServedModel, body: ChatRequest) -> list[PlotRequest]:
     """Return ``n`` requests for the title of a chat, or for the text that a model without titles continues."""
     title = body.title()
     how: dict[str, Any] = {"titles": title} if model.generator.form.format.header else {"prompt": title}
-    return model.generator.requests(**how, **body.sampling())
+    return model.generator.requests(**how, hints=body.hints, **body.sampling())
 
 
 def completion_requests(model: ServedModel, body: CompletionRequest) -> list[PlotRequest]:

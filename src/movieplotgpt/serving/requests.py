@@ -23,6 +23,7 @@ from pydantic.json_schema import JsonSchemaValue
 
 from movieplotgpt.config import Settings
 from movieplotgpt.generation.settings import LENGTHS, Length, SamplingConfig, with_length
+from movieplotgpt.text.hints import join_hints
 
 TokenId: TypeAlias = Annotated[int, Field(ge=0)]
 Text: TypeAlias = Annotated[str, Field(max_length=100_000)]
@@ -33,6 +34,8 @@ LONGEST_WORD = 200  # characters
 MOST_BIASES, MOST_HINTS, MOST_PARTS = 1_024, 16, 1_000
 Word: TypeAlias = Annotated[str, Field(min_length=1, max_length=LONGEST_WORD)]
 Hint: TypeAlias = Annotated[str, Field(max_length=200)]
+Hints: TypeAlias = Mapping[Hint, Hint]
+OF_HINTS = "Values by the names of hints, which GET /v1/models lists, such as Decade: 1970s."
 
 
 def _unsupported(why: str) -> BeforeValidator:
@@ -201,6 +204,7 @@ class ChatRequest(OpenAIRequest):
     """``POST /v1/chat/completions``: the last message of a user is the title, the answer is a plot."""
 
     messages: list[Message] = Field(min_length=1, max_length=1000)
+    hints: Hints = Field({}, description=OF_HINTS)
     max_completion_tokens: int | None = Field(None, ge=0, le=MOST_TOKENS, description="As max_tokens.")
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20, description="How many other tokens are reported in each place.")
@@ -238,9 +242,7 @@ class PlotsRequest(Sampled):
 
     title: Text = Field("", description="The title; without one the model chooses its own.")
     begin: Text = Field("", description="How the text begins.")
-    hints: Mapping[Hint, Hint] = Field(
-        {}, description="Values by the names of hints, which GET /v1/models lists, such as Decade: 1970s."
-    )
+    hints: Hints = Field({}, description=OF_HINTS)
     decade: str | None = Field(None, max_length=200, description="The hint Decade, such as 1970s.")
     origin: str | None = Field(None, max_length=200, description="The hint Origin, such as American.")
     genre: str | None = Field(None, max_length=200, description="The hint Genre, such as comedy.")
@@ -248,9 +250,13 @@ class PlotsRequest(Sampled):
     copies: bool = Field(False, description="List what was copied from the training text, if its index is installed.")
 
     def all_hints(self) -> dict[str, str]:
-        """By the names that document formats have."""
+        """Return the values of hints by their names.
+
+        Raises:
+            PromptError: a hint is given twice.
+        """
         named = {"Decade": self.decade, "Origin": self.origin, "Genre": self.genre}
-        return {**self.hints, **{name: value for name, value in named.items() if value}}
+        return join_hints([*self.hints.items(), *((name, value) for name, value in named.items() if value)])
 
     def sampling(self) -> dict[str, Any]:
         """As of all, and what the length asks for."""

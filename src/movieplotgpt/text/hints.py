@@ -11,9 +11,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from movieplotgpt.config import Settings
+from movieplotgpt.errors import PromptError
 from movieplotgpt.text.formatting import one_line
 
 USUAL = 12  # values of a hint that are offered
+LONGEST_USUAL = 60  # characters of one
 
 
 class DecadeHint(Settings):
@@ -84,7 +86,7 @@ def usual_values(
 ) -> dict[str, tuple[str, ...]]:
     """Return the most frequent values of each hint, at most ``USUAL``: numbers in order, others by their frequency.
 
-    Labels of a list count one by one. A value that occurs once is left out.
+    Labels of a list count one by one. A value that occurs once, or is longer than ``LONGEST_USUAL``, is left out.
 
     Args:
         documents: The hints of each document.
@@ -96,8 +98,29 @@ def usual_values(
         for name, count in counts.items():
             if value := hints.get(name):
                 count.update(value.split(", ") if isinstance(settings.get(name), ListHint) else [value])
-    found = {name: [value for value, times in count.most_common(USUAL) if times > 1] for name, count in counts.items()}
-    return {
-        name: tuple(sorted(values) if all(value[0].isdecimal() for value in values) else values)
-        for name, values in found.items()
+    found = {
+        name: [value for value, times in count.most_common() if times > 1 and len(value) <= LONGEST_USUAL][:USUAL]
+        for name, count in counts.items()
     }
+    return {name: tuple(_in_order(values)) for name, values in found.items()}
+
+
+def _in_order(values: list[str]) -> list[str]:
+    """Return ``values`` sorted by the numbers they begin with, if all of them do; else unchanged."""
+    begins = [re.match(r"[0-9][0-9,]*(?:\.[0-9]+)?", value) for value in values]
+    numbers = {value: float(begin[0].replace(",", "")) for value, begin in zip(values, begins, strict=True) if begin}
+    return sorted(values, key=lambda value: (numbers[value], value)) if len(numbers) == len(values) else values
+
+
+def join_hints(given: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the values of hints by their names.
+
+    Raises:
+        PromptError: a hint is given twice, in whatever case its name is written.
+    """
+    hints: dict[str, str] = {}
+    for name, value in given:
+        if any(name.casefold() == known.casefold() for known in hints):
+            raise PromptError(f"the hint {name} is given twice; give it once")
+        hints[name] = value
+    return hints

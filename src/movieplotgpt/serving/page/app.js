@@ -3,11 +3,10 @@
 import { ask, events, keepKey, Problem, stored } from "./api.js";
 import { Card, sentenceEnds } from "./card.js";
 import { find, make } from "./dom.js";
+import { agree, HINT, hintFields, hintValue, setHint } from "./hints.js";
 
-const HINT = "hint."; // before the name of a hint, as the name of its fields
 const WILDNESS = [[0.5, 0.1], [0.7, 0.06], [0.85, 0.04], [1, 0.02], [1.15, 0.02], [1.3, 0.015], [1.5, 0.01]];
 const NAMED = ["very sober", "sober", "a little sober", "as trained", "a little wild", "wild", "very wild"];
-const IDEAS = ["The Last Projectionist", "Midnight at the Salt Works", "Two Weddings and a Goat", "Signals from Ganymede"];
 const NUMBERS = ["temperature", "min_p", "top_p", "top_k", "best_of", "seed", "n"];
 const HISTORY = "movieplotgpt.history", KEPT = 50;
 
@@ -22,8 +21,9 @@ let cards = [], last = null; // the cards on the stage; the settings that were w
 function settings() {
   const names = new Set([...form.elements].map((each) => each.name).filter((name) => name && !name.startsWith("own-")));
   const said = [...names].map((name) => {
-    const { type, checked, value } = field(name), own = field(`own-${name}`)?.value.trim();
-    return [name, own || (type === "checkbox" ? (checked ? "on" : "off") : name === "begin" ? value : value.trim())];
+    const { type, checked, value } = field(name);
+    if (name.startsWith(HINT)) return [name, hintValue(form, name)];
+    return [name, type === "checkbox" ? (checked ? "on" : "off") : name === "begin" ? value : value.trim()];
   });
   const { begin, ...others } = Object.fromEntries(said), { tokenizer } = models.get(others.model);
   return { ...others, begin: tokenizer === "bpe" ? begin.replace(/ +$/, "") : begin }; // where a blank begins a word
@@ -33,11 +33,12 @@ function settings() {
 function fill({ seed, ...given }) {
   form.reset();
   if (models.has(given.model)) field("model").value = given.model;
+  find("#hints").dataset.model = ""; // what was chosen before is forgotten
   adapt();
-  for (const [name, value] of Object.entries(renamed(given))) {
-    if (field(name)?.type === "checkbox") field(name).checked = value === "on";
-    else if (field(name)) field(name).value = value;
-    if (name.startsWith(HINT) && field(name)?.value !== value) own(name, value);
+  for (const [name, value] of Object.entries(renamed(given)).filter(([name]) => field(name))) {
+    if (name.startsWith(HINT)) setHint(form, name, value);
+    else if (field(name).type === "checkbox") field(name).checked = value === "on";
+    else field(name).value = value;
   }
   adapt();
 }
@@ -46,13 +47,6 @@ function fill({ seed, ...given }) {
 function renamed(asked) {
   const hints = new Map(hintNames(asked.model ?? field("model").value).map((hint) => [hint.toLowerCase(), HINT + hint]));
   return Object.fromEntries(Object.entries(asked).map(([name, value]) => [field(name) ? name : hints.get(name) ?? name, value]));
-}
-
-/** A hint in a person's own words, instead of a usual one. */
-function own(name, value) {
-  if (!field(`own-${name}`)) return;
-  for (const chip of document.getElementsByName(name)) chip.checked = false;
-  field(`own-${name}`).value = value;
 }
 
 /** The settings for one text of one model: without what it does not know. */
@@ -71,7 +65,7 @@ function request(asked) {
     ...Object.fromEntries(said(["model", "title", "begin", "plan", "length", "must_mention"])),
     hints: Object.fromEntries(known.hints.filter((name) => asked[HINT + name]).map((name) => [name, asked[HINT + name]])),
     ...Object.fromEntries(numbers.map(([name, value]) => [name, Number(value)])),
-    cast: known.guided ? asked.cast === "on" : undefined, copies: known.copies, logprobs: 5,
+    cast: asked.cast ? asked.cast === "on" : known.cast, copies: known.copies, logprobs: 5,
   };
 }
 
@@ -272,35 +266,27 @@ function reopen({ asked: said, plot }) {
 function adapt() {
   const known = models.get(field("model").value), step = WILDNESS.map(([temperature]) => Math.abs(temperature - field("temperature").value));
   find("#title-field").hidden = find("#ideas").hidden = !known?.titles;
-  if (known) hintFields(known.id);
+  if (known) adaptTo(known);
   find("#plan-field").hidden = !known?.hints.includes("Plan");
   find("[data-card=compare]").hidden = !field("compare").value;
-  const hints = hintNames(known?.id).map((name) => field(`own-${HINT}${name}`).value.trim() || field(HINT + name).value);
+  const hints = hintNames(known?.id).map((name) => hintValue(form, HINT + name));
   find("#hints-said").textContent = hints.filter(Boolean).join(", ");
   const wildness = find("#wildness");
   wildness.value = step.indexOf(Math.min(...step));
   wildness.setAttribute("aria-valuetext", NAMED[wildness.value]);
 }
 
-/** Show the hints that a model knows, with their usual values; what was chosen of another model's stays where both know it. */
-function hintFields(model) {
-  const box = find("#hints"), names = hintNames(model);
-  box.hidden = !names.length;
-  if (box.dataset.model === model) return;
-  const before = hintNames(box.dataset.model).map((hint) => HINT + hint).map((name) => [name, field(`own-${name}`).value || field(name).value]);
-  box.dataset.model = model;
+/** Show another model's hints and defaults; a hint that was chosen stays where both know it. */
+function adaptTo({ id, cast, hint_values }) {
+  const box = find("#hints");
+  box.hidden = !Object.keys(hint_values).length;
+  if (box.dataset.model === id) return;
+  const before = hintNames(box.dataset.model).map((hint) => HINT + hint).map((name) => [name, hintValue(form, name)]);
+  box.dataset.model = id;
   box.querySelectorAll("fieldset").forEach((each) => each.remove());
-  box.append(...names.map((hint) => {
-    const name = HINT + hint;
-    const chips = ["", ...models.get(model).hint_values[hint]].map((value) =>
-      make("label", {}, make("input", { type: "radio", name, value, checked: !value }), value || "any"));
-    const own = make("input", { name: `own-${name}`, maxlength: 200, placeholder: "or another", "aria-label": `${hint}, in your words` });
-    return make("fieldset", { class: "chips" }, make("legend", {}, hint), ...chips, own);
-  }));
-  for (const [name, value] of before.filter(([name, value]) => value && field(name))) {
-    field(name).value = value;
-    if (field(name).value !== value) own(name, value);
-  }
+  box.append(...hintFields(hint_values));
+  for (const [name, value] of before) if (value && field(name)) setHint(form, name, value);
+  field("cast").checked = cast;
 }
 
 async function showCard(name) {
@@ -346,8 +332,7 @@ function listen() {
   const kindly = (action) => async (event) => { try { await action(event); } catch (error) { explain(error); } };
   form.addEventListener("submit", kindly(writeNew));
   form.addEventListener("input", ({ target }) => {
-    if (target.name.startsWith(HINT)) field(`own-${target.name}`).value = "";
-    if (target.name.startsWith("own-") && target.value) own(target.name.slice("own-".length), target.value);
+    agree(form, target);
     if (target.id === "wildness") [field("temperature").value, field("min_p").value] = WILDNESS[target.value];
     adapt();
   });
@@ -375,7 +360,6 @@ function listen() {
 }
 
 find("#hints").open = matchMedia("(min-width: 64rem)").matches;
-find("#ideas .chips").append(...IDEAS.map((title) => make("button", { type: "button", onclick: () => { field("title").value = title; form.requestSubmit(); } }, title)));
 list();
 listen();
 start().then(follow).catch(explain);
