@@ -22,10 +22,11 @@ from typing import Any
 import torch
 
 from machine import keep, machine, settings_of
+from movieplotgpt.machine import keep_freed_memory
 from movieplotgpt.model.gpt import GPT
+from movieplotgpt.model.hardware import choose_hardware
 from movieplotgpt.model.sizes import SizeSettings
 from movieplotgpt.training.compiling import CompiledLoss
-from movieplotgpt.training.hardware import choose_hardware, keep_freed_memory
 from movieplotgpt.training.optimizers import MuonSettings
 from movieplotgpt.training.run import TrainingSettings
 

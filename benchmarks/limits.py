@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from machine import keep, machine, seconds_of
+from movieplotgpt.machine import keep_freed_memory
 from movieplotgpt.model.sizes import LADDER
-from movieplotgpt.training.hardware import keep_freed_memory
 
 VOCABULARY = 4096
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from movieplotgpt import atomic
-from movieplotgpt.training.hardware import cpu_info
+from movieplotgpt.machine import cpu_info
 
 GPU_PEAKS = {"H100 80GB HBM3": 989.4, "H200": 989.4, "A100": 312.0}
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")

@@ -49,7 +49,7 @@ MODULES: dict[str, tuple[str, ...]] = {  # and test files beside the one of the 
     "serving/scheduler.py": (),
     "sharing/downloading.py": (),
     "text/delimited.py": (),
-    "text/download.py": (),
+    "fetching.py": (),
     "text/formatting.py": (),
     "text/splits.py": (),
     "text/tokenizer.py": (),

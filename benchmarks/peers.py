@@ -85,9 +85,10 @@ def flops_per_token(shape: Shape, parameters: int) -> int:
 def ours(shape: Shape, nanogpt: Path | None, device: str) -> Contender:
     """This project's, as ``movieplotgpt train`` runs it."""
     from movieplotgpt.engine.model_config import ModelConfig
+    from movieplotgpt.machine import keep_freed_memory
     from movieplotgpt.model.gpt import GPT
+    from movieplotgpt.model.hardware import choose_hardware
     from movieplotgpt.training.compiling import CompiledLoss
-    from movieplotgpt.training.hardware import choose_hardware, keep_freed_memory
     from movieplotgpt.training.optimizers import MuonSettings
     from movieplotgpt.training.run import TrainingSettings
 
@@ -185,7 +186,7 @@ def nanogpt(shape: Shape, clone: Path | None, device: str, *, patched: bool = Fa
 
     ``patched``: on a CPU as on a GPU, in bfloat16 where ours is.
     """
-    from movieplotgpt.training.hardware import choose_hardware
+    from movieplotgpt.model.hardware import choose_hardware
     from movieplotgpt.training.run import TrainingSettings
 
     assert clone is not None

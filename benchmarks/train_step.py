@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from machine import gpu_peak, keep, machine, seconds_of, settings_of
-from movieplotgpt.training.hardware import keep_freed_memory
+from movieplotgpt.machine import keep_freed_memory
 from peers import CONTENDERS, SHAPES, Contender, Shape, flops_per_token, missing
 
 

@@ -11,7 +11,7 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -340,7 +340,7 @@ def shared_data() -> Path:
 @pytest.fixture
 def compiler() -> None:
     """For tests of compiled code; they are skipped where ``train`` would not compile either."""
-    from movieplotgpt.training.hardware import choose_hardware
+    from movieplotgpt.model.hardware import choose_hardware
     from movieplotgpt.training.run import TrainingSettings
 
     chosen = choose_hardware(TrainingSettings(device="cpu"))
@@ -458,3 +458,46 @@ def serve() -> Iterator[Callable[[type[BaseHTTPRequestHandler]], str]]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+class FileSite:
+    """One file that is downloaded: how its server fails, and what it was asked for."""
+
+    DATA = bytes(i * i % 251 for i in range(300_000))
+
+    def __init__(self) -> None:
+        self.body = self.DATA
+        self.etag: str | None = '"v1"'
+        self.breaks: list[int] = []  # bytes after which the next answers break off
+        self.codes: list[int] = []  # codes the next answers have
+        self.ranges: list[str | None] = []
+        self.url = ""
+
+
+@pytest.fixture
+def site(serve: Callable[[type[BaseHTTPRequestHandler]], str]) -> FileSite:
+    site = FileSite()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked = self.headers.get("Range")
+            site.ranges.append(asked)
+            if site.codes and (code := site.codes.pop(0)) != 200:
+                self.send_error(code)
+                return
+            start = 0
+            if asked and self.headers.get("If-Range") == site.etag:
+                start = int(asked.removeprefix("bytes=").removesuffix("-"))
+                self.send_response(206)
+            else:
+                self.send_response(200)
+            if site.etag:
+                self.send_header("ETag", site.etag)
+            self.send_header("Content-Length", str(len(site.body) - start))
+            self.end_headers()
+            stop = site.breaks.pop(0) if site.breaks else None
+            with suppress(ConnectionError):  # a client that failed
+                self.wfile.write(site.body[start:][:stop])
+
+    site.url = serve(Handler) + "/file"
+    return site

@@ -1,18 +1,21 @@
 """Every error raised on purpose, as a tree.
 
-MoviePlotGPTError            caught by the command line: one line, exit 1
-├── ConfigError              a TOML file, an override or a flag is wrong
+MoviePlotGPTError            the command line prints it as one sentence and exits with 1
+├── ConfigError              a setting or an argument is wrong
 ├── DataError                a source text or a prepared folder cannot be used
 ├── CheckpointError          a model folder is missing, damaged or of another format
-├── TrainingError            a run cannot start or go on
+├── TrainingError            a run cannot start or continue
 ├── PromptError              a request for text cannot be met
-├── QueueFullError           a server has more to write than it takes
-├── DownloadError            the network, or what came over it
-│   └── WrongFileError       what came is not what was promised; nothing of it is kept
+│   └── ContextLengthError   a prompt is longer than the context
+├── QueueFullError           a server has more texts waiting than it accepts
+├── UnknownModelError        a server does not serve a model of that name
+├── UpstreamError            the server that requests are forwarded to cannot be reached, or refuses
+├── DownloadError            the network failed, or a download does not match its checksum
+│   └── WrongFileError       a download is not the expected file; it was deleted
 ├── StorageError             the disk: no space, no permission
 └── MissingExtraError        an optional dependency is not installed
 
-They are raised for what a person can cause; the message names the thing, the value and the remedy.
+They are raised for mistakes a person can make; the message names the thing, the value and the remedy.
 ``assert`` is for our own bugs.
 """
 
@@ -34,7 +37,7 @@ PACKAGES = {  # those that are not called as their modules are
 
 
 class MoviePlotGPTError(Exception):
-    """The root: whatever derives from it is shown to the user as one sentence."""
+    """The root: its message is shown to the user as one sentence."""
 
 
 class ConfigError(MoviePlotGPTError):
@@ -50,15 +53,27 @@ class CheckpointError(MoviePlotGPTError):
 
 
 class TrainingError(MoviePlotGPTError):
-    """A training run cannot start or go on."""
+    """A training run cannot start or continue."""
 
 
 class PromptError(MoviePlotGPTError):
     """A request for generated text cannot be met."""
 
 
+class ContextLengthError(PromptError):
+    """A prompt is longer than the context."""
+
+
 class QueueFullError(MoviePlotGPTError):
-    """More texts wait than a server takes; later there may be room."""
+    """A server has more texts waiting than it accepts; a later request may succeed."""
+
+
+class UnknownModelError(MoviePlotGPTError):
+    """A server does not serve a model of that name."""
+
+
+class UpstreamError(MoviePlotGPTError):
+    """The server that requests are forwarded to cannot be reached, or refuses."""
 
 
 class DownloadError(MoviePlotGPTError):
@@ -66,7 +81,7 @@ class DownloadError(MoviePlotGPTError):
 
 
 class WrongFileError(DownloadError):
-    """A file that came is not the one whose size and SHA-256 are known; it was deleted."""
+    """A download is not the file whose size and SHA-256 are known; it was deleted."""
 
 
 class StorageError(MoviePlotGPTError):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from movieplotgpt.cli import main
-from movieplotgpt.text.download import PUBLIC_CORPORA, PublicCorpus
+from movieplotgpt.text.public_corpora import PUBLIC_CORPORA, PublicCorpus
 
 OFFICE = "season,episode,scene,line_text,speaker,deleted\n" + "1,1,1,Hello there.,Ada,False\n" * 20
 

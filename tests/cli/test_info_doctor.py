@@ -20,7 +20,7 @@ from movieplotgpt import __version__
 from movieplotgpt.cli import main
 from movieplotgpt.engine.places import DEFAULT_MODEL, WEIGHTS_FOLDER
 from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from movieplotgpt.training.hardware import choose_hardware
+from movieplotgpt.model.hardware import choose_hardware
 from movieplotgpt.training.run import TrainingSettings
 
 EXTRAS = {

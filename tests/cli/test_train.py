@@ -520,9 +520,9 @@ def test_resume_takes_the_columns_it_began_with(run: Run) -> None:
 
 def test_resume_takes_another_precision_only_when_asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = ["train", "plots.csv", "--text-column", "Plot", *TINY, "training.precision=auto"]
-    monkeypatch.setattr("movieplotgpt.training.hardware.cpu_info", lambda: {"flags": "amx_bf16"})
+    monkeypatch.setattr("movieplotgpt.model.hardware.cpu_info", lambda: {"flags": "amx_bf16"})
     assert run(*begun, "--steps", "2")[0] == 0
-    monkeypatch.setattr("movieplotgpt.training.hardware.cpu_info", dict)
+    monkeypatch.setattr("movieplotgpt.model.hardware.cpu_info", dict)
     before = files("runs/plots")
     code, _, err = run("train", "plots.csv", "--resume")
     assert code == 1 and "was trained in bfloat16 so far, and here it would continue in float32; keep it with" in err
@@ -602,7 +602,10 @@ def test_a_damaged_checkpoint_is_not_gone_on_with(train: Run) -> None:
             "--title-column Title is for a table; films.toml names the columns itself",
         ),
         (["long.txt", "--source", "plots.csv"], "long.txt is the text to train on; leave --source plots.csv out"),
-        (["long.txt", "--data", "gone"], "gone does not hold long.txt prepared with these settings; prepare it again, or"),
+        (
+            ["long.txt", "--data", "gone"],
+            "gone does not hold long.txt prepared with these settings; prepare it again, or",
+        ),
         (["gone.txt"], "there is no file gone.txt"),
         (["films.toml/x"], "films.toml/x"),
         (["empty.txt"], "no document is left of empty.txt"),

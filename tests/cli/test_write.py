@@ -27,9 +27,7 @@ Talk = Callable[..., str]
 
 
 @pytest.fixture
-def generator(
-    tmp_path: Path, tiny_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
-) -> PlotGenerator:
+def generator(tmp_path: Path, tiny_checkpoint: Make, monkeypatch: pytest.MonkeyPatch) -> PlotGenerator:
     """The model in ``model``, which talks here."""
     monkeypatch.chdir(tmp_path)
     save_checkpoint(tmp_path / "model", tiny_checkpoint(context_length=128))
@@ -108,9 +106,7 @@ def test_a_seed_is_that_of_the_next_plot(talk: Talk, generator: PlotGenerator) -
     assert "one plot is written at a time" in out and "nothing" not in out and "there is no sentence \u00b2" in out
 
 
-def test_a_model_without_titles_goes_on_with_what_is_typed(
-    talk: Talk, tmp_path: Path, tiny_checkpoint: Make
-) -> None:
+def test_a_model_without_titles_goes_on_with_what_is_typed(talk: Talk, tmp_path: Path, tiny_checkpoint: Make) -> None:
     save_checkpoint(tmp_path / "model", tiny_checkpoint(header="", context_length=128))
     assert "\nMichael: Hello" in "\n" + talk("Michael: Hello").split("Ctrl-D\n\n")[1]
 
@@ -207,7 +203,13 @@ def test_hints_are_given_and_taken_back(
     checkpoint = tiny_checkpoint(hints=("Main Ingredient", "Temperature", "Plan"), context_length=256)
     values = {"corpus": {"hint_values": {"Temperature": ["cold", "hot"]}}}
     save_checkpoint(tmp_path / "model", replace(checkpoint, info=values))
-    lines = ("/hint temperature=cold", "/set temperature 0.7", "/hint Main Ingredient =", "/hint Diet=vegan", "/set main x")
+    lines = (
+        "/hint temperature=cold",
+        "/set temperature 0.7",
+        "/hint Main Ingredient =",
+        "/hint Diet=vegan",
+        "/set main x",
+    )
     out = talk(*lines, flags=("--hint", "Main Ingredient=egg"))
     first, second = out.split("  Main Ingredient      ")[1:]
     assert first.startswith("egg\n  Temperature          cold (such as cold, hot)\n")
@@ -231,9 +233,7 @@ def test_a_typed_line_break_can_be_set(talk: Talk) -> None:
     assert "stop is a\nb\n" in talk(r"/set stop a\nb")
 
 
-def test_guidance_is_shown_as_it_will_be(
-    talk: Talk, tmp_path: Path, tiny_checkpoint: Make
-) -> None:
+def test_guidance_is_shown_as_it_will_be(talk: Talk, tmp_path: Path, tiny_checkpoint: Make) -> None:
     checkpoint = replace(tiny_checkpoint(context_length=128), info={"settings": {"windows": {"no_title": 0.1}}})
     save_checkpoint(tmp_path / "model", checkpoint)
     out = talk("/set", "/set guidance off", "/set guidance", "/set guidance 2")
@@ -274,9 +274,7 @@ def test_a_line_outlives_the_terminal(generator: PlotGenerator, tmp_path: Path) 
 
 
 @pytest.fixture
-def planning(
-    generator: PlotGenerator, tiny_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def planning(generator: PlotGenerator, tiny_checkpoint: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model in ``model`` is one with plans, and finds the same for every title."""
     save_checkpoint(Path("model"), tiny_checkpoint(context_length=256, hints=("Plan",)))
     monkeypatch.setattr("movieplotgpt.generation.generator.best_plan", lambda plans: "names: Ada; words: sea")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from movieplotgpt.checksums import file_sha256
 from movieplotgpt.errors import CheckpointError, MissingExtraError
 from movieplotgpt.evaluation.embeddings import (
     ENCODER_SHA256,
@@ -19,7 +20,6 @@ from movieplotgpt.evaluation.embeddings import (
     told_from_real,
 )
 from movieplotgpt.evaluation.floors import shuffled_sentences
-from movieplotgpt.text.sources import file_sha256
 
 SUBJECTS = {
     "boxing": ("boxer", "ring", "trainer", "gloves", "title fight"),

@@ -22,7 +22,7 @@ from movieplotgpt.generation.sampling import Chosen, History, choose
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.generation.writing import MAX_TOKENS, Seed, Writing
 from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
-from movieplotgpt.text.formatting import cut_pieces, overlap_for
+from movieplotgpt.text.pieces import cut_pieces, overlap_for
 
 Make = Callable[..., Checkpoint]
 TITLES = ["Mars, Texas", "The Long Way to the Lighthouse", "", "Ada"]

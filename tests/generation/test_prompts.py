@@ -169,9 +169,9 @@ def test_a_hint_that_is_given_twice_is_refused(form: PromptForm) -> None:
 
 def test_a_plan_is_no_hint(tiny_checkpoint: Make) -> None:
     form = PromptForm(tiny_checkpoint(hints=("Decade", PLAN), context_length=512))
-    with pytest.raises(PromptError, match="'plan' is not given as a hint; give plan=... instead"):
+    with pytest.raises(PromptError, match=r"'plan' is not given as a hint; give plan=\.\.\. instead"):
         form.from_title("Mars", {"plan": "names: Ada"})
-    with pytest.raises(PromptError, match="knows no hint 'Origin'; it knows Decade$"):
+    with pytest.raises(PromptError, match=r"knows no hint 'Origin'; it knows Decade$"):
         form.from_title("Mars", {"Origin": "Turkish"})
 
 

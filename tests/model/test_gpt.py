@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from movieplotgpt.engine.huggingface import huggingface_config
 from movieplotgpt.model import gpt as module
-from movieplotgpt.model.checkpoints import huggingface_config
 from movieplotgpt.model.gpt import GPT, RMSNorm
 
 Make: TypeAlias = Callable[..., GPT]
@@ -24,7 +24,7 @@ CONTEXT, VOCABULARY = 32, 50  # of tiny_model
 def test_logits_are_those_of_transformers(dimensions: dict[str, Any], tiny_model: Make, some_ids: SomeIds) -> None:
     transformers = pytest.importorskip("transformers")
     model = tiny_model(**dimensions)
-    theirs = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**huggingface_config(model.config, torch.float32)))
+    theirs = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**huggingface_config(model.config, "float32")))
     theirs.load_state_dict(model.state_dict())
     ids_BT = some_ids(3, CONTEXT)
     with torch.no_grad():

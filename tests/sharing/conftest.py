@@ -13,11 +13,11 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from movieplotgpt.checksums import file_sha256
 from movieplotgpt.model.checkpoints import Checkpoint, save_checkpoint
 from movieplotgpt.sharing.published import IndexEntry, WeightsManifest, read_manifest
 from movieplotgpt.sharing.publishing import publish
 from movieplotgpt.text.copies import CopyIndex
-from movieplotgpt.text.sources import file_sha256
 
 PLOT = "Ada, a stubborn welder, hides the crimson letter in the vineyard, and nobody in the mill believes her."
 CARDS = """

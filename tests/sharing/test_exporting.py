@@ -156,7 +156,9 @@ def test_the_model_s_own_text_is_kept_and_counted(
 def test_what_is_there_stays(tiny_checkpoint: Make, tmp_path: Path) -> None:
     (tmp_path / "hf-bf16").mkdir()
     (tmp_path / "hf-bf16" / "mine").touch()
-    with pytest.raises(ConfigError, match=r"hf-bf16 is there already; remove it, or name another folder with out=FOLDER"):
+    with pytest.raises(
+        ConfigError, match=r"hf-bf16 is there already; remove it, or name another folder with out=FOLDER"
+    ):
         export(tiny_checkpoint(), "hf-bf16", "bf16", tmp_path)
     assert [path.name for path in tmp_path.rglob("*")] == ["hf-bf16", "mine"]
 

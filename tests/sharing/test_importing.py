@@ -387,7 +387,9 @@ def test_the_end_marker_may_be_named_and_is_else_the_one_between_texts(theirs: P
     change_tokenizer(theirs, lambda spec: spec["added_tokens"][0].update(content="<|text|>"))
     assert import_model(theirs)[0].tokenizer.end == "<|im_end|>", "the token that ends a sequence"
     (theirs / "tokenizer_config.json").unlink()
-    with pytest.raises(ConfigError, match="names no token that ends a text; name one of its special tokens with end=TOKEN"):
+    with pytest.raises(
+        ConfigError, match="names no token that ends a text; name one of its special tokens with end=TOKEN"
+    ):
         import_model(theirs)
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from movieplotgpt.checksums import file_sha256
 from movieplotgpt.config import build_settings
 from movieplotgpt.engine.model_config import parameters
 from movieplotgpt.errors import CheckpointError, ConfigError, DataError
@@ -27,7 +28,6 @@ from movieplotgpt.sharing.model_card import SAMPLE_TOKENS
 from movieplotgpt.sharing.published import WeightsManifest, read_manifest, verify
 from movieplotgpt.sharing.publishing import publish, publish_copies, weights_readme
 from movieplotgpt.text.prepare import PrepareSettings, prepare
-from movieplotgpt.text.sources import file_sha256
 from movieplotgpt.text.token_files import PreparedCorpus
 
 Make = Callable[..., Checkpoint]

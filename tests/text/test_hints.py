@@ -82,7 +82,9 @@ def test_settings_that_do_not_say_how_hints_are_read(settings: object) -> None:
         (("30", "five"), ("30", "five")),
     ],
 )
-def test_usual_values_that_begin_with_numbers_are_in_their_order(values: tuple[str, ...], order: tuple[str, ...]) -> None:
+def test_usual_values_that_begin_with_numbers_are_in_their_order(
+    values: tuple[str, ...], order: tuple[str, ...]
+) -> None:
     documents = [{"Minutes": value} for value in values for _ in range(2)]
     assert usual_values(documents, ["Minutes"], {})["Minutes"] == order
 

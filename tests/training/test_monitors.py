@@ -16,9 +16,9 @@ import torch
 from rich.console import Console
 
 from movieplotgpt.errors import MissingExtraError, StorageError
+from movieplotgpt.model.hardware import Hardware
 from movieplotgpt.training import monitors as module
 from movieplotgpt.training.events import Evaluated, Event, Finished, Noted, Sampled, Saved, Started, StepDone
-from movieplotgpt.training.hardware import Hardware
 from movieplotgpt.training.monitors import (
     ConsoleProgress,
     MetricsFile,

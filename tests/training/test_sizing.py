@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from movieplotgpt.config import build_settings
+from movieplotgpt.model.hardware import Hardware
 from movieplotgpt.model.sizes import LADDER, training_flops_per_token
 from movieplotgpt.text.prepare import prepare
 from movieplotgpt.text.token_files import PreparedCorpus
 from movieplotgpt.training import sizing
-from movieplotgpt.training.hardware import Hardware
 from movieplotgpt.training.run import RunConfig, TrainingSettings
 from movieplotgpt.training.sizing import (
     MEMORISED_AFTER,

@@ -18,6 +18,7 @@ from movieplotgpt.engine.model_config import parameters
 from movieplotgpt.errors import CheckpointError, TrainingError
 from movieplotgpt.model.checkpoints import load_checkpoint
 from movieplotgpt.model.gpt import GPT
+from movieplotgpt.model.hardware import Hardware
 from movieplotgpt.model.previous_token_head import add_previous_token_head
 from movieplotgpt.text.prepare import prepare
 from movieplotgpt.text.token_files import PreparedCorpus
@@ -25,7 +26,6 @@ from movieplotgpt.training import trainer as module
 from movieplotgpt.training.compiling import CompiledLoss
 from movieplotgpt.training.distributed import Workers
 from movieplotgpt.training.events import Evaluated, Event, Finished, Noted, Sampled, Saved, Skipped, Started, StepDone
-from movieplotgpt.training.hardware import Hardware
 from movieplotgpt.training.run import RunConfig, RunFolder
 from movieplotgpt.training.trainer import train
 from movieplotgpt.training.windows import TrainingWindows, too_small
@@ -646,10 +646,10 @@ def test_another_number_of_threads_is_said(run: Run) -> None:
 
 def test_another_precision_has_to_be_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Begun on a machine with bfloat16 units, resumed on one without."""
-    monkeypatch.setattr("movieplotgpt.training.hardware.cpu_info", lambda: {"flags": "amx_bf16"})
+    monkeypatch.setattr("movieplotgpt.model.hardware.cpu_info", lambda: {"flags": "amx_bf16"})
     stopped = run("a", "training.precision=auto", stop=stop_after(2))
     before = stopped.files
-    monkeypatch.setattr("movieplotgpt.training.hardware.cpu_info", dict)
+    monkeypatch.setattr("movieplotgpt.model.hardware.cpu_info", dict)
     with pytest.raises(TrainingError) as refused:
         run("a", "training.precision=auto", resume=True)
     assert str(refused.value) == (

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from movieplotgpt.config import build_settings
 from movieplotgpt.errors import ConfigError
-from movieplotgpt.text.formatting import PLAN, overlap_for
+from movieplotgpt.text.formatting import PLAN
+from movieplotgpt.text.pieces import overlap_for
 from movieplotgpt.text.prepare import PrepareSettings, prepare
 from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
 from movieplotgpt.training.windows import (

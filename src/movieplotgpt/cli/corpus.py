@@ -25,7 +25,7 @@ def download(
         url: Another address of the same file: a mirror.
     """
     from movieplotgpt.progress_bars import progress_bar
-    from movieplotgpt.text.download import download_corpus
+    from movieplotgpt.text.public_corpora import download_corpus
 
     with progress_bar(name) as show:
         path = download_corpus(name, out, url=url, progress=lambda done, total: show(done, total or 0))

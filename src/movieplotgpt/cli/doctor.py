@@ -69,7 +69,8 @@ def _training() -> dict[str, str]:
     """Return what PyTorch would train with here."""
     import torch
 
-    from movieplotgpt.training.hardware import choose_hardware, physical_memory
+    from movieplotgpt.machine import physical_memory
+    from movieplotgpt.model.hardware import choose_hardware
     from movieplotgpt.training.run import TrainingSettings
 
     device, precision, compiler = choose_hardware(TrainingSettings()).reasons

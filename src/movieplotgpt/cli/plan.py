@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from movieplotgpt.cli.reading import ReadingText, TextFlags
-from movieplotgpt.training.waiting import choose_waiting
+from movieplotgpt.engine.waiting import choose_waiting
 
 if TYPE_CHECKING:
     from movieplotgpt.study.planning import Plan

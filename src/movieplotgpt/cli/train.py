@@ -10,9 +10,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from movieplotgpt.cli.reading import ReadingText, TextFlags
+from movieplotgpt.engine.waiting import choose_waiting
 from movieplotgpt.model.sizes import Size
 from movieplotgpt.signals import stop_on_signal
-from movieplotgpt.training.waiting import choose_waiting
 
 INTERRUPTED = 130
 

@@ -11,13 +11,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from movieplotgpt.config import build_settings
+from movieplotgpt.engine.huggingface import model_config_from
 from movieplotgpt.engine.model_config import ModelConfig, parameters
 from movieplotgpt.engine.model_info import fault
 from movieplotgpt.engine.places import resolve
 from movieplotgpt.engine.quantization import F32
 from movieplotgpt.engine.weight_files import load_weights, remembered_sha256, weight_files
-from movieplotgpt.errors import CheckpointError, ConfigError
+from movieplotgpt.errors import CheckpointError
 from movieplotgpt.text.cleaning import CleaningSettings
 from movieplotgpt.text.formatting import DocumentFormat
 from movieplotgpt.text.tokenizer import Tokenizer
@@ -115,36 +115,6 @@ def load_folder(name: str | Path) -> ModelFolder:
             f"{config.vocab_size}; copy or download the model again"
         )
     return ModelFolder(config, tokenizer, document_format, cleaning, about, folder)
-
-
-def model_config_from(values: dict[str, Any], folder: Path) -> ModelConfig:
-    """Return the network's dimensions from a ``config.json`` in the Qwen3 layout.
-
-    Raises:
-        CheckpointError: it is another architecture, or a dimension is missing.
-    """
-    path = folder / "config.json"
-    if values.get("model_type") != "qwen3":
-        raise CheckpointError(f"{folder} holds a {values.get('model_type')} model; only the Qwen3 layout can be loaded")
-    try:
-        dimensions = {
-            "vocab_size": values["vocab_size"],
-            "context_length": values["max_position_embeddings"],
-            "n_layer": values["num_hidden_layers"],
-            "n_embd": values["hidden_size"],
-            "n_head": values["num_attention_heads"],
-            "n_kv_head": values["num_key_value_heads"],
-            "head_dim": values["head_dim"],
-            "n_ff": values["intermediate_size"],
-            "rope_theta": values.get("rope_theta") or values["rope_parameters"]["rope_theta"],
-            "norm_eps": values["rms_norm_eps"],
-            "tie_embeddings": values["tie_word_embeddings"],
-        }
-        return build_settings(ModelConfig, dimensions, where=f"{path} is damaged")
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); copy or download the model again") from None
-    except ConfigError as error:
-        raise CheckpointError(f"{error}; copy or download the model again") from None
 
 
 def fitting_weights(config: ModelConfig, weights: dict[str, F32], folder: Path) -> dict[str, F32]:

@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
+from movieplotgpt.checksums import file_sha256
 from movieplotgpt.errors import CheckpointError, optional
 from movieplotgpt.evaluation.intervals import FEWEST, Interval, Tally, students_t
 from movieplotgpt.evaluation.titles import title_ranks
 from movieplotgpt.text.sentences import split_sentences
-from movieplotgpt.text.sources import file_sha256
 
 F32: TypeAlias = npt.NDArray[np.float32]
 

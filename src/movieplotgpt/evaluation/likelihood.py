@@ -17,11 +17,11 @@ from movieplotgpt.evaluation.plans import PlanLift, plan_lift
 from movieplotgpt.evaluation.titles import TitleLift, title_lift
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.gpt import GPT
+from movieplotgpt.model.hardware import device_name
 from movieplotgpt.model.scoring import Scores, score_documents
 from movieplotgpt.records import Record
 from movieplotgpt.text.splits import Split
 from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
-from movieplotgpt.training.hardware import device_name
 
 PLAIN_PROMPT = "plain: the sentence with the title, no hint lines"
 NO_PROMPT = "none: the BOS token alone"

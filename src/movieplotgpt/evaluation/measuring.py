@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, get_args
 
+from movieplotgpt.engine.waiting import choose_waiting
 from movieplotgpt.errors import ConfigError, DataError, MissingExtraError
-from movieplotgpt.training.waiting import choose_waiting
 
 if TYPE_CHECKING:
     from movieplotgpt.evaluation.record import Evaluation
@@ -89,9 +89,9 @@ def evaluate(
     from movieplotgpt.evaluation.samples import score_samples
     from movieplotgpt.evaluation.titles import title_retrieval
     from movieplotgpt.model.checkpoints import load_checkpoint
+    from movieplotgpt.model.hardware import choose_hardware
     from movieplotgpt.progress_bars import stage_bars
     from movieplotgpt.text.token_files import PreparedCorpus
-    from movieplotgpt.training.hardware import choose_hardware
     from movieplotgpt.training.run import TrainingSettings
 
     chosen = {"split": (split,), "metrics": metrics, "device": (device,), "precision": (precision,)}

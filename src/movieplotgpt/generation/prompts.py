@@ -9,8 +9,9 @@ from movieplotgpt.engine.model_folder import TextModel
 from movieplotgpt.errors import PromptError
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.text.cleaning import fold_prompt
-from movieplotgpt.text.formatting import PLAN, longest_header, one_line
+from movieplotgpt.text.formatting import PLAN, one_line
 from movieplotgpt.text.hints import USUAL, ListHint, hint_settings, join_hints
+from movieplotgpt.text.pieces import longest_header
 from movieplotgpt.text.plans import lay_out_plan, plan_parts
 from movieplotgpt.text.tokenizer import Tokenizer
 

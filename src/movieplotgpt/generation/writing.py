@@ -16,7 +16,7 @@ from movieplotgpt.generation.prompts import Prompt
 from movieplotgpt.generation.rules import Wish, rules_of
 from movieplotgpt.generation.sampling import Chosen, History
 from movieplotgpt.generation.settings import SamplingConfig
-from movieplotgpt.text.formatting import cut_pieces, fit_header, overlap_for
+from movieplotgpt.text.pieces import cut_pieces, fit_header, overlap_for
 from movieplotgpt.text.plans import MOST_ITEMS
 from movieplotgpt.text.sentences import ends_sentence, word_spans
 from movieplotgpt.text.tokenizer import Tokenizer

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from movieplotgpt.atomic import replacing_folder
-from movieplotgpt.engine.model_config import MIN_P, TEMPERATURE, ModelConfig
+from movieplotgpt.engine.huggingface import generation_config, huggingface_config
+from movieplotgpt.engine.model_config import ModelConfig
 from movieplotgpt.engine.model_folder import FORMAT_VERSION, TextModel, load_folder
 from movieplotgpt.engine.quantization import F32
 from movieplotgpt.model.gpt import GPT
@@ -81,7 +82,7 @@ def write_description(folder: Path, checkpoint: Checkpoint, dtype: torch.dtype) 
         "cleaning": checkpoint.cleaning.model_dump(mode="json"),
     }
     special = {"bos_token_id": tokenizer.end_id, "eos_token_id": tokenizer.end_id, "pad_token_id": tokenizer.pad_id}
-    values = huggingface_config(config, dtype)
+    values = huggingface_config(config, str(dtype).removeprefix("torch."))
     _write_json(folder / "config.json", {**values, **special, "movieplotgpt": text})
     _write_json(folder / "generation_config.json", {**special, **generation_config(config)})
     template = chat_template(checkpoint.format, checkpoint.cleaning, tokenizer)
@@ -127,49 +128,6 @@ def trained_before(start_from: Checkpoint | None) -> list[dict[str, Any]]:
     info = start_from.info
     last = {**info["training"], "corpus_hash": info.get("corpus", {}).get("hash")}
     return [*info.get("trained_before", []), last]
-
-
-def generation_config(config: ModelConfig) -> dict[str, Any]:
-    """Return the sampling defaults for ``generation_config.json``, which transformers and vLLM use.
-
-    A quarter of the context is left to the prompt: other programs write past the context, for which no model is trained.
-    """
-    return {
-        "do_sample": True,
-        "temperature": TEMPERATURE,
-        "min_p": MIN_P,
-        "top_k": 0,
-        "top_p": 1.0,
-        "max_new_tokens": config.context_length * 3 // 4,
-    }
-
-
-def huggingface_config(config: ModelConfig, dtype: torch.dtype) -> dict[str, Any]:
-    """``config.json`` as transformers' ``Qwen3ForCausalLM`` reads it, without the special tokens."""
-    return {
-        "architectures": ["Qwen3ForCausalLM"],
-        "model_type": "qwen3",
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.n_embd,
-        "intermediate_size": config.n_ff,
-        "num_hidden_layers": config.n_layer,
-        "num_attention_heads": config.n_head,
-        "num_key_value_heads": config.n_kv_head,
-        "head_dim": config.head_dim,
-        "max_position_embeddings": config.context_length,
-        "rms_norm_eps": config.norm_eps,
-        "rope_theta": config.rope_theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
-        "tie_word_embeddings": config.tie_embeddings,
-        "hidden_act": "silu",
-        "attention_bias": False,
-        "attention_dropout": 0.0,
-        "use_sliding_window": False,
-        "sliding_window": None,
-        "use_cache": True,
-        "initializer_range": 0.02,
-        "torch_dtype": str(dtype).removeprefix("torch."),
-    }
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from movieplotgpt.model.gpt import GPT
-from movieplotgpt.text.formatting import Piece, cut_pieces, fit_header, overlap_for
+from movieplotgpt.text.pieces import Piece, cut_pieces, fit_header, overlap_for
 
 Ids: TypeAlias = npt.NDArray[np.integer[Any]]
 F64: TypeAlias = npt.NDArray[np.float64]

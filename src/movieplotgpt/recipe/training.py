@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from movieplotgpt.engine.waiting import choose_waiting
 from movieplotgpt.errors import ConfigError
 from movieplotgpt.recipe.reading import Reading
 from movieplotgpt.recipe.settings import (
@@ -17,7 +18,6 @@ from movieplotgpt.recipe.settings import (
     refuse_contradictions,
 )
 from movieplotgpt.text.prepare import PrepareReport
-from movieplotgpt.training.waiting import choose_waiting
 
 if TYPE_CHECKING:
     from movieplotgpt.model.sizes import Size

@@ -13,7 +13,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 
 from movieplotgpt.engine.model_config import kv_cache_bytes, parameters
-from movieplotgpt.errors import DataError, MoviePlotGPTError, PromptError
+from movieplotgpt.errors import ContextLengthError, DataError, PromptError, UnknownModelError
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.guidance import knows_no_title
 from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
@@ -28,14 +28,6 @@ from movieplotgpt.serving.workers import in_worker
 
 MOST_OF_BODIES = 128_000_000  # bytes that are received and not yet read, of all requests together
 KEEP_ALIVE_SECONDS = 15.0  # without news; many proxies hang up after 30 or 60
-
-
-class UnknownModelError(MoviePlotGPTError):
-    """No model of that name is served."""
-
-
-class ContextLengthError(PromptError):
-    """A prompt is longer than the context."""
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,18 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from movieplotgpt.errors import ConfigError, DataError, MoviePlotGPTError, PromptError, QueueFullError
+from movieplotgpt.errors import (
+    ConfigError,
+    ContextLengthError,
+    DataError,
+    MoviePlotGPTError,
+    PromptError,
+    QueueFullError,
+    UnknownModelError,
+    UpstreamError,
+)
 from movieplotgpt.serving.answers import Problem, Refusal, event
-from movieplotgpt.serving.models import ContextLengthError, UnknownModelError
 from movieplotgpt.serving.routing import InvalidBody
-from movieplotgpt.serving.upstream import UpstreamError
 
 RETRY_AFTER = 2  # seconds
 FIELD = re.compile(r"(?!constrained)\w+")  # not list[int] or constrained-str

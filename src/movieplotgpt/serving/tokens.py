@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from movieplotgpt.generation.plots import TokenProbability
 from movieplotgpt.generation.prompts import Prompt, PromptForm
 from movieplotgpt.generation.sampling import Chosen
-from movieplotgpt.text.formatting import longest_header
+from movieplotgpt.text.pieces import longest_header
 from movieplotgpt.text.tokenizer import Tokenizer
 
 BYTES = "bytes:"  # opens a token in a completion that is only a part of a character, as OpenAI has it

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx2 as httpx
 
-from movieplotgpt.errors import MoviePlotGPTError, PromptError, QueueFullError
+from movieplotgpt.errors import MoviePlotGPTError, PromptError, QueueFullError, UpstreamError
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
 from movieplotgpt.generation.settings import NO_PLAN, SamplingConfig
@@ -35,10 +35,6 @@ OURS = {
 }  # what only our own servers know, and its neutral value
 OPENAI_STOPS = 4  # at most; without its text the end token still ends a completion
 SECONDS = httpx.Timeout(10.0, read=300.0, pool=None)
-
-
-class UpstreamError(MoviePlotGPTError):
-    """The other server cannot be reached, or refuses."""
 
 
 @dataclass(eq=False)

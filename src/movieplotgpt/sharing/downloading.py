@@ -19,8 +19,10 @@ from urllib.parse import urlsplit
 
 from movieplotgpt import __version__
 from movieplotgpt.atomic import replacing_folder
+from movieplotgpt.checksums import file_sha256
 from movieplotgpt.engine.places import HUB, downloaded_folder, weights_folder
 from movieplotgpt.errors import CheckpointError, ConfigError, DownloadError, StorageError, WrongFileError
+from movieplotgpt.fetching import fetch
 from movieplotgpt.generation.copying import PUBLISHED as COPIES_FOLDER
 from movieplotgpt.locks import locked
 from movieplotgpt.sharing.hub import fetch_repository
@@ -33,8 +35,6 @@ from movieplotgpt.sharing.published import (
     problems_of,
     read_manifest,
 )
-from movieplotgpt.text.download import fetch
-from movieplotgpt.text.sources import file_sha256
 
 PUBLISHED_AT = (
     f"https://raw.githubusercontent.com/movieplotgpt/movieplotgpt/v{__version__}/weights"  # a tag never moves

@@ -19,10 +19,10 @@ from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils.tqdm import tqdm
 
 from movieplotgpt.atomic import storage_error
+from movieplotgpt.checksums import file_sha256
 from movieplotgpt.engine.model_folder import load_folder
 from movieplotgpt.errors import CheckpointError, DownloadError, MoviePlotGPTError, WrongFileError
 from movieplotgpt.sharing.published import README as CARD
-from movieplotgpt.text.sources import file_sha256
 
 ENDPOINT = "HF_ENDPOINT"  # environment variable: a mirror of the hub
 REFUSED_BY_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # which no network raises

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from movieplotgpt.engine.huggingface import model_config_from
 from movieplotgpt.engine.model_config import ModelConfig
-from movieplotgpt.engine.model_folder import fitting_weights, model_config_from, read_json
+from movieplotgpt.engine.model_folder import fitting_weights, read_json
 from movieplotgpt.engine.quantization import F32
 from movieplotgpt.engine.weight_files import load_weights
 from movieplotgpt.errors import CheckpointError, ConfigError

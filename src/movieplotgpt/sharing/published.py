@@ -8,10 +8,10 @@ from pathlib import Path
 
 from pydantic import Field
 
+from movieplotgpt.checksums import file_sha256
 from movieplotgpt.errors import CheckpointError, ConfigError
 from movieplotgpt.generation.copying import PUBLISHED as COPIES_FOLDER
 from movieplotgpt.records import Record
-from movieplotgpt.text.sources import file_sha256
 
 MANIFEST, CARDS, README = "manifest.json", "cards.toml", "README.md"
 FORMAT_VERSION = 1

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from movieplotgpt import atomic
+from movieplotgpt.checksums import file_sha256
 from movieplotgpt.engine.model_config import parameters
 from movieplotgpt.engine.places import resolve
 from movieplotgpt.engine.weight_files import weights_sha256
@@ -35,7 +36,6 @@ from movieplotgpt.tables import Table
 from movieplotgpt.text.copies import CopyIndex
 from movieplotgpt.text.formatting import PLAN
 from movieplotgpt.text.hints import hint_settings, usual_values
-from movieplotgpt.text.sources import file_sha256
 from movieplotgpt.text.token_files import PreparedCorpus
 
 LARGEST = 64_000_000  # bytes of a published folder: it lies in the repository

@@ -1,7 +1,7 @@
-"""What runs a model that was exported: token ids in, the likeliest ones out. Other programs have a process of their own.
+"""Run an exported model with this library or another program: token ids in, the likeliest ones out.
 
-Of their own, since llama.cpp and torch in one process let each other's threads sleep, and since none of them is needed.
-llama.cpp keeps keys and values in float32 here, without flash attention: by itself it rounds them to half the bits.
+Other programs run in a process of their own: llama.cpp and torch in one process slow each other down, and any of them may be
+missing.
 """
 
 from __future__ import annotations
@@ -21,61 +21,8 @@ from movieplotgpt.engine.session import Engine
 from movieplotgpt.errors import CheckpointError
 from movieplotgpt.model.checkpoints import load_checkpoint
 
+PROGRAMS = "movieplotgpt.sharing.programs"
 _PATIENCE = 600  # seconds
-_LLAMA_CPP = """
-import json, sys, urllib.request, xllamacpp
-asked = json.load(sys.stdin)
-params = xllamacpp.CommonParams()
-params.model.path, params.n_ctx, params.n_parallel = asked["path"], len(asked["prompt"]) + asked["tokens"], 1
-params.port, params.verbosity, params.cpuparams.n_threads, params.cpuparams_batch.n_threads = 0, 0, 1, 1
-params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-server = xllamacpp.Server(params)
-def ask(place, body):
-    data = json.dumps(body).encode()
-    request = urllib.request.Request(server.listening_address + place, data, {"content-type": "application/json"})
-    return json.load(urllib.request.urlopen(request))
-ids = [ask("/tokenize", {"content": text, "parse_special": True})["tokens"] for text in asked["texts"]]
-body = {"prompt": asked["prompt"], "n_predict": asked["tokens"], "temperature": 0, "return_tokens": True}
-answer = ask("/completion", body)
-print(json.dumps({"ids": ids, "written": answer["tokens"], "ended": answer["stop_type"] == "eos"}))
-"""
-_ONNX_RUNTIME = """
-import json, sys, numpy, onnxruntime, tokenizers
-from pathlib import Path
-asked = json.load(sys.stdin)
-path = Path(asked["path"])
-folder = path.parent.parent
-options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = 1
-session = onnxruntime.InferenceSession(path, options)
-tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-ids = [tokenizer.encode(text, add_special_tokens=False).ids for text in asked["texts"]]
-shapes = {each.name: each.shape for each in session.get_inputs() if each.name != "input_ids"}
-past = {name: numpy.zeros((1, heads, 0, size), numpy.float32) for name, (_, heads, _, size) in shapes.items()}
-end = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))["eos_token_id"]
-read, written = asked["prompt"], []
-while len(written) < asked["tokens"] and end not in written:
-    logits, *present = session.run(None, {"input_ids": numpy.array([read]), **past})
-    past = dict(zip(past, present))
-    read = [int(logits[0, -1].argmax())]
-    written += read
-print(json.dumps({"ids": ids, "written": written, "ended": end in written}))
-"""
-_TRANSFORMERS = """
-import json, sys, torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-asked = json.load(sys.stdin)
-torch.set_num_threads(1)
-model = AutoModelForCausalLM.from_pretrained(asked["path"], dtype=torch.float32)
-tokenizer = AutoTokenizer.from_pretrained(asked["path"])
-ids = [tokenizer.encode(text, add_special_tokens=False) for text in asked["texts"]]
-prompt = torch.tensor([asked["prompt"]])
-seen = torch.ones_like(prompt)
-answer = model.generate(prompt, attention_mask=seen, max_new_tokens=asked["tokens"], do_sample=False)
-written = answer[0, len(asked["prompt"]):].tolist()
-print(json.dumps({"ids": ids, "written": written, "ended": tokenizer.eos_token_id in written}))
-"""
 
 
 @dataclass(frozen=True)
@@ -89,7 +36,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Runner:
-    """A program that runs a model; ``package`` is what has to be installed for it."""
+    """A program that runs a model: a module of ``programs``; ``package`` has to be installed for it."""
 
     name: str
     package: str
@@ -111,7 +58,12 @@ class Runner:
         asked = {"path": str(path.resolve()), "prompt": [*prompt], "tokens": tokens, "texts": [*texts]}
         try:
             done = subprocess.run(
-                [sys.executable, "-P", "-c", self.program],  # -P: no module of the working folder is run
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    f"{PROGRAMS}.{self.program}",
+                ],  # -P: no module of the working folder is run
                 env={**os.environ, "PYTHONSAFEPATH": "1"},  # by what it starts, neither
                 input=json.dumps(asked),
                 capture_output=True,
@@ -127,7 +79,7 @@ class Runner:
                 f"{self.name} has not written {tokens} tokens from {path} in {_PATIENCE} s; try another type of weights"
             ) from None
         except (subprocess.CalledProcessError, ValueError, IndexError) as error:
-            said = (getattr(error, "stderr", "") or str(error)).strip().splitlines() or ["it said nothing"]
+            said = (getattr(error, "stderr", "") or str(error)).strip().splitlines() or ["no message"]
             raise CheckpointError(
                 f"{self.name} cannot run {path} ({said[-1].strip()}); try another version of {self.package}"
             ) from None
@@ -149,7 +101,7 @@ class _Own(Runner):
         return Written([token for token in written if token != end_id], end_id in written, ids)
 
 
-LLAMA_CPP = Runner("llama.cpp", "xllamacpp", _LLAMA_CPP)
-ONNX_RUNTIME = Runner("ONNX Runtime", "onnxruntime", _ONNX_RUNTIME)
-TRANSFORMERS = Runner("transformers", "transformers", _TRANSFORMERS)
+LLAMA_CPP = Runner("llama.cpp", "xllamacpp", "llama_cpp")
+ONNX_RUNTIME = Runner("ONNX Runtime", "onnxruntime", "onnx_runtime")
+TRANSFORMERS = Runner("transformers", "transformers", "hf_transformers")
 OWN = _Own("movieplotgpt", "movieplotgpt", "")

@@ -14,14 +14,14 @@ import torch
 
 from movieplotgpt.errors import ConfigError, TrainingError
 from movieplotgpt.evaluation.likelihood import score_split
+from movieplotgpt.machine import peak_memory
 from movieplotgpt.model.gpt import GPT
+from movieplotgpt.model.hardware import device_name
 from movieplotgpt.records import Record
 from movieplotgpt.study.results import Law, StudyResults
 from movieplotgpt.study.scaling import TextLaw
-from movieplotgpt.text.prepare import peak_memory
 from movieplotgpt.text.token_files import PreparedCorpus
 from movieplotgpt.training.events import Evaluated, Started, StepDone
-from movieplotgpt.training.hardware import device_name
 from movieplotgpt.training.run import RunConfig, RunFolder
 from movieplotgpt.training.sizing import MEMORISED_AFTER
 from movieplotgpt.training.trainer import train

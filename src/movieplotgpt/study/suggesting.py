@@ -10,10 +10,10 @@ from typing import Any
 from movieplotgpt import atomic
 from movieplotgpt.config import build_settings, read_toml
 from movieplotgpt.errors import ConfigError
+from movieplotgpt.model.hardware import choose_hardware
 from movieplotgpt.model.sizes import SizeName, SizeSettings, training_flops_per_token
 from movieplotgpt.study.grid import StudySettings
 from movieplotgpt.text.sources import source_sha256
-from movieplotgpt.training.hardware import choose_hardware
 from movieplotgpt.training.quickstart import suggest
 from movieplotgpt.training.sizing import COMPILED, COMPILING_PAYS_FROM, SEEN_OFTEN, about_an_epoch, training_speed
 

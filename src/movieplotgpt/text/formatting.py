@@ -18,9 +18,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
 
-import numpy as np
 from pydantic import Field, field_validator
 
 from movieplotgpt.config import Settings
@@ -29,8 +27,6 @@ from movieplotgpt.errors import ConfigError
 END_OF_PLOT = "END_OF_PLOT"
 UNKNOWN_PLAN = "?"  # in its place when the model is to write the plan
 PLAN = "Plan"  # the hint that prepare computes from the text, see text/plans.py
-
-IdsT = TypeVar("IdsT", list[int], np.ndarray[Any, Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,47 +154,3 @@ class DocumentFormat(Settings):
 def one_line(text: str) -> str:
     """Return ``text`` with every run of white space as one space, as header lines have it."""
     return " ".join(text.split())
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A part of a document's body (end token counted in) that goes into one window after the header.
-
-    Tokens ``[start, new)`` are the overlap, which scoring does not count again; ``[new, stop)`` are new.
-    """
-
-    start: int
-    new: int
-    stop: int
-
-
-def overlap_for(context_length: int) -> int:
-    """Return how many tokens a continuation window repeats: a quarter of the context."""
-    return context_length // 4
-
-
-def longest_header(context_length: int) -> int:
-    """Return how many tokens of a header a window holds: half the context."""
-    return context_length // 2
-
-
-def fit_header(header_ids: IdsT, context_length: int) -> IdsT:
-    """``header_ids``, or its last tokens where it is longer than the longest."""
-    return header_ids[-longest_header(context_length) :]
-
-
-def cut_pieces(header_len: int, body_len: int, context_length: int, overlap: int) -> list[Piece]:
-    """Cut a body of ``body_len`` tokens, its end token included, into pieces that fit a context after their header.
-
-    A window is the BOS token, the header, and a piece; a model that reads ``context_length`` tokens predicts the
-    last of ``context_length + 1``, so a window may be that long. The first piece opens the body; each later one repeats
-    the last ``overlap`` tokens of the piece before. Used alike by training, scoring and generation.
-    """
-    room = context_length - header_len
-    assert room > overlap >= 0, f"a header of {header_len} tokens leaves no room in {context_length}"
-    pieces = [Piece(0, 0, min(room, body_len))]
-    while pieces[-1].stop < body_len:
-        new = pieces[-1].stop
-        start = max(0, new - overlap)
-        pieces.append(Piece(start, new, min(start + room, body_len)))
-    return pieces

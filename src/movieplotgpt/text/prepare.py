@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from pydantic import Field
 from movieplotgpt import atomic
 from movieplotgpt.config import Settings
 from movieplotgpt.errors import DataError, MoviePlotGPTError
+from movieplotgpt.machine import peak_memory
 from movieplotgpt.records import Record
 from movieplotgpt.text.cleaning import NON_ASCII, CleaningSettings, clean_documents
 from movieplotgpt.text.copies import COPIES, CopyIndex
@@ -295,25 +295,6 @@ def _stamp(source: Path) -> dict[str, Any]:
 def _count_non_ascii(documents: Sequence[Document]) -> int:
     bodies = (document.body for document in documents if not document.body.isascii())
     return sum(len(run) for body in bodies for run in NON_ASCII.findall(body))
-
-
-def peak_memory() -> int:
-    """Return the most bytes this process has held; 0 if unknown.
-
-    Of this one alone: on Linux ``getrusage`` counts the process that started it, too.
-    """
-    try:
-        peak = re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"), re.MULTILINE)
-    except OSError:
-        peak = None
-    if peak:
-        return int(peak[1]) * 1024
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
 
 
 class _Stages:

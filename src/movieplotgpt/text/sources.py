@@ -111,12 +111,6 @@ def source_sha256(path: Path) -> str:
     return read_source(path).sha256
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def combined_sha256(named: Iterable[tuple[str, str]]) -> str:
     """One SHA-256 for several named ones, in their order."""
     return hashlib.sha256("".join(f"{sha}  {name}\n" for name, sha in named).encode()).hexdigest()

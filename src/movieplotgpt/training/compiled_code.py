@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from movieplotgpt.atomic import write_text
 from movieplotgpt.engine.places import cache_folder
 from movieplotgpt.errors import StorageError
-from movieplotgpt.training.hardware import cpu_info
+from movieplotgpt.machine import cpu_info
 
 VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 BUILT = (

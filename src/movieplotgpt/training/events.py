@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from movieplotgpt.training.hardware import Hardware
+from movieplotgpt.model.hardware import Hardware
 
 
 @dataclass(frozen=True)

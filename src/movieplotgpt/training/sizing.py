@@ -10,11 +10,12 @@ from typing import Any
 import torch
 
 from movieplotgpt.engine.model_config import matrix_parameters, parameters
+from movieplotgpt.machine import keep_freed_memory
 from movieplotgpt.model.gpt import GPT
+from movieplotgpt.model.hardware import choose_hardware
 from movieplotgpt.model.sizes import LADDER, SizeName, SizeSettings, training_flops_per_token
-from movieplotgpt.text.formatting import overlap_for
+from movieplotgpt.text.pieces import overlap_for
 from movieplotgpt.text.token_files import PreparedCorpus
-from movieplotgpt.training.hardware import choose_hardware, keep_freed_memory
 from movieplotgpt.training.run import RunConfig, TrainingSettings
 
 TOKENS_PER_PARAMETER = 10.5  # seen in training, per weight of the matrices: nanochat's scaling runs

@@ -15,6 +15,7 @@ from torch import Tensor
 from movieplotgpt.atomic import recover_folder, replacing_folder
 from movieplotgpt.engine.model_config import parameters
 from movieplotgpt.errors import TrainingError
+from movieplotgpt.machine import keep_freed_memory
 from movieplotgpt.model.checkpoints import (
     Checkpoint,
     load_checkpoint,
@@ -23,6 +24,7 @@ from movieplotgpt.model.checkpoints import (
     write_model_files,
 )
 from movieplotgpt.model.gpt import GPT
+from movieplotgpt.model.hardware import choose_hardware, device_memory, device_name
 from movieplotgpt.model.previous_token_head import add_previous_token_head
 from movieplotgpt.text.token_files import PreparedCorpus
 from movieplotgpt.training.compiled_code import distrust_cache
@@ -31,7 +33,6 @@ from movieplotgpt.training.distillation import DistilledLoss, load_teachers
 from movieplotgpt.training.distributed import Workers
 from movieplotgpt.training.events import Evaluated, Event, Finished, Noted, Sampled, Saved, Skipped, Started, StepDone
 from movieplotgpt.training.gradients import BatchGradients, Loss, parts_for
-from movieplotgpt.training.hardware import choose_hardware, device_memory, device_name, keep_freed_memory
 from movieplotgpt.training.minutes import Pace
 from movieplotgpt.training.resuming import Progress, read_state, run_record, write_state
 from movieplotgpt.training.run import RunConfig, RunFolder

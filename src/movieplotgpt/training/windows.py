@@ -19,7 +19,8 @@ import numpy as np
 from pydantic import Field
 
 from movieplotgpt.config import Settings
-from movieplotgpt.text.formatting import PLAN, Piece, cut_pieces, fit_header, longest_header, overlap_for
+from movieplotgpt.text.formatting import PLAN
+from movieplotgpt.text.pieces import Piece, cut_pieces, fit_header, longest_header, overlap_for
 from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
 from movieplotgpt.training.renaming import Renamed, Renaming
 

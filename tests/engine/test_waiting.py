@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from movieplotgpt.training import waiting
-from movieplotgpt.training.waiting import SPINS, choose_waiting
+from movieplotgpt.engine import waiting
+from movieplotgpt.engine.waiting import SPINS, choose_waiting
 
 NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")
 SOURCE = Path(__file__).resolve().parents[2] / "src"
