@@ -42,6 +42,7 @@ from movieplotgpt.training import trainer
 from movieplotgpt.training.events import Evaluated
 from movieplotgpt.training.optimizers import MuonSettings
 from movieplotgpt.training.run import RunConfig, RunFolder
+from movieplotgpt.training.steps import Steps
 from movieplotgpt.training.windows import NO_TARGET, Batch, TrainingWindows
 
 Found = dict[str, float]
@@ -99,19 +100,19 @@ def two_ahead(steps: int, found: Found) -> None:
 
 def rising_momentum(steps: int, found: Found) -> None:
     """Muon's momentum from 0.85 to 0.95 over the first fifth."""
-    rise, set_rates = steps / 5, trainer._Trainer._set_rates
+    rise, set_rates = steps / 5, Steps._set_rates
 
     def with_momentum(self: Any, step: int) -> float:
         for group in self.optimizers[0].param_groups:
             group["momentum"] = 0.85 + 0.1 * min(1.0, step / rise)
         return set_rates(self, step)
 
-    trainer._Trainer._set_rates = with_momentum  # type: ignore[method-assign]
+    Steps._set_rates = with_momentum  # type: ignore[method-assign]
 
 
 def falling_decay(steps: int, found: Found) -> None:
     """Muon's weight decay falls with the rate."""
-    set_rates = trainer._Trainer._set_rates
+    set_rates = Steps._set_rates
 
     def with_decay(self: Any, step: int) -> float:
         multiplier = set_rates(self, step)
@@ -119,7 +120,7 @@ def falling_decay(steps: int, found: Found) -> None:
             group["weight_decay"] = self.config.optimizer.weight_decay * multiplier
         return multiplier
 
-    trainer._Trainer._set_rates = with_decay  # type: ignore[method-assign]
+    Steps._set_rates = with_decay  # type: ignore[method-assign]
 
 
 def rising_context(steps: int, found: Found) -> None:
@@ -159,7 +160,7 @@ def same_windows(steps: int, found: Found) -> None:
 
 def averages(steps: int, found: Found) -> None:
     """The control, and a look: the weights' running means, and the mean over the last tenth, are scored as well."""
-    launch = trainer._Trainer._launch
+    launch, score = Steps.launch, trainer._Trainer._evaluated
     means: dict[str, list[Tensor]] = {}
 
     def with_means(self: Any, step: int) -> Any:
@@ -174,15 +175,21 @@ def averages(steps: int, found: Found) -> None:
             ):
                 kept = means.setdefault(name, [weight.clone() for weight in weights])
                 torch._foreach_lerp_(kept, weights, share)
-            if step == steps - 1:
+        return launched
+
+    def scored(self: Any) -> Evaluated:
+        if self.progress.step == steps:
+            with torch.no_grad():
+                weights = list(self.model.parameters())
                 own = [weight.clone() for weight in weights]
                 for name, kept in [*means.items(), ("", own)]:
                     torch._foreach_copy_(weights, kept)
                     if name:
                         found[name] = self.evaluate(self.model)
-        return launched
+        return score(self)
 
-    trainer._Trainer._launch = with_means  # type: ignore[method-assign]
+    Steps.launch = with_means  # type: ignore[method-assign]
+    trainer._Trainer._evaluated = scored  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,10 @@ from typing import Any
 from machine import keep, machine
 from movieplotgpt import PlotGenerator, atomic
 from movieplotgpt.evaluation.samples import SampleReport, SampleScores, Scorecard
+from movieplotgpt.generation.mentions import URGENT
 from movieplotgpt.generation.plots import Plot, PlotRequest
 from movieplotgpt.generation.settings import SamplingConfig
-from movieplotgpt.generation.writing import CALM, MAX_TOKENS, URGENT
+from movieplotgpt.generation.writing import CALM, MAX_TOKENS
 from movieplotgpt.model.checkpoints import load_checkpoint
 from movieplotgpt.progress_bars import stage_bars
 from movieplotgpt.text.token_files import PreparedCorpus
@@ -109,12 +110,12 @@ class BySentence(PlotGenerator):
 
     def plots(self, titles: Any = "", **asked: Any) -> list[Plot]:
         """Write one plot for each title; guidance fades, and the end pulls, as in a text that is written at once."""
-        config, seed = self.settled(asked["sampling"]), asked["seed"]
+        config, seed = self.builder.settled(asked["sampling"]), asked["seed"]
         texts, tokens, open_ones = [""] * len(titles), [0] * len(titles), [*range(len(titles))]
         for turn in range(MOST_SENTENCES):
             candidates = [
                 PlotRequest(
-                    self._prompt(titles[i], None, texts[i], {}),
+                    self.builder.form.from_title(titles[i], {}, texts[i]),
                     self._sentence(config, texts[i], tokens[i]),
                     seed + i,
                     rank,
@@ -131,7 +132,7 @@ class BySentence(PlotGenerator):
                 chosen = writings[max(four, key=lambda each: writings[each].title_gain or 0.0)]
                 texts[i] += chosen.told
                 tokens[i] += chosen.tokens
-                if chosen.told != chosen._written:  # more was written: the sentence ended, not the plot
+                if chosen.told != chosen.written.text:  # more was written: the sentence ended, not the plot
                     still_open.append(i)
             open_ones = still_open
         return [
@@ -203,7 +204,7 @@ def main() -> None:
     print(", ".join(f"{key} {value}" for key, value in machine().items()), flush=True)
     asked = [(name, seed) for name in arguments.only or SETTINGS for seed in arguments.seeds]
     for name, reports in found.items():
-        if any(report.sampling != generator.settled(SETTINGS[name]) for report in reports.values()):
+        if any(report.sampling != generator.builder.settled(SETTINGS[name]) for report in reports.values()):
             parser.error(f"{arguments.out} has {name!r} by other settings; name another file")
     missing = [(name, seed) for name, seed in asked if str(seed) not in found.get(name, {})]
     if missing:

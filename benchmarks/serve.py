@@ -58,7 +58,7 @@ def main() -> None:
         serve_llama_cpp(arguments.llama, arguments.port, arguments.slots, load_checkpoint(arguments.model))
     print(", ".join(f"{key} {value}" for key, value in machine().items()), flush=True)
     sentence = load_checkpoint(arguments.model).format.sentence
-    default = PlotGenerator.load(arguments.model).usual["guidance"]
+    default = PlotGenerator.load(arguments.model).builder.defaults["guidance"]
     slots = max(arguments.clients)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

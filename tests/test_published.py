@@ -105,7 +105,7 @@ def theirs(name: str) -> tuple[Any, Any]:
 
 def prompts_for(name: str, checkpoint: Checkpoint) -> list[Prompt]:
     """The card's example, another one, and none at all."""
-    form, example = PlotGenerator(checkpoint).form, card_for(name, WEIGHTS / "cards.toml").example
+    form, example = PlotGenerator(checkpoint).builder.form, card_for(name, WEIGHTS / "cards.toml").example
     if checkpoint.format.header:
         hints = dict.fromkeys(checkpoint.format.hints[:1], "1970s")
         return [form.from_title(example), form.from_title("Mars, Texas", hints), form.from_title("")]
@@ -166,7 +166,7 @@ def test_the_readme_shows_the_numbers_of_the_published_models(repository: Path) 
 def test_a_plot_begins_where_a_sentence_does(name: str) -> None:
     """Windows that go on in mid-sentence once taught models to begin in one: a small letter in half of all plots."""
     checkpoint = load_checkpoint(name)
-    form, tokenizer = PlotGenerator(checkpoint).form, checkpoint.tokenizer
+    form, tokenizer = PlotGenerator(checkpoint).builder.form, checkpoint.tokenizer
     small = [i for i in range(tokenizer.vocab_size) if tokenizer.decode([i]).strip()[:1].islower()]
     for title in ("Mars, Texas", "The Last Tram", "Harbour Lights", "The Clockmaker's Debt"):
         ids = [tokenizer.end_id, *tokenizer.encode(form.from_title(title).header).tolist()]

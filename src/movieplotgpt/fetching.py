@@ -24,7 +24,7 @@ TIMEOUT_SECONDS = 30
 CHUNK_BYTES = 1 << 20
 USER_AGENT = "movieplotgpt"  # some servers refuse urllib's own
 
-Progress: TypeAlias = Callable[[int, int | None], None]  # bytes so far, and in total if the server reports it
+ByteReport: TypeAlias = Callable[[int, int | None], None]  # bytes so far, and in total if the server reports it
 
 
 def fetch(
@@ -34,7 +34,7 @@ def fetch(
     sha256: str | None = None,
     check: Callable[[Path], None] | None = None,
     at_most: int | None = None,
-    progress: Progress | None = None,
+    progress: ByteReport | None = None,
     pause: float = 1.0,
 ) -> Path:
     """Download ``url`` to ``path``, which appears only when it is whole and right.
@@ -103,7 +103,7 @@ def _network(url: str) -> Iterator[None]:
         raise _NetworkError(_reason(url, error), getattr(error, "code", None)) from error
 
 
-def _download_on(url: str, part: Path, tag: Path, at_most: int | None, progress: Progress | None) -> bool:
+def _download_on(url: str, part: Path, tag: Path, at_most: int | None, progress: ByteReport | None) -> bool:
     """Add to ``part`` what is missing; False if the connection ended before the file did."""
     headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
     if part.exists() and tag.exists():

@@ -6,19 +6,26 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
+StageReport: TypeAlias = Callable[[str, int, int], None]  # (stage, done, total)
+CountReport: TypeAlias = Callable[[int, int], None]  # (done, total)
 PLAIN_EVERY = 10.0  # seconds between plain lines
 
 
+def silent(stage: str, done: int, total: int) -> None:
+    """Report nothing."""
+
+
 @contextmanager
-def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(description: str) -> Iterator[CountReport]:
     """Yield a function that is told (done, total)."""
     with stage_bars() as show:
         yield lambda done, total: show(description, done, total)
 
 
 @contextmanager
-def stage_bars() -> Iterator[Callable[[str, int, int], None]]:
+def stage_bars() -> Iterator[StageReport]:
     """Yield a function that is told (stage, done, total); each stage gets a bar of its own."""
     if not sys.stderr.isatty() and "ipykernel" not in sys.modules:
         yield _plain_lines()

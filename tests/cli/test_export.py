@@ -42,7 +42,7 @@ def test_the_verdict_is_told(
 def test_what_nobody_has_verified_is_said(
     model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "RUNNERS", {"hf-bf16": Runner("the parrot", "no_such_package", "")})
+    monkeypatch.setattr(exporting, "RUNNERS", {"hf-bf16": Runner("the parrot", "no_such_package", Path())})
     assert main(["export", model, "--to", "hf-bf16"]) == 0
     out, err = capsys.readouterr()
     assert out == "exports/films/hf-bf16: 0.1 MB\n"

@@ -254,7 +254,7 @@ def test_rules_that_know_the_text_reach_the_sampler(run: Run, generator: PlotGen
 def test_how_a_plot_begins_its_length_and_its_cast(run: Run, generator: PlotGenerator) -> None:
     fixed = ["--title", "Ada", "--seed", "1", "--max-tokens", "30"]
     begun = run(*fixed, "--begin", "A retired thief ")[1]
-    sentence = generator.form.format.sentence("Ada")
+    sentence = generator.builder.form.format.sentence("Ada")
     assert begun == run("--input", f"{sentence}A retired thief ", *fixed[2:])[1]
     assert begun.startswith("A retired thief")
     short = generator.plot("Ada", seed=1, max_tokens=30, target_characters=400).text + "\n"

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import invented_films, invented_sentence
 
 from movieplotgpt.generation.generator import PlotGenerator
-from movieplotgpt.generation.plots import Plot
+from movieplotgpt.generation.plots import Plot, plot_of
 from movieplotgpt.model.checkpoints import Checkpoint
 
 Make: TypeAlias = Callable[..., Checkpoint]
@@ -92,7 +92,8 @@ def test_begun_texts_are_the_same(tiny_checkpoint: Make) -> None:
         alone = ours.writing(request)
         for _ in ours.write([alone]):
             pass
-        assert_same(ours.plot_of(request, alone), ours.plot_of(request, writing))
+        tokenizer = ours.checkpoint.tokenizer
+        assert_same(plot_of(request, alone, tokenizer), plot_of(request, writing, tokenizer))
 
 
 def test_one_prompt_with_many_seeds_is_the_same(tiny_checkpoint: Make) -> None:

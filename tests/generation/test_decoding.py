@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from movieplotgpt.engine.kv_cache import KVCache
 from movieplotgpt.engine.session import Engine
-from movieplotgpt.generation.decoding import Batch, write
+from movieplotgpt.generation.decoding import TextBatch, write
 from movieplotgpt.generation.guidance import bare_header
 from movieplotgpt.generation.prompts import PromptForm
 from movieplotgpt.generation.settings import SamplingConfig
@@ -77,7 +77,7 @@ def crowds(draw: st.DrawFn) -> list[tuple[int, int, dict]]:
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_crowd_writes_what_each_writes_alone(checkpoint: Checkpoint, crowd: list[tuple[int, int, dict]]) -> None:
     engine = Engine(checkpoint)
-    batch = Batch(engine, checkpoint.tokenizer.vocab_size, room=5)
+    batch = TextBatch(engine, checkpoint.tokenizer.vocab_size, room=5)
     waiting = [(leaves, writing(checkpoint, **text), text) for _, leaves, text in crowd]
     pauses = [pause for pause, *_ in crowd]
     texts = [(leaves, text, asked) for leaves, text, asked in waiting]
@@ -117,7 +117,7 @@ def test_texts_that_join_together_read_equal_prompts_once(
         for seed, (title, guidance) in enumerate([("Ada", 1.7), ("Ada", 1.0), ("Mars, Texas", 1.7), ("Ada", 1.7)])
     ]
     texts = [writing(checkpoint, **each) for each in asked]
-    batch = Batch(engine, checkpoint.tokenizer.vocab_size, room=7)
+    batch = TextBatch(engine, checkpoint.tokenizer.vocab_size, room=7)
     with monkeypatch.context() as context:
         context.setattr(engine, "_run", counted)
         batch.join(texts)
@@ -144,7 +144,7 @@ def test_texts_are_read_when_there_is_room(checkpoint: Checkpoint) -> None:
 
 def test_a_prompt_is_read_again_where_its_window_has_moved(checkpoint: Checkpoint) -> None:
     long = writing(checkpoint, 1, max_tokens=100, begin="The baker")  # past the context of 64
-    batch = Batch(Engine(checkpoint), checkpoint.tokenizer.vocab_size, room=2)
+    batch = TextBatch(Engine(checkpoint), checkpoint.tokenizer.vocab_size, room=2)
     batch.join([long])
     while long.tokens < 70 and not long.finish_reason:
         batch.step()
@@ -159,7 +159,7 @@ def test_a_prompt_is_read_again_where_its_window_has_moved(checkpoint: Checkpoin
 
 
 def test_guidance_that_has_faded_leaves_its_place_to_others(checkpoint: Checkpoint) -> None:
-    batch = Batch(Engine(checkpoint), checkpoint.tokenizer.vocab_size, room=2)
+    batch = TextBatch(Engine(checkpoint), checkpoint.tokenizer.vocab_size, room=2)
     fading, late = writing(checkpoint, 1, guidance=1.7, guidance_characters=30), writing(checkpoint, 2)
     batch.join([fading])
     while batch.free == 0:
@@ -173,7 +173,7 @@ def test_guidance_that_has_faded_leaves_its_place_to_others(checkpoint: Checkpoi
 
 
 def test_what_has_no_room_is_not_taken(checkpoint: Checkpoint) -> None:
-    batch = Batch(Engine(checkpoint), checkpoint.tokenizer.vocab_size, room=1)
+    batch = TextBatch(Engine(checkpoint), checkpoint.tokenizer.vocab_size, room=1)
     with pytest.raises(AssertionError, match="no room"):
         batch.join([writing(checkpoint, 1, guidance=1.5)])
     with pytest.raises(AssertionError, match="no room"):
@@ -197,7 +197,7 @@ def test_a_long_prompt_is_read_in_parts_and_short_ones_first(checkpoint: Checkpo
         {"seed": 4, "begin": "A storm"},
     ]
     written, long, *short = texts = [writing(checkpoint, **each) for each in asked]
-    batch = Batch(engine, checkpoint.tokenizer.vocab_size, room=7)
+    batch = TextBatch(engine, checkpoint.tokenizer.vocab_size, room=7)
     batch.join([written])
     while not written.tokens:
         batch.step((), 12)
@@ -231,7 +231,7 @@ def test_texts_that_rest_or_give_up_their_places_are_those_written_alone(
         {"seed": 4, "guidance": 1.7},
     ]
     texts = [writing(checkpoint, **each) for each in asked]
-    batch = Batch(Engine(checkpoint), checkpoint.tokenizer.vocab_size, room=6)
+    batch = TextBatch(Engine(checkpoint), checkpoint.tokenizer.vocab_size, room=6)
     batch.join(texts)
     step = 0
     while batch.texts:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -177,7 +177,7 @@ def test_the_plot_of_a_stream_reads_it_to_its_end(generator: PlotGenerator) -> N
 
 
 def test_what_the_prompt_had_begun_is_part_of_the_text(generator: PlotGenerator) -> None:
-    sentence = generator.form.format.sentence("Mars")
+    sentence = generator.builder.form.format.sentence("Mars")
     stream = generator.stream(prompt=sentence + "A baker", seed=1, max_tokens=5)
     pieces = list(stream)
     assert pieces[0] == "A baker"
@@ -265,26 +265,25 @@ def test_what_was_taken_back_leaves_no_trace_in_the_cache(tiny_checkpoint: Make)
     """Whatever was forbidden on the way, each token is the likeliest allowed one of a fresh computation."""
     checkpoint = never_ending(tiny_checkpoint(context_length=64))
     tokenizer, config = checkpoint.tokenizer, SamplingConfig(temperature=0, max_tokens=150)
-    prompt = PlotGenerator(checkpoint).form.from_title("Mars, Texas")
+    prompt = PlotGenerator(checkpoint).builder.form.from_title("Mars, Texas")
     random = np.random.default_rng(0)
 
-    class Wavering(Writing):
+    def wavering(chosen: Sequence[Chosen]) -> int:
         """Now and then up to nine tokens are taken back."""
+        return int(random.integers(1, min(9, len(chosen)) + 1)) if random.random() < 0.1 else 0
 
-        def _tokens_to_take_back(self) -> int:
-            return int(random.integers(1, min(9, self.tokens) + 1)) if random.random() < 0.1 else 0
-
-    writing = Wavering(prompt, tokenizer, 64, config, seed=0)
+    writing = Writing(prompt, tokenizer, 64, config, seed=0)
+    writing.second_thoughts.tokens_to_take_back = wavering  # type: ignore[method-assign]
     for _ in write(exact(checkpoint), [writing], tokenizer.vocab_size, room=2):
         pass
-    assert len(writing.body) == writing.tokens == 150 and writing.second_thoughts > 10
+    assert len(writing.body) == writing.tokens == 150 and writing.second_thoughts.count > 10
     again = Writing(prompt, tokenizer, 64, config, seed=0)
     for place, token_id in enumerate(writing.body):
         window = again.window()
         with torch.no_grad():
             logits_V = checkpoint.model(torch.tensor([window]))[0, -1, : tokenizer.vocab_size]
         order = logits_V.argsort(descending=True).tolist()
-        forbidden = writing._forbidden.get(place, set())
+        forbidden = writing.second_thoughts.forbidden(place)
         assert token_id == next(i for i in order if i not in forbidden), place
         again.body.append(token_id)
 
@@ -443,7 +442,7 @@ def test_each_token_is_told_with_its_probability(checkpoint: Checkpoint) -> None
     plot = generator.plot("Mars", seed=1, max_tokens=30, logprobs=2)
     assert "".join(token.text for token in plot.probabilities) == plot.text
     assert len(plot.probabilities) == plot.tokens
-    prompt = generator.form.from_title("Mars")
+    prompt = generator.builder.form.from_title("Mars")
     ids = checkpoint.tokenizer.encode(prompt.header).tolist()
     with torch.no_grad():
         first_V = checkpoint.model(torch.tensor([[0, *ids]]))[0, -1, : checkpoint.tokenizer.vocab_size].log_softmax(-1)
@@ -538,7 +537,7 @@ def test_transformers_writes_the_same_greedy_text(
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
     for title in TITLES:
-        prompt = generator.form.from_title(title)
+        prompt = generator.builder.form.from_title(title)
         greedy = SamplingConfig(temperature=0, max_tokens=60)
         ours = Writing(prompt, generator.checkpoint.tokenizer, 256, greedy, seed=0)
         for _ in write(generator.engine(), [ours], generator.checkpoint.tokenizer.vocab_size, room=2):
@@ -588,12 +587,12 @@ def test_what_is_banned_takes_no_second_thoughts(tiny_checkpoint: Make, kind: st
     writing = generator.writing(request)
     for _ in generator.write([writing]):
         pass
-    assert (writing.second_thoughts, writing.unmet) == (0, ()) and writing.tokens == 300
+    assert (writing.second_thoughts.count, writing.unmet) == (0, ()) and writing.tokens == 300
     assert not any(text in writing.told for text in request.config.banned)
 
 
 def test_what_second_thoughts_do_not_mend_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("movieplotgpt.generation.writing.SECOND_THOUGHTS", 3)
+    monkeypatch.setattr("movieplotgpt.generation.second_thoughts.MOST", 3)
     tokenizer = GENERATORS("byte").checkpoint.tokenizer
     source = "The harbour keeper finds a letter in the mill and hides it. " * 3
     config = SamplingConfig(avoid_copies=60, max_tokens=140)
@@ -618,9 +617,9 @@ def test_a_models_own_usual_settings_are_those_of_its_toml(tiny_checkpoint: Make
     plain = tiny_checkpoint()
     own = replace(plain, info={**plain.info, "settings": {"sampling": {"cast": False, "end_bias": 0.5}}})
     generator = PlotGenerator(own)
-    assert (generator.settled().cast, generator.settled().end_bias) == (False, 0.5)
-    assert generator.settled(settings={"cast": True, "end_bias": 0}).cast
-    assert PlotGenerator(plain).settled().cast
+    assert (generator.builder.settled().cast, generator.builder.settled().end_bias) == (False, 0.5)
+    assert generator.builder.settled(settings={"cast": True, "end_bias": 0}).cast
+    assert PlotGenerator(plain).builder.settled().cast
     [parenthesis] = plain.tokenizer.encode("(")
     asked: dict[str, Any] = {"n": 4, "seed": 1, "max_tokens": 60, "logit_bias": {int(parenthesis): 5.0}}
     with_cast, without = ([plot.text for plot in generator.plots("Mars", **asked, cast=cast)] for cast in (True, None))
@@ -634,4 +633,4 @@ def test_a_models_usual_settings_are_checked(tiny_checkpoint: Make) -> None:
     with pytest.raises(ConfigError, match="guidance"):
         PlotGenerator(wrong)
     unset = replace(tiny_checkpoint(), info={"settings": {"sampling": {"cast": None, "end_bias": 0.5}}})
-    assert (PlotGenerator(unset).settled().cast, PlotGenerator(unset).settled().end_bias) == (True, 0.5)
+    assert (PlotGenerator(unset).builder.settled().cast, PlotGenerator(unset).builder.settled().end_bias) == (True, 0.5)

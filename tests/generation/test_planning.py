@@ -80,7 +80,6 @@ def test_a_stopped_stream_has_its_plan(planner: PlotGenerator) -> None:
         ({"titles": ""}, True),
         ({"titles": "Red Dust", "plan": "none"}, False),
         ({"titles": "Red Dust", "plan": "names: Ann"}, False),
-        ({"titles": "Red Dust", "hints": {"plan": "names: Ann"}}, False),
         ({"titles": "Red Dust", "begin": "Once"}, False),  # a plan would not know what has begun
         ({"prompt": "Once upon a time"}, False),
         ({"prompt": ""}, False),

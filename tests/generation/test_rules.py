@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -82,49 +81,6 @@ def test_many_texts_of_one_request_are_one_look_up(tiny_checkpoint: Make, monkey
     assert rules_of(generator.checkpoint.tokenizer, other) is rules_of(
         generator.checkpoint.tokenizer, other.model_copy(update={"temperature": 1.0})
     )
-
-
-def mentions(text: str, wish: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(wish)}(?:s|es|'s)?(?!\w)", text, re.IGNORECASE) is not None
-
-
-@given(st.lists(st.sampled_from([*"ab sE'.", "back"]), max_size=60))
-def test_wishes_are_met_where_a_search_of_the_whole_text_finds_them(steps: list[str]) -> None:
-    writing = Writing(Prompt("X", "ba "), BYTES, 4, SamplingConfig(must_mention=("ab", "b")), seed=0)
-    for step in steps:
-        if step == "back":
-            if writing.tokens:
-                writing._take_back(min(3, writing.tokens))
-        else:
-            writing.take(Chosen(ord(step) + 1))
-        text = "ba " + writing._written
-        assert writing.unmentioned() == [wish for wish in ("ab", "b") if not mentions(text, wish)]
-        cut = len(writing._written) // 2
-        cut_text = "ba " + writing._written[:cut]
-        assert writing.unmentioned(cut) == [wish for wish in ("ab", "b") if not mentions(cut_text, wish)]
-
-
-class Counting:
-    """A pattern that adds up the characters it may look at."""
-
-    def __init__(self, pattern: re.Pattern[str]) -> None:
-        self.pattern, self.most = pattern, 0
-
-    def search(self, text: str, start: int = 0, end: int | None = None) -> Any:
-        self.most = max(self.most, (len(text) if end is None else end) - start)
-        return self.pattern.search(text, start, len(text) if end is None else end)
-
-
-def test_a_wish_is_searched_in_new_text_only() -> None:
-    writing = Writing(Prompt("X", "x" * 50), BYTES, 64, SamplingConfig(must_mention=("harbour",)), seed=0)
-    [wish] = writing._rules.wishes
-    writing.history()
-    for name in ("mention", "at_end"):
-        object.__setattr__(wish, name, Counting(getattr(wish, name)))
-    for _ in range(300):
-        writing.history()
-        writing.take(Chosen(ord("a") + 1))
-    assert wish.mention.most <= 12 and wish.at_end.most <= 12  # type: ignore[attr-defined]
 
 
 def test_the_rules_see_a_context_and_the_beginning_is_cut_to_what_may_fit(tiny_checkpoint: Make) -> None:

@@ -16,11 +16,13 @@ import pytest
 from movieplotgpt.engine.model_folder import load_folder
 from movieplotgpt.engine.session import Engine
 from movieplotgpt.errors import CheckpointError, QueueFullError
-from movieplotgpt.generation.decoding import Batch
+from movieplotgpt.generation.decoding import TextBatch
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.plots import Plot
 from movieplotgpt.generation.writing import Writing
-from movieplotgpt.serving.scheduler import SHARE, SHORT, TOKENS_OF_CLIENT, Job, Scheduler, Told
+from movieplotgpt.serving.jobs import Job, TextUpdate
+from movieplotgpt.serving.scheduler import Scheduler
+from movieplotgpt.serving.shares import SHARE, SHORT, TOKENS_OF_CLIENT
 
 LONG = 400  # tokens
 
@@ -49,11 +51,11 @@ class Client:
     def __init__(self, scheduler: Scheduler, title: str = "Ada", client: str = "", **asked: Any) -> None:
         self.scheduler = scheduler
         self.requests = scheduler.generator.requests(title, **asked)
-        self.heard: queue.Queue[Told | Exception] = queue.Queue()
+        self.heard: queue.Queue[TextUpdate | Exception] = queue.Queue()
         self.job: Job = scheduler.submit(self.requests, self.heard.put, client=client)
-        self.all: list[Told] = []
+        self.all: list[TextUpdate] = []
 
-    def hear(self) -> Told:
+    def hear(self) -> TextUpdate:
         told = self.heard.get(timeout=60)
         if isinstance(told, Exception):
             raise told
@@ -131,13 +133,13 @@ def test_who_leaves_frees_a_place_within_a_step(
     scheduled: Callable[..., Scheduler], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[int] = []
-    step = Batch.step
+    step = TextBatch.step
 
-    def counted(self: Batch, *how: Any) -> Any:
+    def counted(self: TextBatch, *how: Any) -> Any:
         steps.append(len(self.texts))
         return step(self, *how)
 
-    monkeypatch.setattr(Batch, "step", counted)
+    monkeypatch.setattr(TextBatch, "step", counted)
     scheduler = scheduled(readings=4)
     leaving, staying = Client(scheduler, seed=0, max_tokens=LONG), Client(scheduler, seed=1, max_tokens=LONG)
     while {told.index for told in leaving.all} == set() or scheduler.running < 2:
@@ -181,11 +183,11 @@ def test_what_fails_is_told_and_the_next_is_served(
 ) -> None:
     scheduler = scheduled()
 
-    def broken(self: Batch, *how: Any) -> list[Any]:
+    def broken(self: TextBatch, *how: Any) -> list[Any]:
         raise CheckpointError("the weights are damaged")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Batch, "step", broken)
+        patch.setattr(TextBatch, "step", broken)
         with pytest.raises(CheckpointError, match="damaged"):
             Client(scheduler, seed=0, max_tokens=5).plots()
     assert Client(scheduler, seed=0, max_tokens=5).plots() == [generator.plot("Ada", seed=0, max_tokens=5)]
@@ -229,7 +231,7 @@ def test_plans_are_written_first_and_told(planned: Path) -> None:
             assert plots == [generator.plot(title, seed=seed) for seed in (3, 4)]
             for index, plot in enumerate(plots):
                 told = [told for told in client.all if told.index == index]
-                assert told[0] == Told(index, plan=plot.plan)
+                assert told[0] == TextUpdate(index, plan=plot.plan)
                 assert "".join(each.piece for each in told) == plot.text
         assert own.plots()[0].plan == "names: Clara; words: window"
         assert not any(told.plan for told in own.all), "a client knows the plan it gave"
@@ -252,13 +254,13 @@ def test_a_job_that_is_cancelled_while_its_plans_are_written_leaves(planned: Pat
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """No step is made until this is set."""
-    go, step = threading.Event(), Batch.step
+    go, step = threading.Event(), TextBatch.step
 
-    def waiting(self: Batch, resting: Collection[Writing], prompt_tokens: float) -> Any:
+    def waiting(self: TextBatch, resting: Collection[Writing], prompt_tokens: float) -> Any:
         assert go.wait(60)
         return step(self, resting, prompt_tokens)
 
-    monkeypatch.setattr(Batch, "step", waiting)
+    monkeypatch.setattr(TextBatch, "step", waiting)
     yield go
     go.set()
 
@@ -277,12 +279,12 @@ def test_what_fails_is_told_to_those_who_wait_as_well(
 ) -> None:
     scheduler, all_here = scheduled(readings=2), threading.Event()
 
-    def broken(self: Batch, resting: Collection[Writing], prompt_tokens: float) -> list[Any]:
+    def broken(self: TextBatch, resting: Collection[Writing], prompt_tokens: float) -> list[Any]:
         assert all_here.wait(60)
         raise CheckpointError("the weights are damaged")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Batch, "step", broken)
+        patch.setattr(TextBatch, "step", broken)
         clients = [Client(scheduler, seed=seed, n=2, max_tokens=5) for seed in range(3)]
         all_here.set()
         for client in clients:
@@ -344,14 +346,14 @@ def test_a_client_with_many_texts_has_a_share_of_each_step(
     """Alone it has all places; beside a client with one text six of them, and that one is let in at once."""
     scheduler = scheduled(readings=16)
     steps: list[Counter[str]] = []
-    step = Batch.step
+    step = TextBatch.step
 
-    def counted(self: Batch, resting: Collection[Writing], prompt_tokens: float) -> Any:
+    def counted(self: TextBatch, resting: Collection[Writing], prompt_tokens: float) -> Any:
         written = [text for text in self.texts if text not in resting]
         steps.append(Counter(scheduler._texts[text].job.client for text in written))
         return step(self, resting, prompt_tokens)
 
-    monkeypatch.setattr(Batch, "step", counted)
+    monkeypatch.setattr(TextBatch, "step", counted)
     heavy = Client(scheduler, n=30, seed=0, max_tokens=60, guidance=1.0, client="heavy")
     while not steps or steps[-1]["heavy"] < 16:
         heavy.hear()
@@ -369,9 +371,9 @@ def test_a_long_prompt_holds_up_no_other_client(
 ) -> None:
     read, together = list[int](), list[bool]()
     scheduler = scheduled(readings=16)
-    step, reading = Batch.step, Engine.read
+    step, reading = TextBatch.step, Engine.read
 
-    def counted(self: Batch, resting: Collection[Writing], prompt_tokens: float) -> Any:
+    def counted(self: TextBatch, resting: Collection[Writing], prompt_tokens: float) -> Any:
         together.append(len({text.job.client for text in scheduler._texts.values()}) > 1)
         read.append(0)
         return step(self, resting, prompt_tokens)
@@ -380,7 +382,7 @@ def test_a_long_prompt_holds_up_no_other_client(
         read[-1] += sum(map(len, {tuple(text) for text in texts}))
         reading(self, texts, *where)
 
-    monkeypatch.setattr(Batch, "step", counted)
+    monkeypatch.setattr(TextBatch, "step", counted)
     monkeypatch.setattr(Engine, "read", read_some)
     heavy = Client(scheduler, begin="storm " * 500, n=30, seed=0, max_tokens=1, guidance=1.0, client="heavy")
     light = Client(scheduler, seed=1, max_tokens=15, guidance=1.0, client="light")

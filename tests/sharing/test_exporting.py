@@ -30,16 +30,22 @@ HOSTILE = ["", " ", "a  b\r\n\n\tc", "it's 1999's", "Zoë, 漢字 🎬\x00\u200d
 SAYS = "import json, sys; asked = json.load(sys.stdin); print('loaded'); print(json.dumps({0}))"
 
 
-def runner_that_writes(tokens: object, *, ended: bool = False) -> Runner:
-    """One that is installed everywhere; ``tokens`` is what it writes, in the words of Python."""
+def program_that_writes(tokens: object, *, ended: bool = False) -> str:
+    """A program that writes ``tokens``, an expression of Python."""
     answer = f"{{'written': {tokens}, 'ended': {ended}, 'ids': []}}"
-    return Runner("the parrot", "json", SAYS.format(answer))
+    return SAYS.format(answer)
 
 
 @pytest.fixture
-def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[Runner], None]:
-    """``use(runner)``: what verifies a Hugging Face folder."""
-    return lambda runner: monkeypatch.setattr(exporting, "RUNNERS", {"hf-bf16": runner})
+def use(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
+    """``use(program)``: what verifies a Hugging Face folder; it is installed if ``package`` is."""
+    path = tmp_path_factory.mktemp("programs") / "parrot.py"
+
+    def use(program: str, package: str = "json") -> None:
+        path.write_text(program, encoding="utf-8")
+        monkeypatch.setattr(exporting, "RUNNERS", {"hf-bf16": Runner("the parrot", package, path)})
+
+    return use
 
 
 def greedy(checkpoint: Checkpoint, tokens: int = 64) -> list[int]:
@@ -113,10 +119,10 @@ def test_the_text_that_is_compared_is_the_one_generation_writes(tiny_checkpoint:
 
 
 def test_a_bfloat16_folder_is_the_model_in_half_the_room(
-    tiny_checkpoint: Make, tmp_path: Path, use: Callable[[Runner], None]
+    tiny_checkpoint: Make, tmp_path: Path, use: Callable[..., None]
 ) -> None:
     checkpoint = tiny_checkpoint()
-    use(Runner("nobody", "no_such_package", ""))
+    use("", package="no_such_package")
     done = export(checkpoint, "hf-bf16", "bf16", tmp_path)
     assert done.path == tmp_path / "hf-bf16" and done.tokens is None and done.agreeing is None
     assert done.size == sum(path.stat().st_size for path in done.path.iterdir())
@@ -125,18 +131,18 @@ def test_a_bfloat16_folder_is_the_model_in_half_the_room(
 
 
 def test_a_text_that_is_not_the_model_s_is_not_kept(
-    tiny_checkpoint: Make, tmp_path: Path, use: Callable[[Runner], None]
+    tiny_checkpoint: Make, tmp_path: Path, use: Callable[..., None]
 ) -> None:
     checkpoint = tiny_checkpoint(context_length=160)
-    use(runner_that_writes("[5] * asked['tokens']"))
+    use(program_that_writes("[5] * asked['tokens']"))
     said = r"the parrot writes another text from \S+ than the model: its token 1 is [\d.]+ nats less likely than the "
     with pytest.raises(CheckpointError, match=f"{said}model's; nothing was kept, try another type"):
         export(checkpoint, "hf-bf16", "bf16", tmp_path)
-    use(runner_that_writes([]))
+    use(program_that_writes([]))
     said = r"the parrot wrote 0 tokens from \S+ in place of 64; nothing was kept, try another version of json"
     with pytest.raises(CheckpointError, match=said):
         export(checkpoint, "hf-bf16", "bf16", tmp_path)
-    use(Runner("the parrot", "json", "raise SystemExit('no such bird')"))
+    use("raise SystemExit('no such bird')")
     said = r"the parrot cannot run \S+ \(no such bird\); try another version of json"
     with pytest.raises(CheckpointError, match=said):
         export(checkpoint, "hf-bf16", "bf16", tmp_path)
@@ -144,11 +150,11 @@ def test_a_text_that_is_not_the_model_s_is_not_kept(
 
 
 def test_the_model_s_own_text_is_kept_and_counted(
-    tiny_checkpoint: Make, tmp_path: Path, use: Callable[[Runner], None]
+    tiny_checkpoint: Make, tmp_path: Path, use: Callable[..., None]
 ) -> None:
     checkpoint = tiny_checkpoint(context_length=160)
     tokens = greedy(checkpoint)
-    use(runner_that_writes(tokens, ended=len(tokens) < 64))
+    use(program_that_writes(tokens, ended=len(tokens) < 64))
     done = export(checkpoint, "hf-bf16", "bf16", tmp_path)
     assert done.agreeing == done.tokens == min(64, len(tokens) + 1)
 
@@ -223,7 +229,7 @@ def test_an_onnx_folder_holds_what_reads_a_prompt(tiny_checkpoint: Make, tmp_pat
 
 def test_a_gguf_has_its_modelfile(tiny_checkpoint: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("gguf")
-    monkeypatch.setattr(exporting, "RUNNERS", {"gguf": Runner("nobody", "no_such_package", "")})
+    monkeypatch.setattr(exporting, "RUNNERS", {"gguf": Runner("nobody", "no_such_package", Path())})
     done = export(tiny_checkpoint(), "gguf", "q8_0", tmp_path)
     assert done.path == tmp_path / "gguf-q8_0" / "movieplotgpt-q8_0.gguf"
     assert {path.name for path in done.path.parent.iterdir()} == {"Modelfile", "movieplotgpt-q8_0.gguf"}

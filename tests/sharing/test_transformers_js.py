@@ -59,7 +59,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_writes_the_greedy_text_for_a_chat(
     tiny_checkpoint: Make, tmp_path: Path, node: Path, monkeypatch: pytest.MonkeyPatch, kind: str, header: str
 ) -> None:
-    monkeypatch.setattr(exporting, "RUNNERS", {"onnx": Runner("nobody", "no_such_package", "")})
+    monkeypatch.setattr(exporting, "RUNNERS", {"onnx": Runner("nobody", "no_such_package", Path())})
     checkpoint = printable(tiny_checkpoint(kind, header=header, context_length=128))
     exporting.export(checkpoint, "onnx", "f32", tmp_path)
     ids, text = expected(checkpoint)

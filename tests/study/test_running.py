@@ -54,7 +54,8 @@ def test_no_module_of_the_working_folder_is_run(tmp_path: Path, monkeypatch: pyt
     program = "import json, sys, os, subprocess\n"
     program += "subprocess.run([sys.executable, '-c', 'import json'], check=True)\n"
     program += "print(json.dumps({'ids': [], 'written': [7], 'ended': False}))"
-    assert Runner("a program", "json", program).write(tmp_path, [1], 1).tokens == [7]
+    Path("program.py").write_text(program, encoding="utf-8")
+    assert Runner("a program", "json", Path("program.py")).write(tmp_path, [1], 1).tokens == [7]
     assert not Path("executed").exists()
 
 

@@ -22,7 +22,7 @@ from movieplotgpt.engine.model_config import ModelConfig
 from movieplotgpt.errors import CheckpointError
 from movieplotgpt.model.gpt import GPT
 from movieplotgpt.training.optimizers import AdamWSettings, MuonSettings
-from movieplotgpt.training.resuming import Progress, read_settings, read_state, write_state
+from movieplotgpt.training.resuming import RunProgress, read_settings, read_state, write_state
 
 PROGRESS, OPTIMIZER = "training/progress.json", "training/optimizer.safetensors"
 KINDS: dict[str, AdamWSettings | MuonSettings] = {"adamw": AdamWSettings(), "muon": MuonSettings()}
@@ -43,12 +43,12 @@ def step(model: GPT, optimizers: Optimizers, seed: int) -> None:
         optimizer.step()
 
 
-def saved(folder: Path, kind: str = "muon") -> tuple[GPT, Optimizers, Progress]:
+def saved(folder: Path, kind: str = "muon") -> tuple[GPT, Optimizers, RunProgress]:
     """Two steps, written to ``folder``."""
     model, optimizers = built(kind)
     for seed in (1, 2):
         step(model, optimizers, seed)
-    progress = Progress(step=2, total_steps=9, best_bits=1.5, evaluated=2, seconds=3.25, threads=4)
+    progress = RunProgress(step=2, total_steps=9, best_bits=1.5, evaluated=2, seconds=3.25, threads=4)
     folder.mkdir()
     write_state(folder, progress, model, optimizers)
     return model, optimizers, progress

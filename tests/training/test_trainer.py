@@ -22,11 +22,13 @@ from movieplotgpt.model.hardware import Hardware
 from movieplotgpt.model.previous_token_head import add_previous_token_head
 from movieplotgpt.text.prepare import prepare
 from movieplotgpt.text.token_files import PreparedCorpus
+from movieplotgpt.training import steps as steps_module
 from movieplotgpt.training import trainer as module
 from movieplotgpt.training.compiling import CompiledLoss
 from movieplotgpt.training.distributed import Workers
 from movieplotgpt.training.events import Evaluated, Event, Finished, Noted, Sampled, Saved, Skipped, Started, StepDone
 from movieplotgpt.training.run import RunConfig, RunFolder
+from movieplotgpt.training.steps import Steps
 from movieplotgpt.training.trainer import train
 from movieplotgpt.training.windows import TrainingWindows, too_small
 
@@ -338,7 +340,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Clock]:
 
     From ``change`` seconds of the run on a step takes ``then`` seconds.
     """
-    launch = module._Trainer._launch
+    launch = Steps.launch
 
     def ticking(seconds: float, then: float = 0.0, change: float = float("inf")) -> Clock:
         clock = Clock()
@@ -347,8 +349,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Clock]:
             clock.now += seconds * (10 if step < 2 else 1) if self.progress.seconds < change else then
             return launch(self, step)
 
-        monkeypatch.setattr(module._Trainer, "_launch", slow)
-        monkeypatch.setattr(module, "time", clock)
+        monkeypatch.setattr(Steps, "launch", slow)
+        for each in (module, steps_module):
+            monkeypatch.setattr(each, "time", clock)
         return clock
 
     return ticking
@@ -466,7 +469,7 @@ def test_but_compiled_code_is_given_up_first(run: Run, monkeypatch: pytest.Monke
         def __call__(self, ids_BT: Tensor, targets_BT: Tensor, starts_BT: Tensor | None = None) -> Tensor:
             return super().__call__(ids_BT, targets_BT, starts_BT) * float("nan")
 
-    monkeypatch.setattr(module, "CompiledLoss", Miscompiled)
+    monkeypatch.setattr(steps_module, "CompiledLoss", Miscompiled)
     monkeypatch.setattr(torch, "compile", lambda function, **settings: function)
     result = run("a", "training.compile=on")
     (note,) = result.of(Noted)
@@ -507,7 +510,7 @@ def test_compiling_may_fail_at_any_time(run: Run, monkeypatch: pytest.MonkeyPatc
             failing: Tensor = _Failing.apply(loss)
             return failing
 
-    monkeypatch.setattr(module, "CompiledLoss", Broken)
+    monkeypatch.setattr(steps_module, "CompiledLoss", Broken)
     result = run("a", *overrides)
     assert [event.message for event in result.of(Noted)] == [
         "compiling failed, so this training runs without compiled code: lib.so: file too short"
@@ -549,10 +552,10 @@ def test_a_batch_that_memory_cannot_hold_is_halved_and_it_is_said(run: Run, monk
 
 
 def test_gradients_in_parts_are_kept_when_a_run_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "parts_for", lambda *_: 2)
+    monkeypatch.setattr(steps_module, "parts_for", lambda *_: 2)
     whole = run("whole")
     run("a", stop=stop_after(3))
-    monkeypatch.setattr(module, "parts_for", lambda *_: 1)  # more memory now
+    monkeypatch.setattr(steps_module, "parts_for", lambda *_: 1)  # more memory now
     assert run("a", resume=True).files == whole.files
 
 
@@ -739,7 +742,7 @@ def test_a_run_keeps_the_compile_mode_it_chose(run: Run, monkeypatch: pytest.Mon
         return loss
 
     monkeypatch.setattr(torch, "compile", fake)
-    monkeypatch.setattr(module, "choose_hardware", choose := FakeChoice())
+    monkeypatch.setattr(steps_module, "choose_hardware", choose := FakeChoice())
     run("a", "training.compile=auto", stop=stop_after(2))
     choose.compiler = True  # a compiler has been installed meanwhile
     run("a", "training.compile=auto", resume=True)

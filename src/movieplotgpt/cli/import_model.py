@@ -44,7 +44,7 @@ def import_model(
         with progress_bar(source.rpartition("/")[2]) as show:
             folder = download_original(source, revision=revision, progress=show)
     elif revision:
-        raise ConfigError(f"--revision is for {HUB}owner/repo; leave it out for {source}")
+        raise ConfigError(f"--revision {revision} is for {HUB}owner/repo; leave it out for {source}")
     else:
         folder = Path(source)
     checkpoint, dtype = import_model(folder, header=header, end=end, context_length=context_length, origin=source)

@@ -243,7 +243,7 @@ class Session:
 
         kind = self.generator.checkpoint.tokenizer.kind
         usual: dict[str, Any] = {"max_tokens": MAX_TOKENS[kind], "dry_allowed_length": FREE_REPETITIONS[kind]}
-        settled = self.generator.settled(self.config).model_dump()
+        settled = self.generator.builder.settled(self.config).model_dump()
         value = settled.get(name)
         if value is None:
             value = usual.get(name)

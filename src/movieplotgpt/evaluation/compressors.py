@@ -14,8 +14,9 @@ from contextlib import suppress
 from typing import Protocol
 
 from movieplotgpt.errors import DataError, StorageError, optional
-from movieplotgpt.evaluation.held_out import Progress, draw_documents, silent
+from movieplotgpt.evaluation.held_out import draw_documents
 from movieplotgpt.evaluation.ngrams import ORDER, Ngrams
+from movieplotgpt.progress_bars import StageReport, silent
 from movieplotgpt.records import Record
 from movieplotgpt.text.splits import Split
 from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
@@ -96,7 +97,7 @@ def score_compressor(
     split: Split = "test",
     documents: int | None = None,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: StageReport = silent,
 ) -> CompressorScore:
     """Score the bodies ``evaluate`` scores; minutes for a large corpus, so the result is kept in the prepared folder.
 
@@ -124,7 +125,7 @@ def price(compressor: Compressor, training: Iterable[bytes], held_out: Iterable[
 
 
 def _score(
-    name: str, corpus: PreparedCorpus, part: PreparedSplit, rows: list[int], progress: Progress
+    name: str, corpus: PreparedCorpus, part: PreparedSplit, rows: list[int], progress: StageReport
 ) -> CompressorScore:
     train, began = corpus.split("train"), time.monotonic()
     done, total = 0, train.n_documents + len(rows)

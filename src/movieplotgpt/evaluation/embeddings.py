@@ -29,7 +29,7 @@ _WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".onn
 _FOLDS, _REPEATS = 5, 10
 
 
-class Told(NamedTuple):
+class Separability(NamedTuple):
     """How often a classifier is right; by chance 0.5."""
 
     share: float
@@ -88,7 +88,7 @@ def similarity_lift(encode: Encoder, texts: Sequence[str]) -> Tally:
 
 def told_from_real(
     real: F32, others: F32, works: Sequence[Hashable], works_of_others: Sequence[Hashable]
-) -> Told | None:
+) -> Separability | None:
     """Return how often a logistic regression tells them apart (0.5: by chance); None for fewer than five works.
 
     Five folds, drawn ten times. Texts of one work are in one fold: a text beside the real one of its title is taken for
@@ -124,7 +124,7 @@ def told_from_real(
     )
     share, dependence = float(scores.mean()), 1 / (_FOLDS - 1)  # texts tested on over texts trained on
     off = students_t(len(scores) - 1) * math.sqrt((1 / len(scores) + dependence) * scores.var(ddof=1))
-    return Told(share, (max(0.0, share - off), min(1.0, share + off)) if fewest >= FEWEST else None)
+    return Separability(share, (max(0.0, share - off), min(1.0, share + off)) if fewest >= FEWEST else None)
 
 
 def own_title_ranks(titles: F32, texts: F32) -> npt.NDArray[np.float64]:

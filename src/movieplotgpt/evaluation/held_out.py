@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import numpy as np
 
@@ -12,16 +11,11 @@ from movieplotgpt.errors import DataError
 from movieplotgpt.evaluation.intervals import I64
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.scoring import Scores, score_documents
+from movieplotgpt.progress_bars import CountReport
 from movieplotgpt.text.formatting import PLAN
 from movieplotgpt.text.splits import Split
 from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
 from movieplotgpt.text.tokenizer import Ids, Tokenizer
-
-Progress: TypeAlias = Callable[[str, int, int], None]
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """Tell nobody: the progress that nobody asked for."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +42,7 @@ class HeldOut:
         self,
         checkpoint: Checkpoint,
         titles: list[str],
-        progress: Callable[[int, int], None] | None,
+        progress: CountReport | None,
         *,
         with_plans: bool = False,
     ) -> Scores:

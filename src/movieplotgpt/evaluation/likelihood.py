@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from movieplotgpt.errors import DataError
-from movieplotgpt.evaluation.held_out import Progress, read_held_out, silent
+from movieplotgpt.evaluation.held_out import read_held_out
 from movieplotgpt.evaluation.intervals import RESAMPLES, Interval, bits_per_character, bootstrap_interval
 from movieplotgpt.evaluation.plans import PlanLift, plan_lift
 from movieplotgpt.evaluation.titles import TitleLift, title_lift
@@ -19,6 +19,7 @@ from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.gpt import GPT
 from movieplotgpt.model.hardware import device_name
 from movieplotgpt.model.scoring import Scores, score_documents
+from movieplotgpt.progress_bars import StageReport, silent
 from movieplotgpt.records import Record
 from movieplotgpt.text.splits import Split
 from movieplotgpt.text.token_files import PreparedCorpus, PreparedSplit
@@ -80,7 +81,7 @@ def evaluate(
     others: int = 1,
     resamples: int = RESAMPLES,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: StageReport = silent,
 ) -> LikelihoodReport:
     """Score a split, or ``documents`` of it drawn by ``seed``; the corpus may be prepared with another tokenizer.
 

@@ -11,11 +11,12 @@ from statistics import mean
 from typing import Any
 
 from movieplotgpt.errors import DataError
-from movieplotgpt.evaluation.held_out import HeldOut, Progress, read_held_out, silent
+from movieplotgpt.evaluation.held_out import HeldOut, read_held_out
 from movieplotgpt.evaluation.intervals import Interval, bits_per_character, share_interval
 from movieplotgpt.generation.generator import TEXTS_AT_ONCE, PlotGenerator
-from movieplotgpt.generation.plots import Plot
+from movieplotgpt.generation.plots import Plot, plot_of
 from movieplotgpt.model.checkpoints import Checkpoint
+from movieplotgpt.progress_bars import StageReport, silent
 from movieplotgpt.records import Record
 from movieplotgpt.text.splits import Split
 from movieplotgpt.text.token_files import PreparedCorpus
@@ -55,7 +56,7 @@ def memorisation(
     *,
     documents: int = DOCUMENTS,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: StageReport = silent,
 ) -> Memorisation:
     """Compare ``documents`` of the training split with as many of the test split.
 
@@ -107,7 +108,8 @@ def _go_on(generator: PlotGenerator, pairs: Sequence[tuple[str, str]]) -> list[P
         requests += generator.requests(prompt=prompt, temperature=0, guidance=1, max_tokens=tokens)
     writings = [generator.writing(request) for request in requests]
     deque(generator.write(writings), maxlen=0)
-    return list(map(generator.plot_of, requests, writings))
+    tokenizer = generator.checkpoint.tokenizer
+    return [plot_of(request, writing, tokenizer) for request, writing in zip(requests, writings, strict=True)]
 
 
 def _follows(plot: Plot, body: str) -> int:

@@ -10,10 +10,11 @@ from functools import partial
 import numpy as np
 
 from movieplotgpt.errors import DataError
-from movieplotgpt.evaluation.held_out import HeldOut, Progress, silent
+from movieplotgpt.evaluation.held_out import HeldOut
 from movieplotgpt.evaluation.intervals import F64, Interval, share_interval
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.scoring import score_documents
+from movieplotgpt.progress_bars import StageReport, silent
 from movieplotgpt.records import Record
 from movieplotgpt.text.sentences import split_sentences
 
@@ -60,7 +61,7 @@ def next_sentence(
     *,
     places: int = PLACES,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: StageReport = silent,
 ) -> NextSentence:
     """Ask at ``places`` places, one in a document, drawn by ``seed``: the same for every model of a corpus.
 

@@ -9,9 +9,10 @@ from functools import partial
 import numpy as np
 
 from movieplotgpt.errors import DataError
-from movieplotgpt.evaluation.held_out import HeldOut, Progress, other_works, silent
+from movieplotgpt.evaluation.held_out import HeldOut, other_works
 from movieplotgpt.evaluation.intervals import RESAMPLES, Interval, bits_per_character, bootstrap_interval
 from movieplotgpt.model.checkpoints import Checkpoint
+from movieplotgpt.progress_bars import StageReport, silent
 from movieplotgpt.records import Record
 
 
@@ -35,7 +36,7 @@ def plan_lift(
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: StageReport = silent,
 ) -> PlanLift:
     """Score each body that has a plan under its own plan, under another work's and under the plain sentence.
 

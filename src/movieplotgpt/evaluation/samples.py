@@ -16,13 +16,14 @@ from movieplotgpt.errors import DataError
 from movieplotgpt.evaluation import words
 from movieplotgpt.evaluation.embeddings import ENCODER_SHA256, Encoder, own_title_ranks, similarity_lift, told_from_real
 from movieplotgpt.evaluation.floors import shuffled_sentences, trigram_texts
-from movieplotgpt.evaluation.held_out import Progress, draw_documents, silent
+from movieplotgpt.evaluation.held_out import draw_documents
 from movieplotgpt.evaluation.intervals import Interval, Tally, share_interval, tally
 from movieplotgpt.generation.generator import TEXTS_AT_ONCE, PlotGenerator
 from movieplotgpt.generation.plots import Plot
 from movieplotgpt.generation.settings import SamplingConfig
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.scoring import score_documents
+from movieplotgpt.progress_bars import StageReport, silent
 from movieplotgpt.records import Record
 from movieplotgpt.text.copies import CopyIndex
 from movieplotgpt.text.sentences import lower_case_words
@@ -176,7 +177,7 @@ class Scorecard:
         judge_name: str | None = None,
         draw: int = 0,
         shared: Sequence[SampleScores] = (),
-        progress: Progress = silent,
+        progress: StageReport = silent,
     ) -> None:
         """Score the rows that are ``shared``, unless they are given: those of a scorecard that was made of the same.
 
@@ -234,7 +235,7 @@ class Scorecard:
             rows=rows,
             split=self._split,
             by_work=True,
-            sampling=generator.settled(sampling),
+            sampling=generator.builder.settled(sampling),
             seed=seed,
             precision=generator.engine().precision,
             characters_read=READ,

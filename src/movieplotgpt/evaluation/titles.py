@@ -11,14 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from movieplotgpt.errors import DataError
-from movieplotgpt.evaluation.held_out import (
-    HeldOut,
-    Progress,
-    character_offsets,
-    characters_of_tokens,
-    other_works,
-    silent,
-)
+from movieplotgpt.evaluation.held_out import HeldOut, character_offsets, characters_of_tokens, other_works
 from movieplotgpt.evaluation.intervals import (
     F64,
     I64,
@@ -30,6 +23,7 @@ from movieplotgpt.evaluation.intervals import (
 )
 from movieplotgpt.model.checkpoints import Checkpoint
 from movieplotgpt.model.scoring import Scores, score_documents
+from movieplotgpt.progress_bars import StageReport, silent
 from movieplotgpt.records import Record
 from movieplotgpt.text.sentences import word_spans
 from movieplotgpt.text.tokenizer import Tokenizer
@@ -93,7 +87,7 @@ def title_lift(
     others: int = 1,
     resamples: int = RESAMPLES,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: StageReport = silent,
 ) -> TitleLift:
     """Return what the true title saves, given the scores ``own`` under it: each body is scored under other titles as well.
 
@@ -133,7 +127,7 @@ def title_retrieval(
     *,
     candidates: int = CANDIDATES,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: StageReport = silent,
 ) -> TitleRetrieval:
     """Score the beginnings of ``candidates`` plots, one of a work and drawn by ``seed``, under the titles of all.
 

@@ -24,7 +24,7 @@ def write(engine: Engine, texts: Sequence[Writing], vocab_size: int, *, room: in
         CheckpointError: the logits are NaN or infinite, or there is not enough memory.
     """
     numbers = {text: number for number, text in enumerate(texts)}
-    batch, waiting = Batch(engine, vocab_size, min(room, sum(text.readings for text in texts))), [*reversed(texts)]
+    batch, waiting = TextBatch(engine, vocab_size, min(room, sum(text.readings for text in texts))), [*reversed(texts)]
     while waiting or batch.texts:
         coming, free = [], batch.free
         while waiting and (free := free - waiting[-1].readings) >= 0:
@@ -53,7 +53,7 @@ class _Row:
         self._prompt = None
 
 
-class Batch:
+class TextBatch:
     """Texts that are written side by side; each joins and leaves between two tokens.
 
     There is room for a number of readings; a guided text is read twice, after either header. A text whose window is full

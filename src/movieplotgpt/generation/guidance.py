@@ -1,12 +1,10 @@
-"""Two ways to hold a small model to its title: guidance while it writes, and the best of several afterwards.
+"""Guidance: hold a small model to its title while it writes.
 
-Both ask what the title and the hints change: the same text is read after its header and after the sentence with an empty
-title and no hint, which training has in a twentieth of its windows. Shape: V vocabulary.
+The same text is read after its header and after the sentence with an empty title and no hint, which training has in a
+twentieth of its windows; what differs is what title and hints change. Shape: V vocabulary.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from movieplotgpt.engine.model_folder import TextModel
 from movieplotgpt.errors import PromptError
@@ -43,8 +41,3 @@ def bare_header(model: TextModel, of_plan: bool = False) -> str:
             "leave them out"
         )
     return model.format.plan_request("") if of_plan else model.format.sentence("")
-
-
-def best(gains: Sequence[float], soundness: Sequence[int]) -> int:
-    """The text that gains most of those that are most sound; the first of equals."""
-    return max(range(len(gains)), key=lambda i: (soundness[i], gains[i]))

@@ -10,7 +10,8 @@ import re
 from collections.abc import Sequence
 
 from movieplotgpt.engine.model_folder import TextModel
-from movieplotgpt.generation.guidance import best, knows_no_title
+from movieplotgpt.generation.candidates import best
+from movieplotgpt.generation.guidance import knows_no_title
 from movieplotgpt.generation.plots import Plot, PlotRequest
 from movieplotgpt.generation.prompts import Prompt
 from movieplotgpt.generation.settings import AUTO, NO_PLAN, SamplingConfig

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from movieplotgpt.generation.prompts import Prompt
+from movieplotgpt.generation.sampling import Chosen
 from movieplotgpt.generation.settings import SamplingConfig, SamplingKeywords
-from movieplotgpt.generation.writing import FinishReason, Seed
+from movieplotgpt.generation.writing import FinishReason, Seed, Writing
 from movieplotgpt.text.formatting import PLAN
+from movieplotgpt.text.stream_decoder import StreamDecoder
+from movieplotgpt.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -102,3 +105,48 @@ class PlotRequest:
     def all_candidates(self) -> list[PlotRequest]:
         """The same with draws of their own, the first with the request's."""
         return [replace(self, rank=rank) for rank in range(self.candidates)]
+
+
+def plot_of(
+    request: PlotRequest,
+    writing: Writing,
+    tokenizer: Tokenizer,
+    probabilities: Sequence[TokenProbability] | None = None,
+) -> Plot:
+    """Return the plot of a finished text; ``probabilities`` are those of its tokens, if they are known already."""
+    assert writing.finish_reason is not None, "the text is still being written"
+    if probabilities is None:
+        kept = request.config.logprobs is not None
+        probabilities = token_probabilities(writing.chosen, tokenizer) if kept else ()
+    prompt = request.prompt
+    return Plot(
+        title=prompt.title,
+        prompt=prompt.header + prompt.begun,
+        text=prompt.begun + writing.told,
+        finish_reason=writing.finish_reason,
+        seed=request.seed,
+        tokens=writing.tokens,
+        max_tokens=writing.max_tokens,
+        hints=prompt.hints,
+        changes=prompt.changes,
+        begun=prompt.begun,
+        unmet=writing.unmet,
+        title_gain=writing.title_gain,
+        probabilities=tuple(probabilities),
+    )
+
+
+def token_probabilities(
+    chosen: Sequence[Chosen], tokenizer: Tokenizer, decoder: StreamDecoder | None = None
+) -> tuple[TokenProbability, ...]:
+    """Return each token with the characters it completes: of a character in several tokens the last one has it.
+
+    ``decoder`` has decoded the tokens before.
+    """
+    decoder = decoder or tokenizer.decoder()
+    made = []
+    for each in chosen:
+        assert each.logprob is not None, "log-probabilities were not kept"
+        others = tuple((tokenizer.decode([id_]), logprob) for id_, logprob in each.others)
+        made.append(TokenProbability(decoder.push(each.id), each.logprob, others))
+    return tuple(made)

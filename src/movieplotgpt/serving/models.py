@@ -16,12 +16,13 @@ from movieplotgpt.engine.model_config import kv_cache_bytes, parameters
 from movieplotgpt.errors import ContextLengthError, DataError, PromptError, UnknownModelError
 from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.guidance import knows_no_title
-from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
+from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability, token_probabilities
 from movieplotgpt.generation.prompts import usual_hints
 from movieplotgpt.generation.sampling import Chosen, likeliest, log_softmax
 from movieplotgpt.serving.answers import Model, now
+from movieplotgpt.serving.jobs import TextUpdate
 from movieplotgpt.serving.memory import HELD, UNREAD, Memory, running_bytes, size_of
-from movieplotgpt.serving.scheduler import Scheduler, Told
+from movieplotgpt.serving.scheduler import Scheduler
 from movieplotgpt.serving.tokens import prompt_ids, spelled
 from movieplotgpt.serving.upstream import Upstream
 from movieplotgpt.serving.workers import in_worker
@@ -62,7 +63,7 @@ class ServedModel:
             titles=bool(checkpoint.format.header),
             hints=list(checkpoint.format.hints),
             hint_values={name: [*values] for name, values in usual_hints(checkpoint).items()},
-            cast=bool(self.generator.usual["cast"]),
+            cast=bool(self.generator.builder.defaults["cast"]),
             guided=knows_no_title(checkpoint) and isinstance(self.scheduler, Scheduler),
             copies=self._knows_copies(),
             bits_per_character=checkpoint.info.get("evaluation", {}).get("bits_per_character"),
@@ -108,7 +109,7 @@ class ServedModel:
             Chosen(id_, logprob=float(logprobs_V[id_]), others=likeliest(logprobs_V, others) if others else ())
             for id_, logprobs_V in zip([*ids, tokenizer.end_id], logprobs_TV, strict=True)
         ]
-        *read, end = spelled(tokenizer, self.generator.probabilities(chosen), chosen)
+        *read, end = spelled(tokenizer, token_probabilities(chosen, tokenizer), chosen)
         return PromptReading(tuple(read), end)
 
     def check_number(self, texts: int) -> None:
@@ -195,7 +196,7 @@ class Answer:
     ) -> None:
         self._http, self._scheduler, self._requests, self._keep = http, model.scheduler, requests, keep
         self._left = len(requests)
-        self._queue: asyncio.Queue[Told | Exception | None] = asyncio.Queue()
+        self._queue: asyncio.Queue[TextUpdate | Exception | None] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
         self._client, self._memory = client_of(http), served(http).memory
         self._size = size_of(requests, model.generator.checkpoint.tokenizer.kind, self._scheduler.readings, keep=keep)
@@ -237,7 +238,7 @@ class Answer:
         if self._timer:
             self._timer.cancel()
 
-    def _hear(self, told: Told | Exception) -> None:
+    def _hear(self, told: TextUpdate | Exception) -> None:
         """In the scheduler's thread."""
         try:
             self._loop.call_soon_threadsafe(self._take, told)
@@ -245,7 +246,7 @@ class Answer:
             if self._job:
                 self._job.cancel()
 
-    def _take(self, told: Told | Exception) -> None:
+    def _take(self, told: TextUpdate | Exception) -> None:
         self._queue.put_nowait(told)
         if self._job and self._queue.qsize() >= UNREAD:
             self._job.pause()
@@ -262,7 +263,7 @@ class Answer:
         self._quiet = True
         self._timer = self._loop.call_later(KEEP_ALIVE_SECONDS, self._beat)
 
-    async def __aiter__(self) -> AsyncIterator[Told | None]:
+    async def __aiter__(self) -> AsyncIterator[TextUpdate | None]:
         """Yield what comes, and None when nothing came for ``KEEP_ALIVE_SECONDS`` or up to twice as long."""
         self._beat()
         while self._left:
@@ -295,7 +296,7 @@ class Unwritten(Answer):
     def close(self) -> None:
         """Nothing is held."""
 
-    async def __aiter__(self) -> AsyncIterator[Told | None]:
+    async def __aiter__(self) -> AsyncIterator[TextUpdate | None]:
         """Yield each plot."""
         for index, request in enumerate(self._requests):
             prompt = request.prompt
@@ -311,7 +312,7 @@ class Unwritten(Answer):
                 changes=prompt.changes,
                 begun=prompt.begun,
             )
-            yield Told(index, plot=plot)
+            yield TextUpdate(index, plot=plot)
 
 
 def served(http: Request) -> ServedModels:

@@ -98,7 +98,7 @@ def _prepared(
 def chat_requests(model: ServedModel, body: ChatRequest) -> list[PlotRequest]:
     """Return ``n`` requests for the title of a chat, or for the text that a model without titles continues."""
     title = body.title()
-    how: dict[str, Any] = {"titles": title} if model.generator.form.format.header else {"prompt": title}
+    how: dict[str, Any] = {"titles": title} if model.generator.builder.form.format.header else {"prompt": title}
     return model.generator.requests(**how, hints=body.hints, **body.sampling())
 
 
@@ -109,7 +109,7 @@ def completion_requests(model: ServedModel, body: CompletionRequest) -> list[Plo
         PromptError: a token id is not in the vocabulary, or a plan is to be added to token ids.
     """
     settings = {"plan": NO_PLAN, **body.sampling()}  # continue the prompt unchanged
-    seed, form = settings.pop("seed", None), model.generator.form
+    seed, form = settings.pop("seed", None), model.generator.builder.form
     seed = fresh_seed() if seed is None else seed
     requests: list[PlotRequest] = []
     for prompt in _prompts(body.prompt):

@@ -76,7 +76,7 @@ def _whole(model: ServedModel, plots: list[PlotAnswer]) -> str:
 async def title(http: Request, body: TitleRequest) -> Title:
     """A title that the model invents."""
     inventor = served(http).named(body.model)
-    layout = inventor.generator.form.format
+    layout = inventor.generator.builder.form.format
     if not layout.header:
         raise HTTPException(404, f"{inventor.name} was trained on text without titles, and invents none")
     before, _, after = layout.header.partition(f"{{{layout.title_column}}}")

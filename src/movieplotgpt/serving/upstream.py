@@ -19,7 +19,7 @@ from movieplotgpt.generation.generator import PlotGenerator
 from movieplotgpt.generation.plots import Plot, PlotRequest, TokenProbability
 from movieplotgpt.generation.settings import NO_PLAN, SamplingConfig
 from movieplotgpt.generation.writing import MAX_TOKENS, TOKENS_A_CHARACTER
-from movieplotgpt.serving.scheduler import Tell, Told
+from movieplotgpt.serving.jobs import Tell, TextUpdate
 from movieplotgpt.serving.tokens import SpelledToken, TokenPrompt, prompt_ids, read_shown
 
 SENT = (  # what llama.cpp and vLLM know by these names
@@ -67,7 +67,7 @@ class Upstream:
         self.generator, self.readings, self.most_waiting = generator, 0, waiting
         self.running = self.waiting = self.texts = self.tokens = self.cancelled = 0
         self._model = model
-        generator.usual = OURS
+        generator.builder.defaults = OURS
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.AsyncClient(
             base_url=url.rstrip("/") + "/", headers=headers, timeout=SECONDS, limits=httpx.Limits(max_connections=None)
@@ -137,7 +137,7 @@ class Upstream:
                 written, probabilities = written + piece, probabilities + told
                 reason = choice.get("finish_reason") or reason
                 if piece or told:
-                    tell(Told(index, piece, told))
+                    tell(TextUpdate(index, piece, told))
                 await job.reading.wait()
             if reason is None:
                 raise UpstreamError(f"the server at {self._client.base_url} has broken off")
@@ -160,7 +160,7 @@ class Upstream:
             begun=prompt.begun,
             probabilities=tuple(probabilities),
         )
-        tell(Told(index, plot=plot))
+        tell(TextUpdate(index, plot=plot))
 
     async def _events(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """Those of a stream."""

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,7 @@ from movieplotgpt.errors import CheckpointError, ConfigError, DownloadError, Sto
 from movieplotgpt.fetching import fetch
 from movieplotgpt.generation.copying import PUBLISHED as COPIES_FOLDER
 from movieplotgpt.locks import locked
+from movieplotgpt.progress_bars import CountReport
 from movieplotgpt.sharing.hub import fetch_repository
 from movieplotgpt.sharing.published import (
     MANIFEST,
@@ -47,8 +48,6 @@ THEIRS = {"config.json", "tokenizer.json"}  # what a model has in any case
 OURS = {*THEIRS, "movieplotgpt.json"}
 HERE = {"localhost", "127.0.0.1", "::1"}  # hosts for which http is safe
 
-Progress = Callable[[int, int], None]  # bytes so far, bytes in all
-
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
@@ -64,7 +63,7 @@ def download(
     *,
     revision: str | None = None,
     to: Path | None = None,
-    progress: Progress | None = None,
+    progress: CountReport | None = None,
     pause: float = 1.0,
 ) -> Downloaded:
     """Fetch the model ``source`` into ``to``, by default the user's cache; files that are complete are not fetched again.
@@ -184,7 +183,7 @@ def _occupied(folder: Path) -> StorageError:
     )
 
 
-def _fetch_model(base: str, folder: Path, entry: ModelEntry, tell: Progress, pause: float) -> None:
+def _fetch_model(base: str, folder: Path, entry: ModelEntry, tell: CountReport, pause: float) -> None:
     staging = folder.with_name(f".{folder.name}.partial")
     missing = {file: facts for file, facts in entry.files.items() if not _is(staging / file, facts)}
     left, total = (sum(facts.size for facts in files.values()) for files in (missing, entry.files))
@@ -231,7 +230,7 @@ def hub_repository(source: str) -> str | None:
     return found and found[1]
 
 
-def download_original(source: str, *, revision: str | None = None, progress: Progress | None = None) -> Path:
+def download_original(source: str, *, revision: str | None = None, progress: CountReport | None = None) -> Path:
     """Fetch a model of others, ``hf:owner/repo``, into the user's cache, and return its folder.
 
     Raises:
@@ -244,7 +243,7 @@ def download_original(source: str, *, revision: str | None = None, progress: Pro
     return folder
 
 
-def _from_hub(source: str, revision: str | None, to: Path | None, tell: Progress) -> Downloaded:
+def _from_hub(source: str, revision: str | None, to: Path | None, tell: CountReport) -> Downloaded:
     owner, repo = _repository(source, revision)
     folder = to / repo if to else _cache() / "hf" / owner / repo
     refusal = f"{source} is not a movieplotgpt model; import it: movieplotgpt import {source} -o FOLDER"
@@ -264,7 +263,7 @@ def _repository(source: str, revision: str | None) -> tuple[str, str]:
 
 
 def _fetch_repository(
-    source: str, revision: str | None, folder: Path, needed: set[str], refusal: str, tell: Progress
+    source: str, revision: str | None, folder: Path, needed: set[str], refusal: str, tell: CountReport
 ) -> None:
     def check(sizes: dict[str, int]) -> None:
         if not sizes.keys() >= needed:

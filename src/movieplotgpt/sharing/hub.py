@@ -130,7 +130,7 @@ def _first_line(error: Exception) -> str:
 def _quiet(tell: Callable[[int, int], None], total: int) -> type[tqdm]:
     """Return a bar of the library's kind that shows nothing and reports the bytes on disk."""
 
-    class Told(tqdm):
+    class Reported(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             self.done = 0 if kwargs.get("name") == "huggingface_hub.snapshot_download" else None
             super().__init__(*args, **{**kwargs, "disable": True})  # type: ignore[no-untyped-call]
@@ -141,4 +141,4 @@ def _quiet(tell: Callable[[int, int], None], total: int) -> type[tqdm]:
                 tell(min(self.done, total), total)
             super().update(n)
 
-    return Told
+    return Reported

@@ -21,7 +21,7 @@ from movieplotgpt.engine.session import Engine
 from movieplotgpt.errors import CheckpointError
 from movieplotgpt.model.checkpoints import load_checkpoint
 
-PROGRAMS = "movieplotgpt.sharing.programs"
+PROGRAMS = Path(__file__).with_name("programs")
 _PATIENCE = 600  # seconds
 
 
@@ -36,11 +36,11 @@ class Written:
 
 @dataclass(frozen=True)
 class Runner:
-    """A program that runs a model: a module of ``programs``; ``package`` has to be installed for it."""
+    """A program that runs a model: a file of ``programs``; ``package`` has to be installed for it."""
 
     name: str
     package: str
-    program: str
+    program: Path
 
     @property
     def installed(self) -> bool:
@@ -58,12 +58,7 @@ class Runner:
         asked = {"path": str(path.resolve()), "prompt": [*prompt], "tokens": tokens, "texts": [*texts]}
         try:
             done = subprocess.run(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    f"{PROGRAMS}.{self.program}",
-                ],  # -P: no module of the working folder is run
+                [sys.executable, "-P", str(self.program)],  # -P: no module of the working folder is run
                 env={**os.environ, "PYTHONSAFEPATH": "1"},  # by what it starts, neither
                 input=json.dumps(asked),
                 capture_output=True,
@@ -101,7 +96,7 @@ class _Own(Runner):
         return Written([token for token in written if token != end_id], end_id in written, ids)
 
 
-LLAMA_CPP = Runner("llama.cpp", "xllamacpp", "llama_cpp")
-ONNX_RUNTIME = Runner("ONNX Runtime", "onnxruntime", "onnx_runtime")
-TRANSFORMERS = Runner("transformers", "transformers", "hf_transformers")
-OWN = _Own("movieplotgpt", "movieplotgpt", "")
+LLAMA_CPP = Runner("llama.cpp", "xllamacpp", PROGRAMS / "llama_cpp.py")
+ONNX_RUNTIME = Runner("ONNX Runtime", "onnxruntime", PROGRAMS / "onnx_runtime.py")
+TRANSFORMERS = Runner("transformers", "transformers", PROGRAMS / "hf_transformers.py")
+OWN = _Own("movieplotgpt", "movieplotgpt", Path())

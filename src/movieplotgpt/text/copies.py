@@ -119,21 +119,10 @@ class CopyIndex:
     @classmethod
     def build(cls, texts: Iterable[str], titles: Sequence[str], corpus_hash: str) -> CopyIndex:
         """Index ``texts``, whose works are called ``titles``."""
-        blocks, lengths, rest = [], [], ""
         words: set[str] = set()
-        for text in texts:
-            words.update(lower_case_words(text))
-            whole = normalised(text) + _SEPARATOR
-            lengths.append(len(whole))
-            rest += whole
-            if len(rest) > 1 << 20:
-                cut = len(rest) // BLOCK * BLOCK
-                blocks.append(_hashes(_codes(rest[:cut]).reshape(-1, BLOCK)))
-                rest = rest[cut:]
-        rest += _SEPARATOR * (-len(rest) % BLOCK)
-        blocks.append(_hashes(_codes(rest).reshape(-1, BLOCK)))
+        blocks, lengths = _blocks_of(texts, words)
         starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        return cls(np.concatenate(blocks), starts, np.unique(_word_hashes(words)), titles, corpus_hash)
+        return cls(blocks, starts, np.unique(_word_hashes(words)), titles, corpus_hash)
 
     @classmethod
     def of_corpus(cls, corpus: PreparedCorpus) -> CopyIndex:
@@ -300,6 +289,23 @@ class CopyIndex:
 
     def _read_document(self, document: int) -> U32:
         return _codes(normalised(self._body(document)))
+
+
+def _blocks_of(texts: Iterable[str], words: set[str]) -> tuple[U16, list[int]]:
+    """Return the hashes of the blocks of ``texts``, one after the other, and their lengths; add their words to ``words``."""
+    blocks, lengths, rest = [], [], ""
+    for text in texts:
+        words.update(lower_case_words(text))
+        whole = normalised(text) + _SEPARATOR
+        lengths.append(len(whole))
+        rest += whole
+        if len(rest) > 1 << 20:
+            cut = len(rest) // BLOCK * BLOCK
+            blocks.append(_hashes(_codes(rest[:cut]).reshape(-1, BLOCK)))
+            rest = rest[cut:]
+    rest += _SEPARATOR * (-len(rest) % BLOCK)
+    blocks.append(_hashes(_codes(rest).reshape(-1, BLOCK)))
+    return np.concatenate(blocks), lengths
 
 
 def corpus_of_index(path: Path) -> str:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -18,6 +18,7 @@ from movieplotgpt import atomic
 from movieplotgpt.config import Settings
 from movieplotgpt.errors import DataError, MoviePlotGPTError
 from movieplotgpt.machine import peak_memory
+from movieplotgpt.progress_bars import StageReport
 from movieplotgpt.records import Record
 from movieplotgpt.text.cleaning import NON_ASCII, CleaningSettings, clean_documents
 from movieplotgpt.text.copies import COPIES, CopyIndex
@@ -47,8 +48,6 @@ FILES = {  # of a prepared corpus
     *(file for split in SPLITS for file in split_files(split)),
 }
 LENGTH_QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
-
-Progress: TypeAlias = Callable[[str, int, int], None]
 
 
 class PrepareSettings(Settings):
@@ -105,7 +104,7 @@ def prepare(
     settings: PrepareSettings,
     source: Path,
     out: Path,
-    progress: Progress | None = None,
+    progress: StageReport | None = None,
     *,
     tokenizer: Tokenizer | None = None,
 ) -> PrepareReport:
@@ -300,7 +299,7 @@ def _count_non_ascii(documents: Sequence[Document]) -> int:
 class _Stages:
     """Seconds per stage, and word of each to whoever watches."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: StageReport) -> None:
         self.progress = progress
         self.seconds: dict[str, float] = {}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from movieplotgpt.atomic import move_file, storage_error
 from movieplotgpt.errors import DataError, DownloadError
-from movieplotgpt.fetching import Progress, fetch
+from movieplotgpt.fetching import ByteReport, fetch
 from movieplotgpt.text.sources import read_source
 from movieplotgpt.text.table_files import listed, read_table
 
@@ -43,7 +43,7 @@ PUBLIC_CORPORA = {
 
 
 def download_corpus(
-    name: str, folder: Path, *, url: str | None = None, progress: Progress | None = None, pause: float = 1.0
+    name: str, folder: Path, *, url: str | None = None, progress: ByteReport | None = None, pause: float = 1.0
 ) -> Path:
     """Fetch a public corpus into ``folder`` and return its CSV; an intact copy is not fetched again.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from movieplotgpt.training.distributed import Workers
-from movieplotgpt.training.resuming import Progress
+from movieplotgpt.training.resuming import RunProgress
 from movieplotgpt.training.run import RunConfig
 
 UNTIMED_STEPS = 2  # they compile
@@ -18,7 +18,7 @@ REPORTED_CHANGE = 0.3  # of the number of steps, as a share, from which a person
 
 
 class Pace:
-    """The plan of a run: how many steps, at which rates, and after which of them it is scored. ``Progress`` keeps it.
+    """The plan of a run: how many steps, at which rates, and after which of them it is scored. ``RunProgress`` keeps it.
 
     ``scored_steps``: how many steps scoring takes as long as, by a guess that serves until it was done once.
     """
@@ -28,11 +28,11 @@ class Pace:
         self.workers, self.scored_steps = workers, scored_steps
         self._reported = 0
 
-    def multiplier(self, progress: Progress, step: int) -> float:
+    def multiplier(self, progress: RunProgress, step: int) -> float:
         """Return what learning rates are multiplied by in ``step``."""
         return self.schedule.multiplier(step, progress.total_steps, progress.planned_at, progress.planned_rate)
 
-    def evaluation_steps(self, progress: Progress) -> set[int]:
+    def evaluation_steps(self, progress: RunProgress) -> set[int]:
         """Return the steps after which the run is scored: evenly divided, but for those that were past when planned."""
         count = self.training.evaluations
         if not progress.total_steps:
@@ -40,7 +40,7 @@ class Pace:
         evenly = (round(progress.total_steps * (k + 1) / count) for k in range(progress.planned_evaluations, count))
         return {step for step in (*evenly, progress.total_steps) if step > progress.planned_at}
 
-    def other_total(self, progress: Progress, timed: Sequence[float], look: bool) -> int | None:
+    def other_total(self, progress: RunProgress, timed: Sequence[float], look: bool) -> int | None:
         """Return the number of steps that fits the minutes, where it is not known yet or the plan no longer keeps them.
 
         ``timed``: seconds of each step of this process. ``look``: whether the run is saved at this step; what is due stays due.
@@ -68,7 +68,7 @@ class Pace:
         left = int(self.workers.from_first(left or 0))
         return progress.step + left if left else None
 
-    def change_total(self, progress: Progress, total: int) -> bool:
+    def change_total(self, progress: RunProgress, total: int) -> bool:
         """Make ``total`` the number of steps, the rate falling to zero from where it is; whether that is worth reporting."""
         if progress.total_steps is not None:
             plan = (progress.total_steps, progress.planned_at, progress.planned_rate)
@@ -80,7 +80,7 @@ class Pace:
         self._reported = total
         return True
 
-    def _scoring(self, progress: Progress, timed: Sequence[float]) -> float:
+    def _scoring(self, progress: RunProgress, timed: Sequence[float]) -> float:
         """Return the seconds an evaluation takes: as many as the last one."""
         if progress.look_seconds is not None:
             return progress.look_seconds

@@ -22,7 +22,7 @@ FOLDER = "training"
 
 
 @dataclass
-class Progress:
+class RunProgress:
     """The progress of a run. A batch is a function of its step, so no loader state is kept."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # when it is read
@@ -46,7 +46,7 @@ class Progress:
     skipped_in_a_row: int = 0
 
 
-def write_state(folder: Path, progress: Progress, model: GPT, optimizers: list[torch.optim.Optimizer]) -> None:
+def write_state(folder: Path, progress: RunProgress, model: GPT, optimizers: list[torch.optim.Optimizer]) -> None:
     """Write ``training/`` into a model folder that is being written."""
     target = folder / FOLDER
     target.mkdir()
@@ -63,7 +63,7 @@ def write_state(folder: Path, progress: Progress, model: GPT, optimizers: list[t
 def run_record(
     settings: dict[str, Any],
     manifest: Manifest,
-    progress: Progress,
+    progress: RunProgress,
     tokens_per_step: int,
     before: list[dict[str, Any]],
     **place: str,
@@ -115,7 +115,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def read_state(folder: Path, model: GPT, optimizers: list[torch.optim.Optimizer]) -> Progress:
+def read_state(folder: Path, model: GPT, optimizers: list[torch.optim.Optimizer]) -> RunProgress:
     """Fill ``optimizers`` from the checkpoint in ``folder`` and return its progress.
 
     Raises:
@@ -123,7 +123,7 @@ def read_state(folder: Path, model: GPT, optimizers: list[torch.optim.Optimizer]
     """
     source = folder / FOLDER
     try:
-        progress = TypeAdapter(Progress).validate_json((source / "progress.json").read_bytes(), strict=True)
+        progress = TypeAdapter(RunProgress).validate_json((source / "progress.json").read_bytes(), strict=True)
         tensors = load_file(source / "optimizer.safetensors")
     except FileNotFoundError:
         raise CheckpointError(
