@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from movieplotgpt.model.checkpoints import Checkpoint, load_checkpoint
     from movieplotgpt.recipe.training import prepare, train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "prepare",
