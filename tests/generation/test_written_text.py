@@ -27,7 +27,8 @@ def test_what_is_left_is_as_if_nothing_had_been_taken_back(steps: list[int]) -> 
     for id_ in ids:
         again.push(id_)
     assert (written.text, written.lengths) == (again.text, again.lengths)
-    written.finish(), again.finish()
+    written.finish()
+    again.finish()
     assert written.text == again.text == BYTES.decode(ids)
     assert written.whole == "Begun " + written.text
 
