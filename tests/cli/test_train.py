@@ -585,7 +585,7 @@ def test_a_damaged_checkpoint_is_not_gone_on_with(train: Run) -> None:
         (["film.toml"], "there is no settings file film.toml; did you mean film"),
         (
             ["films.toml"],
-            "films.toml does not name a text; name one with --source FILE, or a prepared folder with --data FOLDER",
+            "nothing to train on is named; name a text with --source FILE, or a prepared folder with --data FOLDER",
         ),
         (["films.toml", "--source", "gone.csv"], "there is no file gone.csv"),
         (

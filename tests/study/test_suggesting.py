@@ -80,7 +80,7 @@ def test_a_text_is_studied_by_its_name_alone(
     ("arguments", "said"),
     [
         (["films.csv"], "films.csv is a table with the columns Title, Plot; name the one with the text: --text-column"),
-        (["films.txt", "--source", "x.csv"], "leave --source out"),
+        (["films.txt", "--source", "x.csv"], "leave --source x.csv out"),
         (["study.toml", "--minutes", "3"], "are for a text or table"),
         (["films.txt", "--jobs", "0"], "--jobs is 0"),
         (["films.txt", "--minutes", "-5"], "--minutes -5 is too short"),

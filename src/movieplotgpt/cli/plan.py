@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from movieplotgpt.cli.reading import ReadingText, TextFlags
 from movieplotgpt.engine.waiting import choose_waiting
+from movieplotgpt.model.sizes import Size
 
 if TYPE_CHECKING:
     from movieplotgpt.study.planning import Plan
@@ -18,7 +19,7 @@ def plan(
     *overrides: str,
     source: Path | None = None,
     data: Path | None = None,
-    size: str | None = None,
+    size: Size | None = None,
     minutes: float | None = None,
     reading: ReadingText = None,
     study: Path | None = None,
@@ -30,7 +31,7 @@ def plan(
         config: A TOML file, or a text or table, as for `train`.
         overrides: Settings to change, as section.key=value.
         source: The corpus; it is prepared into the run's folder first if that was not done already.
-        data: A folder that `prepare` made, instead of --source.
+        data: The folder that `prepare` made of the text; with a TOML it takes the place of --source.
         size: tiny, mini, small, base, medium or large, or auto.
         minutes: How long the training would be.
         reading: How the files are read, and which columns of a table.
@@ -40,7 +41,6 @@ def plan(
     choose_waiting()  # before anything below imports torch
     from rich.console import Console
 
-    from movieplotgpt.errors import ConfigError
     from movieplotgpt.recipe.settings import choose_settings, is_settings_file, prepare_once, refuse_contradictions
     from movieplotgpt.study.planning import make_plan
     from movieplotgpt.study.results import load_results
@@ -54,16 +54,10 @@ def plan(
     overrides += (f"training.minutes={minutes}",) if minutes is not None else ()
     overrides += (f"model.size={size}",) if size else ()
     settings = choose_settings(config, overrides, {"minutes": minutes}, files, report)
-    source = source if is_settings_file(config) else config
+    text = source if is_settings_file(config) else config
     found = load_results(study) if study else None
-    if source:
-        data = data or Path("runs") / run_name(config) / "data"
-        prepare_once(settings, source, data, report, progress=True)
-    if not data:
-        raise ConfigError(
-            f"{config} does not name a text; name one with source=FILE, or a prepared folder with data=FOLDER"
-        )
-    corpus = PreparedCorpus.load(data)
+    own = Path("runs") / run_name(config) / "data"
+    corpus = PreparedCorpus.load(prepare_once(settings, text, data, own, report, progress=True))
     settings, reasons = settle_by_timing(settings, corpus)
     for reason in (*reasons, "taking five steps"):
         report(reason)

@@ -121,14 +121,30 @@ def prepare_with_bars(
 
 def prepare_once(
     settings: PrepareSettings,
-    source: Path,
-    out: Path,
+    text: Path | None,
+    data: Path | None,
+    own: Path,
     report: Report,
     *,
     progress: bool,
     start_from: Checkpoint | None = None,
-) -> None:
-    """Prepare ``source`` into ``out`` unless that was done already, from the same text with the same settings."""
-    if start_from is not None or not is_prepared(settings, source, out):
-        report(f"preparing {source} into {out}")
-        prepare_with_bars(settings, source, out, report, progress=progress, start_from=start_from)
+) -> Path:
+    """Return the folder of the corpus to train on: ``data``, or ``own``, into which the text is prepared if it was not already.
+
+    Raises:
+        ConfigError: neither a text nor a folder is named, or ``data`` does not hold the text with these settings.
+    """
+    if text and data and not is_prepared(settings, text, data):
+        raise ConfigError(
+            f"{data} does not hold {text} prepared with these settings; prepare it again, or leave data={data} out"
+        )
+    if data:
+        return data
+    if not text and not own.exists():
+        raise ConfigError(
+            "nothing to train on is named; name a text with source=FILE, or a prepared folder with data=FOLDER"
+        )
+    if text and (start_from is not None or not is_prepared(settings, text, own)):
+        report(f"preparing {text} into {own}")
+        prepare_with_bars(settings, text, own, report, progress=progress, start_from=start_from)
+    return own

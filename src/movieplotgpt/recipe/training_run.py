@@ -29,7 +29,6 @@ from movieplotgpt.recipe.settings import (
     refuse_contradictions,
 )
 from movieplotgpt.signals import stop_on_interrupt
-from movieplotgpt.text.prepare import is_prepared
 from movieplotgpt.text.token_files import PreparedCorpus
 from movieplotgpt.training.distributed import Workers, join_workers
 from movieplotgpt.training.events import Event, Finished
@@ -244,24 +243,20 @@ class TrainingRun(Iterator[Event]):
     def _corpus(self, start_from: Checkpoint | None) -> PreparedCorpus:
         """Return the corpus to train on, prepared if it was not."""
         request, own = self._request, self.folder / "data"
-        data = request.data or own
-        if request.text and request.data:
-            if not is_prepared(self.settings, request.text, data):
-                raise ConfigError(
-                    f"{data} does not hold {request.text} prepared with these settings; prepare it again, or leave data={data} "
-                    "out"
-                )
-        elif request.text and request.resume and (own / "manifest.json").exists():
+        if request.text and not request.data and request.resume and (own / "manifest.json").exists():
             refuse_other_text(request.text, self._files, self._report)
-        elif request.text:
+            data = own
+        else:
             with self._workers.first_alone():
-                prepare_once(
-                    self.settings, request.text, data, self._report, progress=request.progress, start_from=start_from
+                data = prepare_once(
+                    self.settings,
+                    request.text,
+                    request.data,
+                    own,
+                    self._report,
+                    progress=request.progress,
+                    start_from=start_from,
                 )
-        elif not request.data and not own.exists():
-            raise ConfigError(
-                f"{request.config} does not name a text; name one with source=FILE, or a prepared folder with data=FOLDER"
-            )
         corpus = PreparedCorpus.load(data)
         if start_from and corpus.tokenizer.to_json() != start_from.tokenizer.to_json():
             raise ConfigError(
