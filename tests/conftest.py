@@ -330,8 +330,8 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real corpora: ``MOVIEPLOTGPT_DATA``, or ``../shared/data`` beside the checkout."""
-    folder = Path(os.environ.get("MOVIEPLOTGPT_DATA") or REPOSITORY.parent / "shared" / "data")
+    """The folder of real corpora that ``MOVIEPLOTGPT_DATA`` names."""
+    folder = Path(os.environ.get("MOVIEPLOTGPT_DATA", "nowhere"))
     if not (folder / "wiki_movie_plots_deduped.csv.gz").exists():
         pytest.skip(f"no real corpora in {folder}; name their folder in MOVIEPLOTGPT_DATA")
     return folder
