@@ -389,7 +389,7 @@ def killed_at_each_step(script: str, home: Path) -> Iterator[int]:
     raise AssertionError("it never ended")
 
 
-def test_a_process_killed_at_any_step_leaves_the_old_folder_or_the_new_one(home: Path) -> None:
+def test_kill_leaves_the_old_folder_or_the_new_one(home: Path) -> None:
     found: list[str] = []
     for code in killed_at_each_step(FOLDER, home):
         assert code in (0, KILLED)
@@ -408,7 +408,7 @@ def test_a_process_killed_at_any_step_leaves_the_old_folder_or_the_new_one(home:
     assert order == ["old", "moved", "new"]
 
 
-def test_a_process_killed_at_any_step_leaves_the_old_file_or_the_new_one(home: Path) -> None:
+def test_kill_leaves_the_old_file_or_the_new_one(home: Path) -> None:
     found = []
     for code in killed_at_each_step(FILE, home):
         found.append((code, (home / "note").read_bytes()))
@@ -478,7 +478,7 @@ def partials(home: Path) -> list[str]:
 
 @posix
 @pytest.mark.parametrize("way", ["write", "recover"])
-def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_stays(home: Path, way: str) -> None:
+def test_partial_files_of_dead_processes_are_removed(home: Path, way: str) -> None:
     command = [sys.executable, "-c", HANGING]
     with subprocess.Popen(
         command, cwd=home, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE

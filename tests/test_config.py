@@ -269,7 +269,7 @@ def test_files_extend_each_other_in_a_row(tmp_path: Path) -> None:
     assert kitchen_of(tmp_path, **files) == Kitchen(cook="B", oven=Oven(minutes=1))
 
 
-def test_a_section_of_another_kind_takes_the_place_of_the_extended_one(tmp_path: Path) -> None:
+def test_section_of_another_kind_replaces_the_extended_one(tmp_path: Path) -> None:
     assert kitchen_of(tmp_path, a="[bake]\nyeast = 2", b='extends = "a.toml"\n[bake]\nkind = "cake"\n') == Kitchen(
         bake=Cake()
     )

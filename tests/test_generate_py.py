@@ -66,9 +66,7 @@ def test_it_writes_what_the_library_writes(
 
 
 @pytest.mark.slow
-def test_the_published_model_writes_a_plot_that_ends_where_training_packages_are_missing(
-    repository: Path, tmp_path: Path
-) -> None:
+def test_published_model_writes_without_training_packages(repository: Path, tmp_path: Path) -> None:
     blocked = "import sys\nsys.modules.update(dict.fromkeys(['torch', 'polars', 'zstandard']))\n"
     (tmp_path / "sitecustomize.py").write_text(blocked, encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if name != WEIGHTS_FOLDER}

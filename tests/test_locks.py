@@ -47,7 +47,7 @@ def names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 
-def test_two_processes_with_different_temporary_folders_exclude_each_other(tmp_path: Path) -> None:
+def test_lock_ignores_the_temporary_folder(tmp_path: Path) -> None:
     run = tmp_path / "runs" / "films"
     with another_process(run, tmp_path / "tmp") as process:
         with pytest.raises(TrainingError) as caught, occupied(run):

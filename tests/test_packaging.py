@@ -165,9 +165,7 @@ def test_an_editable_install_carries_no_weights(repository: Path) -> None:
         assert len(carried["force_include"]) == many
 
 
-def test_a_package_that_carries_weights_finds_them_and_a_checkout_its_own(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_packaged_weights_are_found(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from movieplotgpt.engine import places
 
     monkeypatch.delenv(places.WEIGHTS_FOLDER, raising=False)

@@ -27,7 +27,7 @@ def leaves(values: dict[str, Any], path: str = "") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", read_manifest(WEIGHTS).models)
-def test_the_toml_of_a_published_model_builds_the_settings_it_records(name: str) -> None:
+def test_published_toml_builds_the_recorded_settings(name: str) -> None:
     """Compared is every setting that the model records of its last training.
 
     Left out are the network's dimensions, which follow from ``model.size``, the teachers' folders, and [sampling], which

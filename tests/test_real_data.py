@@ -228,7 +228,7 @@ def test_nearly_every_token_sees_its_title(plots: Prepared, shared_data: Path, t
             assert plots.body(ours, i) == other.body(theirs, i)
 
 
-def test_what_is_copied_from_the_plots_is_found_and_hardly_anything_else_is(plots: Prepared) -> None:
+def test_copies_of_plots_are_found(plots: Prepared) -> None:
     index, blind = CopyIndex.of_corpus(plots.corpus), CopyIndex.load(plots.corpus.folder / COPIES)
     assert (plots.corpus.folder / COPIES).stat().st_size < 20_000_000
     held_out, training = plots.parts["test"], plots.parts["train"]

@@ -209,7 +209,7 @@ def test_a_page_that_was_not_built_says_so(open_page: Open, folder: Path, tmp_pa
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_serious_barrier_and_nothing_is_wider_than_a_small_window(visit: Open, scheme: str) -> None:
+def test_accessibility_and_small_windows(visit: Open, scheme: str) -> None:
     page = visit(color_scheme=scheme, viewport={"width": 320, "height": 700})
     write(page, "Donaudampfschifffahrtsgesellschaftskapitänswitwenversammlung " * 2)
     assert page.evaluate("document.documentElement.scrollWidth") == 320

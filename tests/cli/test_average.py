@@ -52,9 +52,7 @@ def test_the_mean_is_a_model_that_other_commands_take(
     assert [path.name for path in Path("new").iterdir()] == ["mean"]
 
 
-def test_what_it_is_made_of_is_in_its_folder_and_no_score_of_theirs_is_its_own(
-    models: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_averaged_folder_records_its_members(models: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["average", *models, "--weights", "1", "2", "0.5", "-o", "mean"]) == 0
     capsys.readouterr()
     about = json.loads(Path("mean/movieplotgpt.json").read_text(encoding="utf-8"))

@@ -362,7 +362,7 @@ def test_no_title_fails_and_what_was_changed_is_said(run: Run, title: str, said:
 
 @pytest.mark.parametrize("title", ["😀 漢字 é", "\u2028\x85\x1c", "x" * 10_000, "漢" * 10_000, "\udcff"])
 @pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
-def test_characters_a_model_never_saw_do_not_fail_where_nothing_is_folded(
+def test_unseen_characters_do_not_fail(
     run: Run, tiny_checkpoint: Callable[..., Checkpoint], kind: str, title: str
 ) -> None:
     save_checkpoint(Path("other"), tiny_checkpoint(kind, fold=False, context_length=192))

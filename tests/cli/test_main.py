@@ -404,9 +404,7 @@ def test_what_trains_names_its_extra(plots_csv: Path, package: str, arguments: l
 
 
 @pytest.mark.parametrize(("platform", "named"), [("linux", True), ("darwin", False), ("win32", False)])
-def test_the_packages_for_cpus_are_named_where_others_are_the_default(
-    monkeypatch: pytest.MonkeyPatch, platform: str, named: bool
-) -> None:
+def test_cpu_packages_are_named_on_linux(monkeypatch: pytest.MonkeyPatch, platform: str, named: bool) -> None:
     monkeypatch.setattr(sys, "platform", platform)
     assert ("--index-url" in str(MissingExtraError("torch", "train"))) == named
     assert "--index-url" not in str(MissingExtraError("polars", "train"))

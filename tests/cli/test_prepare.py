@@ -287,7 +287,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_a_folder_with_the_manifest_of_something_else_is_never_replaced(run: Run, name: str) -> None:
+def test_foreign_manifest_is_never_replaced(run: Run, name: str) -> None:
     file, text = FOREIGN[name]
     Path("home").mkdir()
     Path("home", file).write_text(text, encoding="utf-8")

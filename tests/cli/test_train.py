@@ -97,7 +97,7 @@ def weights(folder: str) -> bytes:
     return Path(folder, "model.safetensors").read_bytes()
 
 
-def test_a_toml_and_a_source_become_a_model_that_the_other_commands_take(run: Run, train: Run) -> None:
+def test_trained_model_works_in_other_commands(run: Run, train: Run) -> None:
     code, out, err = train("--steps", "4")
     assert (code, out) == (0, "")
     for said in (
@@ -404,9 +404,7 @@ def test_a_second_start_is_refused_and_the_run_stays_as_it_is(
     assert files("runs/films") == before, "also the data of the run"
 
 
-def test_ctrl_c_saves_exits_130_and_resume_gives_the_weights_of_an_uninterrupted_run(
-    train: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_saves_and_resume_is_exact(train: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     fixed = ["--steps", "8", "training.dropout=0.1", "training.evaluations=4"]
     assert train(*fixed, out="whole")[0] == 0
     from movieplotgpt.evaluation.likelihood import validation_scorer as scorer
@@ -452,7 +450,7 @@ def test_a_second_ctrl_c_stops_at_once(train: Run, monkeypatch: pytest.MonkeyPat
     assert load_checkpoint("runs/films/last").info["training"]["step"] == 2, "saved before it was scored"
 
 
-def test_resume_needs_no_source_and_takes_only_the_run_s_own_settings(train: Run, run: Run) -> None:
+def test_resume_takes_only_its_own_settings(train: Run, run: Run) -> None:
     fixed = ["--steps", "4"]
     train(*fixed)
     before = weights("runs/films/last")

@@ -139,7 +139,7 @@ def _in_a_terminal(heeded: signal.Signals, *flags: str) -> tuple[int, subprocess
 
 
 @pytest.mark.slow
-def test_in_a_terminal_ctrl_c_stops_the_plot_and_lines_are_remembered(generator: PlotGenerator, tmp_path: Path) -> None:
+def test_ctrl_c_and_history_in_a_terminal(generator: PlotGenerator, tmp_path: Path) -> None:
     endless = ("--max-tokens", "100000", "--min-tokens", "100000")  # it does not end before it is stopped
     ours, child = _in_a_terminal(signal.SIGINT, *endless)
     try:

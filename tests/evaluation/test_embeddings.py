@@ -94,7 +94,7 @@ def test_a_text_is_not_taken_for_real_because_of_its_title() -> None:
 
 
 @pytest.mark.slow
-def test_the_interval_of_telling_covers_the_truth_as_often_as_it_says() -> None:
+def test_separability_interval_coverage() -> None:
     """The truth is what classifiers trained on as many texts find in all others, the mean of many."""
     linear = pytest.importorskip("sklearn.linear_model")
     rng = np.random.default_rng(0)

@@ -64,7 +64,7 @@ def test_a_share_lies_in_its_interval(share: float, n: int) -> None:
     assert wider[1] - wider[0] < high - low
 
 
-def test_the_interval_of_a_share_covers_the_truth_as_often_as_it_says() -> None:
+def test_share_interval_coverage() -> None:
     drawn = np.random.default_rng(0).binomial(40, 0.1, size=2_000)
     intervals = [share_interval(count / 40, 40) or (1, 0) for count in drawn.tolist()]
     assert 0.92 <= np.mean([low <= 0.1 <= high for low, high in intervals]) <= 0.98

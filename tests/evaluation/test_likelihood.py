@@ -82,9 +82,7 @@ def test_transformers_finds_the_same_nats(corpus_of: CorpusOf, untrained_on: Unt
     assert report.document_bits == pytest.approx([each / math.log(2) for each in nats], abs=0.02)  # kept to 0.01
 
 
-def test_a_model_that_knows_nothing_pays_the_logarithm_of_its_vocabulary(
-    corpus_of: CorpusOf, untrained_on: UntrainedOn
-) -> None:
+def test_uniform_model_costs_log_vocabulary(corpus_of: CorpusOf, untrained_on: UntrainedOn) -> None:
     corpus = corpus_of("char")
     checkpoint = untrained_on(corpus, spread=0.0)
     report = evaluate(checkpoint, corpus)

@@ -221,7 +221,7 @@ def test_a_long_prompt_is_read_in_parts_and_short_ones_first(checkpoint: Checkpo
     tokens=st.sampled_from([math.inf, 5]),
 )
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_texts_that_rest_or_give_up_their_places_are_those_written_alone(
+def test_resting_texts_equal_those_written_alone(
     checkpoint: Checkpoint, rests: list[set[int]], leaves: list[tuple[int, int]], tokens: float
 ) -> None:
     asked: list[dict[str, Any]] = [

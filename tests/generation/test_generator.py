@@ -84,7 +84,7 @@ def test_the_pad_token_is_never_written(tiny_checkpoint: Make, kind: str) -> Non
 
 @pytest.mark.parametrize("n_kv_head", [1, 2])
 @pytest.mark.parametrize("settings", [{"temperature": 0}, {"temperature": 1.2, "top_k": 30}, {}])
-def test_cached_generation_is_full_recomputation_also_past_the_context(
+def test_cached_generation_equals_recomputation(
     tiny_checkpoint: Make, n_kv_head: int, settings: dict[str, Any]
 ) -> None:
     checkpoint = never_ending(tiny_checkpoint(n_kv_head=n_kv_head))
@@ -101,7 +101,7 @@ def test_cached_generation_is_full_recomputation_also_past_the_context(
     assert text.rstrip("\ufffd") == checkpoint.tokenizer.decode(expected).rstrip("\ufffd")
 
 
-def test_a_begun_body_longer_than_the_context_goes_on_in_the_window_of_training(tiny_checkpoint: Make) -> None:
+def test_long_beginning_uses_continuation_window(tiny_checkpoint: Make) -> None:
     checkpoint = tiny_checkpoint("char", context_length=128)
     begun = "the baker hides a letter in the mill. " * 8
     writing = Writing(Prompt("Title\n", begun), checkpoint.tokenizer, 128, SamplingConfig(), seed=0)

@@ -68,9 +68,7 @@ def test_usual_hints_are_those_recorded_or_the_labels_of_a_list(tiny_checkpoint:
 
 
 @pytest.mark.parametrize("hints", [None, [], "x", {"Decade": {"kind": "year"}}])
-def test_a_checkpoint_that_does_not_tell_how_hints_are_read_takes_them_as_they_are(
-    tiny_checkpoint: Make, hints: object
-) -> None:
+def test_hints_without_recorded_readers_stay_as_given(tiny_checkpoint: Make, hints: object) -> None:
     form = told(tiny_checkpoint(hints=("Decade", "Genre"), context_length=512), hints)
     assert form.from_title("Inception", {"Decade": "1974"}).header == f"Decade: 1974\n{SENTENCE}\n"
 
@@ -131,7 +129,7 @@ def test_the_empty_title_is_the_unconditional_form(form: PromptForm) -> None:
     assert form.from_title(" \n ").header == "The plot summary of the movie named '' is:\n"
 
 
-def test_a_long_title_is_shortened_at_a_word_until_the_header_fits_half_the_context(form: PromptForm) -> None:
+def test_long_title_is_shortened_at_a_word(form: PromptForm) -> None:
     title = "the baker and the widow " * 420  # 10,080 characters
     prompt = form.from_title(title)
     assert title.startswith(prompt.title + " ")

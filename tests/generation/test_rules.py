@@ -83,7 +83,7 @@ def test_many_texts_of_one_request_are_one_look_up(tiny_checkpoint: Make, monkey
     )
 
 
-def test_the_rules_see_a_context_and_the_beginning_is_cut_to_what_may_fit(tiny_checkpoint: Make) -> None:
+def test_rules_and_beginning_are_cut_to_the_context(tiny_checkpoint: Make) -> None:
     tokenizer = tiny_checkpoint("bpe").tokenizer
     encoded: list[str] = []
 

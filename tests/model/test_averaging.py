@@ -127,9 +127,7 @@ def trained(checkpoint: Checkpoint, bits: float, **info: Any) -> Checkpoint:
     return replace(checkpoint, info={**about, **info})
 
 
-def test_it_says_of_what_it_is_the_average_and_makes_no_claim_of_a_member_its_own(
-    tmp_path: Path, tiny_checkpoint: Make
-) -> None:
+def test_average_records_its_members(tmp_path: Path, tiny_checkpoint: Make) -> None:
     for number, bits in enumerate((2.5, 2.25)):
         save_checkpoint(tmp_path / str(number), trained(tiny_checkpoint("byte", seed=number), bits))
     average = average_checkpoints([tmp_path / "0", str(tmp_path / "1")], [1, 3])
@@ -189,9 +187,7 @@ def test_it_comes_back_as_it_was_saved(tmp_path: Path, tiny_checkpoint: Make) ->
         (2, [1, math.inf], "the weights 1, inf sum to inf; their sum has to be a positive number"),
     ],
 )
-def test_too_few_models_and_wrong_weights_are_said_before_anything_is_loaded(
-    models: int, weights: list[float] | None, said: str
-) -> None:
+def test_wrong_arguments_fail_before_loading(models: int, weights: list[float] | None, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         average_checkpoints(["nowhere"] * models, weights)
     assert str(caught.value) == said
@@ -284,9 +280,7 @@ def test_unlike_tokenizers_are_told_by_kind_size_and_first_token(tiny_checkpoint
 
 
 @pytest.mark.slow
-def test_transformers_loads_the_average_and_finds_the_mean_of_what_it_finds_in_its_models(
-    tmp_path: Path, tiny_checkpoint: Make
-) -> None:
+def test_transformers_loads_the_average(tmp_path: Path, tiny_checkpoint: Make) -> None:
     transformers = pytest.importorskip("transformers")
     for number in range(2):
         save_checkpoint(tmp_path / str(number), tiny_checkpoint(seed=number))

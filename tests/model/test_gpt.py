@@ -34,9 +34,7 @@ def test_logits_are_those_of_transformers(dimensions: dict[str, Any], tiny_model
 
 
 @torch.no_grad()
-def test_a_token_changes_its_own_position_and_all_after_it_and_none_before(
-    dimensions: dict[str, Any], tiny_model: Make, some_ids: SomeIds
-) -> None:
+def test_attention_is_causal(dimensions: dict[str, Any], tiny_model: Make, some_ids: SomeIds) -> None:
     model, ids_BT = tiny_model(**dimensions), some_ids(1, CONTEXT)
     before_TV = model(ids_BT)[0]
     for place in (0, 1, 17, CONTEXT - 1):

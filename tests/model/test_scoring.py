@@ -88,7 +88,7 @@ def test_every_token_is_counted_once(header: int, body: int) -> None:
     assert scores.end[0] == pytest.approx(price, rel=1e-5)
 
 
-def test_a_model_in_training_mode_is_scored_without_dropout_and_left_as_it_was() -> None:
+def test_scoring_turns_dropout_off_and_restores_it() -> None:
     model = tiny_model()
     document = (ids(4), ids(30))
     expected = score_documents(model, [document], END).body

@@ -128,9 +128,7 @@ def test_no_digit_and_no_character_is_lost(bits: float, low: float, notes: list[
     assert Evaluation.model_validate_json(one.model_dump_json()) == one
 
 
-def test_a_checkpoint_that_tells_nothing_of_its_training_is_described(
-    tiny_checkpoint: Callable[..., Checkpoint], tmp_path: Path
-) -> None:
+def test_describe_without_training_record(tiny_checkpoint: Callable[..., Checkpoint], tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "m", tiny_checkpoint())
     one = describe("m", load_checkpoint(tmp_path / "m"), measured())
     assert (one.training, one.compressors, one.commit) == ({}, (), None)
@@ -397,7 +395,7 @@ def test_the_best_model_stands_first_and_a_compressor_once() -> None:
     assert text.count("| xz |") == text.count("- xz: ") == 1
 
 
-def test_samples_name_their_split_and_older_ones_how_they_were_measured() -> None:
+def test_samples_name_their_split() -> None:
     titles = TitlesFound(at_1=0.1, at_10=0.5, masked_at_10=0.25, candidates=300)
     older = sample_report(scores("real A", titles=titles), scores("films-bpe", titles=titles))
     newer = older.model_copy(update={"split": "validation", "by_work": True})

@@ -67,7 +67,7 @@ def test_streamed_plots(web: TestClient, generators: dict[str, PlotGenerator]) -
     assert [told["plot"]["text"] for told in others if "plot" in told and told["plot"]["index"] == 1] == [plots[1].text]
 
 
-def test_a_stream_tells_the_plan_before_the_plot_and_completions_have_none(planned: Path) -> None:
+def test_stream_reports_the_plan_first(planned: Path) -> None:
     generator = PlotGenerator(load_folder(planned))
     served = ServedModels.scheduled({"planned": generator}, readings=16, waiting=40)
     with TestClient(create_app(served)) as web:

@@ -208,9 +208,7 @@ def test_a_chat_is_a_title_and_its_plot(client: openai.OpenAI, films: PlotGenera
     assert pieces[0].choices[0].delta.role == "assistant" and pieces[0].object == "chat.completion.chunk"
 
 
-def test_a_chat_with_a_model_that_knows_no_titles_goes_on_with_the_text(
-    client: openai.OpenAI, generators: dict[str, PlotGenerator]
-) -> None:
+def test_chat_without_titles_continues_the_text(client: openai.OpenAI, generators: dict[str, PlotGenerator]) -> None:
     plot = generators["letters"].plot(prompt="the baker", seed=1, max_tokens=20)
     messages: Any = [{"role": "user", "content": "the baker"}]
     told = client.chat.completions.create(model="letters", messages=messages, seed=1, max_tokens=20)

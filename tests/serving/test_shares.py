@@ -69,7 +69,7 @@ def test_texts_beyond_a_share_and_paused_ones_rest() -> None:
     assert resting(texts, 4, closing=True)[0] == [texts[3]]
 
 
-def test_the_client_with_the_fewest_places_is_next_and_jobs_take_turns() -> None:
+def test_client_with_fewest_places_is_next() -> None:
     first, second, third = job("ann", 2), job("ann", 1), job("bob", 1)
     jobs = deque([first, second, third])
     assert take_next(jobs, 8, Counter(ann=2), 4, closing=False).job is third  # type: ignore[union-attr]

@@ -59,7 +59,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 # a published name
 
 
-def test_a_model_arrives_as_it_was_published_and_is_found_by_its_name(cache: Path, site: Site) -> None:
+def test_downloaded_model_is_found_by_name(cache: Path, site: Site) -> None:
     told: list[tuple[int, int]] = []
     model = download("films", progress=lambda *event: told.append(event), pause=0)
     assert (model.name, model.folder) == ("films", cache / "films")
@@ -101,9 +101,7 @@ def test_the_index_of_copies_comes_with_the_model_and_is_found(cache: Path) -> N
     assert [copy.title for copy in report.copies] == ["The Hollow Piano"]
 
 
-def test_an_index_that_is_here_is_not_fetched_and_one_of_another_text_is_not_wanted(
-    cache: Path, site: Site, tmp_path: Path
-) -> None:
+def test_copy_index_is_fetched_once(cache: Path, site: Site, tmp_path: Path) -> None:
     shutil.copytree(site.folder / "copies", tmp_path / "package" / "copies")
     download("films", pause=0)
     assert not (cache / "copies").exists()
@@ -131,7 +129,7 @@ def test_another_folder_may_be_named(cache: Path, site: Site, tmp_path: Path) ->
     assert not cache.exists()
 
 
-def test_a_name_that_only_the_mirror_knows_is_fetched_by_its_manifest(cache: Path, site: Site, tmp_path: Path) -> None:
+def test_mirror_only_name_is_fetched(cache: Path, site: Site, tmp_path: Path) -> None:
     (tmp_path / "package" / "manifest.json").unlink()
     assert download("films", pause=0).folder == cache / "films"
     assert site.files()[0] == "manifest.json"
@@ -151,7 +149,7 @@ def test_a_broken_connection_is_resumed(cache: Path, site: Site) -> None:
     assert ranges == ["", "40000-", "50000-"]
 
 
-def test_a_later_run_goes_on_where_it_stopped_and_until_then_there_is_no_model(cache: Path, site: Site) -> None:
+def test_download_is_resumed_by_a_later_run(cache: Path, site: Site) -> None:
     site.breaks[WEIGHTS] = [40_000, 0, 0, 0, 0]
     with pytest.raises(
         DownloadError, match="the connection broke off; 40,000 bytes are kept, run it again to continue"
@@ -303,7 +301,7 @@ def test_a_run_in_place_of_the_cache_is_not_replaced(cache: Path) -> None:
     assert contents(cache) == {f"films/last/{WEIGHTS}": b"mine"}
 
 
-def test_a_damaged_model_in_a_named_folder_is_repaired_and_a_note_beside_it_stays(cache: Path, site: Site) -> None:
+def test_damaged_model_in_a_named_folder_is_repaired(cache: Path, site: Site) -> None:
     folder = download("films", to=Path("shelf"), pause=0).folder
     (folder / "config.json").write_text("{}", encoding="utf-8")
     download("films", to=Path("shelf"), pause=0)
@@ -553,7 +551,7 @@ def test_what_is_wrong_is_one_line_and_exit_1(cache: Path, site: Site, capsys: p
     assert (out, err.count("\n")) == ("", 1) and err.startswith("movieplotgpt: what came from http://127.0.0.1:")
 
 
-def test_a_staged_file_that_is_not_what_was_published_is_fetched_again(cache: Path, site: Site) -> None:
+def test_wrong_staged_file_is_fetched_again(cache: Path, site: Site) -> None:
     site.breaks[WEIGHTS] = [40_000, 0, 0, 0, 0]
     with pytest.raises(DownloadError):
         download("films", pause=0)

@@ -158,7 +158,7 @@ def test_the_ids_are_those_of_its_tokenizer_behind_the_end_marker(imported: Path
     assert [ids.tolist() for ids in ours.encode_batch(TEXTS)] == [ours.encode(text).tolist() for text in TEXTS]
 
 
-def test_a_tokenizer_that_transformers_own_class_for_qwen_saved_is_understood(theirs: Path) -> None:
+def test_tokenizer_saved_by_qwen_class_is_imported(theirs: Path) -> None:
     spec = json.loads((theirs / "tokenizer.json").read_text(encoding="utf-8"))["model"]
     merges = [tuple(pair) for pair in spec["merges"]]
     qwen = transformers.Qwen2Tokenizer(vocab=spec["vocab"], merges=merges)
@@ -377,7 +377,7 @@ def test_merges_may_be_written_as_words(theirs: Path) -> None:
     assert import_model(theirs)[0].tokenizer.to_json() == expected
 
 
-def test_the_end_marker_may_be_named_and_is_else_the_one_between_texts(theirs: Path) -> None:
+def test_end_marker_can_be_named(theirs: Path) -> None:
     assert import_model(theirs, end="<|im_end|>")[0].tokenizer.end == "<|im_end|>"
     with pytest.raises(ConfigError) as caught:
         import_model(theirs, end="</s>")
@@ -461,7 +461,7 @@ QWEN3_0_6B = ModelConfig(  # Qwen/Qwen3-0.6B, config.json
 )
 
 
-def test_the_memory_that_the_guide_states_for_qwen3_is_that_of_its_dimensions(repository: Path) -> None:
+def test_memory_stated_for_qwen3(repository: Path) -> None:
     count = parameters(QWEN3_0_6B)
     assert count == 596_049_920, "what its model card counts"
     guide = (repository / "docs" / "weights.md").read_text(encoding="utf-8")

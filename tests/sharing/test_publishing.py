@@ -115,7 +115,7 @@ def test_publishing_replaces_no_folder_of_something_else(weights: Path, run: Pat
     assert contents(weights) == before
 
 
-def test_refreshing_writes_what_goes_with_the_weights_and_leaves_them(weights: Path, run: Path) -> None:
+def test_refresh_leaves_the_weights(weights: Path, run: Path) -> None:
     before = publish(run, "films-bpe", weights)
     folder = weights / "films-bpe"
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -228,9 +228,7 @@ def test_models_stand_side_by_side_in_the_order_of_their_names(weights: Path, ru
     assert entries["talk"].corpus_hash is None, "a checkpoint that names no corpus"
 
 
-def test_publishing_again_with_an_evaluation_puts_the_numbers_on_the_card(
-    weights: Path, run: Path, evaluated: Callable[[Path], Path]
-) -> None:
+def test_evaluation_is_put_on_the_card(weights: Path, run: Path, evaluated: Callable[[Path], Path]) -> None:
     publish(run, "films-bpe", weights)
     folder = weights / "films-bpe"
     before = contents(folder)

@@ -74,7 +74,7 @@ def test_without_a_user_s_message_the_prompt_has_no_title(tiny_checkpoint: Make)
             assert rendered(checkpoint, messages) == prompt_for(checkpoint, "")
 
 
-def test_what_an_assistant_said_begins_the_text_and_ends_a_conversation_to_learn_from(tiny_checkpoint: Make) -> None:
+def test_assistant_messages_begin_the_text(tiny_checkpoint: Make) -> None:
     checkpoint = tiny_checkpoint()
     chat = [{"role": "user", "content": "Mars"}, {"role": "assistant", "content": "A baker "}]
     begun = prompt_for(checkpoint, "Mars") + "A baker "

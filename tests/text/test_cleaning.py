@@ -162,7 +162,7 @@ def test_the_hash_follows_the_settings() -> None:
     assert PLOTS.hash() != CleaningSettings(ascii=True).hash()
 
 
-def test_what_is_kept_of_folding_grows_with_characters_and_not_with_texts() -> None:
+def test_folding_cache_is_bounded_by_characters() -> None:
     before = cleaning._transliterated.cache_info().currsize
     for number in range(1, 50):
         run = "\u03b1\u03bf" * number

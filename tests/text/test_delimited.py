@@ -130,7 +130,7 @@ def test_a_backslash_that_escapes_nothing_is_kept() -> None:
 
 
 @pytest.mark.parametrize("separator", [",", "\t"])
-def test_quotes_that_are_not_around_a_field_are_read_as_csv_reads_them(separator: str) -> None:
+def test_inner_quotes_are_read_as_csv_reads_them(separator: str) -> None:
     lines = ["Title,Plot", "A,He is 6'2\" tall.", 'B,"Fine."', 'C,A quote opens here" alone.', '"Weird Al" Story,D']
     text = "\n".join(lines).replace(",", separator) + "\n"
     found = read(text, usual=separator)
@@ -212,7 +212,7 @@ def test_single_quotes_around_fields() -> None:
     assert read("Title,Plot\n'Twas Night,'Round Midnight\n").cells == [["'Twas Night", "'Round Midnight"]]
 
 
-def test_without_a_header_columns_are_numbered_and_short_rows_are_reported() -> None:
+def test_without_a_header_columns_are_numbered() -> None:
     found = read("a,b\nc\n", header=False)
     assert (found.names, found.cells) == (("1", "2"), [["a", "b"], ["c", ""]])
     assert found.notes == ("rows with fewer fields than the header: 1; their last cells are empty",)

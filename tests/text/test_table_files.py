@@ -93,7 +93,7 @@ def test_a_file_without_a_header_is_suspected(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", [" Plot", "Plot \t", "Plot\n(English)", "Plot {US}", "Plot, long", "", "Plöt", "'Plot\"'"]
 )
-def test_any_name_of_a_column_can_be_used_and_is_shown_as_it_can_be_used(tmp_path: Path, name: str) -> None:
+def test_any_column_name_can_be_used(tmp_path: Path, name: str) -> None:
     path = tmp_path / "rows.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([["Year", name], ["1950", "text"]])

@@ -116,7 +116,7 @@ def test_streaming_never_yields_half_a_character(tokenizer: Tokenizer) -> None:
 
 
 @each_kind
-def test_the_vocabulary_is_the_end_marker_then_the_bytes_then_the_pad_token(tokenizer: Tokenizer) -> None:
+def test_order_of_the_vocabulary(tokenizer: Tokenizer) -> None:
     assert tokenizer.token_bytes(tokenizer.end_id) == END_OF_PLOT.encode()
     assert [tokenizer.token_bytes(1 + byte) for byte in range(255)] == [bytes([byte]) for byte in range(255)]
     assert (tokenizer.pad, tokenizer.pad_id, tokenizer.token_bytes(256)) == (PAD, 256, PAD.encode())
@@ -204,7 +204,7 @@ def test_looking_up_in_chunks_changes_no_id(tokenizer: Tokenizer, monkeypatch: p
 
 @each_kind
 @given(title=any_text, decade=any_text, body=any_text.map(str.lstrip))
-def test_header_lines_and_body_have_the_same_tokens_alone_and_together(
+def test_header_and_body_tokenize_alike_alone_and_together(
     tokenizer: Tokenizer, title: str, decade: str, body: str
 ) -> None:
     layout = DocumentFormat(header="The plot summary of the movie named '{Title}' is:", hints=("Decade",))

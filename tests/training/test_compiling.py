@@ -90,7 +90,7 @@ def test_the_reason_of_a_failure_is_one_short_line(text: str, reason: str) -> No
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("compiler")
-def test_a_compiled_block_of_the_default_shape_has_the_eager_gradients() -> None:
+def test_compiled_gradients_equal_eager_ones() -> None:
     """Compilers err by shape: heads of 8 were right where heads of 128 gave no number (GCC 12, bfloat16, AMX)."""
     torch.manual_seed(1)
     config = ModelConfig(vocab_size=64, n_layer=1)

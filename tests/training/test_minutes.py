@@ -21,7 +21,7 @@ def test_of_few_minutes_a_twentieth_is_enough() -> None:
     assert timed_enough([*SLOW_FIRST, *[0.01] * 16], minutes=0.05)
 
 
-def test_what_is_left_is_filled_with_steps_and_one_bad_second_says_little() -> None:
+def test_plan_fills_the_remaining_minutes() -> None:
     timed = [*SLOW_FIRST, 0.5, 0.5, 9.0, 0.5, 0.5, 0.5]
     assert steps_left(timed, minutes=2, spent=70, scoring=10) == pytest.approx(80)
     assert steps_left(timed, minutes=1, spent=70, scoring=10) == 1

@@ -109,7 +109,7 @@ def test_lines_that_are_no_events_end_what_is_read(tmp_path: Path, line: str) ->
     assert read_metrics(MetricsFile(path, resume_at=3).path) == [first]
 
 
-def test_every_step_and_evaluation_is_one_json_object_and_nothing_else_is(tmp_path: Path) -> None:
+def test_metrics_file_has_one_json_object_per_event(tmp_path: Path) -> None:
     events = [*events_of(range(10)), Noted("by the way"), Finished(10, "complete", 5.0)]
     told(MetricsFile(tmp_path / "metrics.jsonl"), events)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]

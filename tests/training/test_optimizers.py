@@ -93,9 +93,7 @@ def test_no_gradient_gives_no_direction() -> None:
 
 @pytest.mark.parametrize("settings", [AdamWSettings(), MuonSettings(weight_decay=0.1)], ids=["adamw", "muon"])
 @pytest.mark.parametrize("tied", [True, False])
-def test_every_weight_is_in_one_group_and_only_matrices_of_blocks_decay(
-    settings: AdamWSettings | MuonSettings, tied: bool
-) -> None:
+def test_parameter_groups(settings: AdamWSettings | MuonSettings, tied: bool) -> None:
     model = small_model(tie_embeddings=tied)
     names = {id(weight): name for name, weight in model.named_parameters()}
     optimizers = settings.build(model)

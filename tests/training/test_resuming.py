@@ -66,7 +66,7 @@ def test_the_next_step_is_the_one_of_the_run_that_went_on(tmp_path: Path, kind: 
         assert torch.equal(weight, found), name
 
 
-def test_the_state_is_safetensors_and_json_and_the_same_bytes_each_time(tmp_path: Path) -> None:
+def test_state_files_are_deterministic(tmp_path: Path) -> None:
     _, _, progress = saved(tmp_path / "a")
     saved(tmp_path / "b")
     assert sorted(path.name for path in (tmp_path / "a" / "training").iterdir()) == [
@@ -251,7 +251,7 @@ def training(tmp_path_factory: pytest.TempPathFactory, films_toml_in: Callable[.
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"])
-def test_a_run_killed_between_two_checkpoints_ends_as_if_it_had_not_been(training: Training, name: str) -> None:
+def test_killed_run_resumes_exactly(training: Training, name: str) -> None:
     process = training.begin(name)
     wait_until(lambda: training.steps_told(name) >= 2 * EVERY + 3, process)
     process.send_signal(getattr(signal, name))

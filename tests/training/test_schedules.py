@@ -27,7 +27,7 @@ def test_without_a_total_the_rate_rises_and_stays() -> None:
     assert schedule.multiplier(10**6, None) == 1.0
 
 
-def test_without_decay_the_rate_stays_to_the_end_and_with_all_of_it_falls_from_the_start() -> None:
+def test_decay_share_zero_and_one() -> None:
     assert ScheduleSettings(warmup_steps=0, decay=0).multiplier(99, 100) == 1.0
     falling = ScheduleSettings(warmup_steps=0, decay=1)
     assert [falling.multiplier(step, 4) for step in range(5)] == [1.0, 0.75, 0.5, 0.25, 0.0]
@@ -59,7 +59,7 @@ def test_learning_the_total_in_the_flat_part_changes_nothing(schedule: ScheduleS
 
 
 @given(schedules, st.integers(2, 400), st.lists(st.tuples(st.floats(0, 1), st.integers(1, 400)), max_size=4))
-def test_changed_totals_make_no_jump_and_the_rate_still_falls_to_zero(
+def test_changed_totals_keep_the_schedule_continuous(
     schedule: ScheduleSettings, total: int, changes: list[tuple[float, int]]
 ) -> None:
     since, level, falls = 0, 1.0, [1.0]

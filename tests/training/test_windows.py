@@ -176,7 +176,7 @@ def test_every_epoch_has_all_documents_in_an_order_of_its_own() -> None:
     assert [windows.epoch_of(row) for row in (0, rows - 1, rows, 2 * rows)] == [(0, 0), (0, rows - 1), (1, 0), (2, 0)]
 
 
-def test_windows_are_counted_from_epoch_to_epoch_though_each_has_its_own_number() -> None:
+def test_window_numbers_continue_across_epochs() -> None:
     split = telling_split([([8, 8], 10, 40) for _ in range(30)])
     windows = windows_of(split, WindowSettings())
     sizes = [windows.rows_in_epoch(epoch) for epoch in range(6)]
