@@ -20,7 +20,7 @@ def test_a_header_is_its_known_hints_and_the_sentence() -> None:
         "Genre: crime, drama\n",
         "The plot of 'Mars, Texas' is:\n",
     ]
-    assert FILMS.header_lines("", {"Decade": ""}) == [FILMS.sentence()] == ["The plot of '' is:\n"]
+    assert FILMS.header_lines("", {"Decade": "", "Genre": " \n"}) == [FILMS.sentence()] == ["The plot of '' is:\n"]
     assert FILMS.header_text("X", hints) == "".join(FILMS.header_lines("X", hints))
     assert FILMS.title_in(FILMS.header_text("Who's 'X' is:", hints)) == "Who's 'X' is:"
     plain = DocumentFormat()

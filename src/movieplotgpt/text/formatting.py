@@ -116,8 +116,8 @@ class DocumentFormat(Settings):
         return f"{before}{one_line(title)}{after}\n"
 
     def hint_lines(self, hints: Mapping[str, str]) -> list[str]:
-        """One line for each hint of the format that is known, in the format's order."""
-        return [f"{name}: {one_line(hints[name])}\n" for name in self.hints if hints.get(name)]
+        """Return one line for each hint of the format that is known, in the format's order; blanks alone are not a value."""
+        return [f"{name}: {value}\n" for name in self.hints if (value := one_line(hints.get(name, "")))]
 
     def header_lines(self, title: str = "", hints: Mapping[str, str] | None = None) -> list[str]:
         """The header line by line: the tokens of the whole are the tokens of the lines, one after the other."""
