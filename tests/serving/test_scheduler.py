@@ -384,8 +384,9 @@ def test_a_long_prompt_holds_up_no_other_client(
 
     monkeypatch.setattr(TextBatch, "step", counted)
     monkeypatch.setattr(Engine, "read", read_some)
-    heavy = Client(scheduler, begin="storm " * 500, n=30, seed=0, max_tokens=1, guidance=1.0, client="heavy")
-    light = Client(scheduler, seed=1, max_tokens=15, guidance=1.0, client="light")
+    with scheduler._turn:  # no step is taken before both are here
+        heavy = Client(scheduler, begin="storm " * 500, n=30, seed=0, max_tokens=1, guidance=1.0, client="heavy")
+        light = Client(scheduler, seed=1, max_tokens=15, guidance=1.0, client="light")
     light.plots()
     heavy.plots()
     beside = [tokens for tokens, both in zip(read, together, strict=True) if both]
