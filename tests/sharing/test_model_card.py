@@ -166,8 +166,24 @@ def test_how_it_was_trained_is_on_the_card(tiny_checkpoint: Make) -> None:
 def test_teachers_and_what_came_before_are_on_the_card(tiny_checkpoint: Make) -> None:
     settings = {"distillation": {"teachers": ["runs/large"], "weight": 0.5, "temperature": 1.0}}
     before = [
-        {"step": 1000, "tokens": 65_536_000, "seconds": 162, "device": "GPU 1", "validation_bits_per_character": 1.125},
-        {"step": 10, "tokens": 640, "seconds": 6, "device": "cpu", "validation_bits_per_character": None},
+        {
+            "step": 1000,
+            "tokens": 65_536_000,
+            "seconds": 162,
+            "device": "GPU 1",
+            "precision": "bfloat16",
+            "threads": 1,
+            "validation_bits_per_character": 1.125,
+        },
+        {
+            "step": 10,
+            "tokens": 640,
+            "seconds": 6,
+            "device": "cpu",
+            "precision": "float32",
+            "threads": 2,
+            "validation_bits_per_character": None,
+        },
     ]
     info = {**INFO, "settings": settings, "trained_before": before}
     text = model_card("films", card(), replace(tiny_checkpoint(), info=info), None)

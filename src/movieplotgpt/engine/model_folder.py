@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from movieplotgpt.engine.huggingface import model_config_from
 from movieplotgpt.engine.model_config import ModelConfig, parameters
-from movieplotgpt.engine.model_info import fault
+from movieplotgpt.engine.model_record import ModelRecord, fault
 from movieplotgpt.engine.places import resolve
 from movieplotgpt.engine.quantization import F32
 from movieplotgpt.engine.weight_files import load_weights, remembered_sha256, weight_files
@@ -34,8 +34,13 @@ class TextModel(ABC):
     tokenizer: Tokenizer
     format: DocumentFormat
     cleaning: CleaningSettings
-    info: dict[str, Any]  # the rest of movieplotgpt.json
+    info: dict[str, Any]  # the rest of movieplotgpt.json, as it is written again
     folder: Path | None = None
+
+    @property
+    def record(self) -> ModelRecord:
+        """What ``info`` says, typed."""
+        return ModelRecord.model_validate(self.info, strict=False)
 
     @abstractmethod
     def weights(self) -> dict[str, F32]:

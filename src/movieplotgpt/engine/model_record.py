@@ -1,4 +1,4 @@
-"""What ``movieplotgpt.json`` records of a model's training, checked when it is read: strangers may write anything there."""
+"""What ``movieplotgpt.json`` records of a model: typed, and checked when it is read, since strangers may write anything there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ class _Section(Record):
     model_config = ConfigDict(strict=True)
 
 
-class _Corpus(_Section):
+class CorpusRecord(_Section):
+    """The text a model was trained on; ``hint_values`` has the usual values of its hints."""
+
     hash: str | None = None
     hint_values: dict[str, HintValues] = Field({})
     split_hash: str = ""
@@ -27,7 +29,9 @@ class _Corpus(_Section):
     source_sha256: str = ""
 
 
-class _Training(_Section):
+class TrainingRecord(_Section):
+    """A training: what it took, where, and bits per character of the validation split by step."""
+
     step: Count
     tokens: Count
     seconds: Number
@@ -39,33 +43,47 @@ class _Training(_Section):
     curve: list[Point] = Field([])
 
 
-class _Distillation(_Section):
+class DistillationRecord(_Section):
+    """The models that a training listened to."""
+
     teachers: list[str] = Field([])
     weight: Number
     temperature: Number
 
 
-class _Settings(_Section):
+class WindowsRecord(_Section):
+    """How training windows were made: the share without a title."""
+
+    no_title: Number = 0
+
+
+class SettingsRecord(_Section):
+    """The settings of a training, as far as they are read again."""
+
     corpus: dict[str, Any] = Field({})
-    distillation: _Distillation | None = None
+    distillation: DistillationRecord | None = None
     optimizer: dict[str, Any] = Field({})
     sampling: dict[str, Any] = Field({})
-    windows: dict[str, Any] = Field({})
+    windows: WindowsRecord = Field(WindowsRecord())
 
 
-class _Evaluation(_Section):
+class EvaluationRecord(_Section):
+    """The number that an evaluation has found."""
+
     bits_per_character: Number | None = None
 
 
-class _Info(_Section):
+class ModelRecord(_Section):
+    """All that this library reads of a model's record."""
+
     average: list[dict[str, Any]] = Field([])
-    corpus: _Corpus = Field(_Corpus())
+    corpus: CorpusRecord = Field(CorpusRecord())
     end_bias: Number = 0
-    evaluation: _Evaluation = Field(_Evaluation())
+    evaluation: EvaluationRecord = Field(EvaluationRecord())
     imported: dict[str, Any] = Field({})
-    settings: _Settings = Field(_Settings())
-    trained_before: list[_Training] = Field([])
-    training: _Training | None = None
+    settings: SettingsRecord = Field(SettingsRecord())
+    trained_before: list[TrainingRecord] = Field([])
+    training: TrainingRecord | None = None
 
 
 def fault(info: dict[str, Any]) -> str | None:
@@ -73,7 +91,7 @@ def fault(info: dict[str, Any]) -> str | None:
     if info.get("training", ...) is None:  # a training that is recorded is recorded whole
         return "training: Input should be an object"
     try:
-        _Info.model_validate(info)
+        ModelRecord.model_validate(info)
     except ValidationError as error:
         first = error.errors()[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg'].splitlines()[0]}"

@@ -159,7 +159,7 @@ def _notes(checkpoint: Checkpoint, corpus: PreparedCorpus) -> tuple[str, ...]:
             f"{corpus.folder} was cleaned by other rules than the model's training text: the number is not comparable "
             "with those of its own corpus"
         )
-    trained_on = checkpoint.info.get("corpus", {}).get("hash")
+    trained_on = checkpoint.record.corpus.hash
     if trained_on != corpus.manifest.corpus_hash:
         what = "on another corpus or split" if trained_on else "on a corpus it does not name"
         notes.append(f"the model was trained {what}: it may have seen documents of this split")

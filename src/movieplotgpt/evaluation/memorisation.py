@@ -63,7 +63,7 @@ def memorisation(
     Raises:
         DataError: the model was trained on another corpus; the corpus has no test split; or no document is long enough.
     """
-    if checkpoint.info.get("corpus", {}).get("hash") != corpus.manifest.corpus_hash:
+    if checkpoint.record.corpus.hash != corpus.manifest.corpus_hash:
         raise DataError(f"the model does not record that it was trained on {corpus.folder}")
     began = time.monotonic()
     found: dict[str, Any] = {}

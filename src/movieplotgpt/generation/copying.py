@@ -20,7 +20,7 @@ def copy_index(model: TextModel, data: Path | None = None) -> CopyIndex:
     Raises:
         DataError: ``data`` is another corpus than the model's, or it is None and no index is installed.
     """
-    wanted = model.info.get("corpus", {}).get("hash")
+    wanted = model.record.corpus.hash
     if data is not None:
         corpus = PreparedCorpus.load(data)
         if wanted not in (None, corpus.manifest.corpus_hash):

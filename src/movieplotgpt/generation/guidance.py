@@ -25,8 +25,7 @@ def guide(logits_V: Logits, without_V: Logits, strength: float) -> Logits:
 
 def knows_no_title(model: TextModel) -> bool:
     """Return whether the model was trained on the empty title."""
-    windows = model.info.get("settings", {}).get("windows", {})
-    return bool(model.format.header and windows.get("no_title"))
+    return bool(model.format.header and model.record.settings.windows.no_title)
 
 
 def bare_header(model: TextModel, of_plan: bool = False) -> str:

@@ -200,7 +200,7 @@ def shortened(title: str, fits: Callable[[str], bool]) -> str:
 
 def usual_hints(model: TextModel) -> dict[str, tuple[str, ...]]:
     """Return the hints that a person may give to a model, each with usual values; none if the model does not record them."""
-    recorded = model.info.get("corpus", {}).get("hint_values", {})
+    recorded = model.record.corpus.hint_values
     readers = hint_settings(model.info.get("settings"))
     values = {}
     for name in model.format.hints:

@@ -28,12 +28,12 @@ class RequestBuilder:
         self._model, self.form = model, PromptForm(model)
         self.defaults: Mapping[str, Any] = {
             "guidance": USUAL if knows_no_title(model) else 1.0,
-            "end_bias": float(model.info.get("end_bias", 0.0)),
+            "end_bias": model.record.end_bias,
             "distinct_names": bool(model.format.header),
             "plan": AUTO if model.format.has_plan else NO_PLAN,
             "cast": True,
         }
-        own = model.info.get("settings", {}).get("sampling", {})
+        own = model.record.settings.sampling
         given = {name: own[name] for name in self.defaults if own.get(name) is not None}
         build_settings(SamplingConfig, given, where="sampling")  # of a stranger's model they may be anything
         self.defaults = {**self.defaults, **given}

@@ -66,7 +66,7 @@ class ServedModel:
             cast=bool(self.generator.builder.defaults["cast"]),
             guided=knows_no_title(checkpoint) and isinstance(self.scheduler, Scheduler),
             copies=self._knows_copies(),
-            bits_per_character=checkpoint.info.get("evaluation", {}).get("bits_per_character"),
+            bits_per_character=checkpoint.record.evaluation.bits_per_character,
         )
 
     def card(self) -> str:

@@ -11,12 +11,12 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
 from movieplotgpt.config import Settings, read_settings
 from movieplotgpt.engine.model_config import parameters
+from movieplotgpt.engine.model_record import ModelRecord, TrainingRecord
 from movieplotgpt.errors import ConfigError
 from movieplotgpt.evaluation.intervals import show_interval
 from movieplotgpt.evaluation.record import Evaluation
@@ -79,7 +79,7 @@ def model_card(
         _front_matter(card),
         f"# {name}\n\n{card.summary} {_network(checkpoint)}",
         f"## Text and licence\n\n{card.data.strip()}",
-        f"## Training\n\n{_training(checkpoint.info)}",
+        f"## Training\n\n{_training(checkpoint.record)}",
         f"## How well it does\n\n{_scorecard(measured, rounded)}",
         *([f"## What it writes\n\n{_writing(measured)}"] if measured and measured.samples else []),
         *([f"## Samples\n\n{_samples(samples)}"] if samples else []),
@@ -114,39 +114,34 @@ def _network(checkpoint: Checkpoint) -> str:
     )
 
 
-def _training(info: dict[str, Any]) -> str:
-    corpus, training = info.get("corpus"), info.get("training")
-    if not corpus or not training:
+def _training(record: ModelRecord) -> str:
+    corpus, training, distillation = record.corpus, record.training, record.settings.distillation
+    if not corpus.hash or not training:
         return "Not recorded."
-    settings = info.get("settings", {})
-    optimizer, distillation = settings.get("optimizer", {}), settings.get("distillation", {})
-    teachers = len(distillation.get("teachers", []))
     facts = {
-        "source": f"`{corpus.get('source')}`, SHA-256 `{corpus.get('source_sha256')}`",
-        "corpus and split": f"`{corpus.get('hash')}`, split `{corpus.get('split_hash')}`",
-        "steps": f"{training['step']:,}",
-        "tokens": f"{training['tokens']:,}",
-        "optimizer": ", ".join(f"{key} {value}" for key, value in optimizer.items()),
-        "teachers": f"{teachers}, weight {distillation['weight']}, temperature {distillation['temperature']}"
-        if teachers
+        "source": f"`{corpus.source}`, SHA-256 `{corpus.source_sha256}`",
+        "corpus and split": f"`{corpus.hash}`, split `{corpus.split_hash}`",
+        "steps": f"{training.step:,}",
+        "tokens": f"{training.tokens:,}",
+        "optimizer": ", ".join(f"{key} {value}" for key, value in record.settings.optimizer.items()),
+        "teachers": f"{len(distillation.teachers)}, weight {distillation.weight}, temperature {distillation.temperature}"
+        if distillation and distillation.teachers
         else "",
-        "begun with the weights of": "; ".join(_said(before) for before in info.get("trained_before", [])),
-        "validation, bits per character": "; ".join(
-            f"step {step:,.0f}: {bits:.3f}" for step, bits in training.get("curve", [])
-        ),
-        "time": f"{training['seconds'] / 60:.1f} minutes on {training['device']}, {training['precision']}, threads "
-        f"{training['threads']}, torch {training.get('torch')}",
+        "begun with the weights of": "; ".join(map(_said, record.trained_before)),
+        "validation, bits per character": "; ".join(f"step {step:,.0f}: {bits:.3f}" for step, bits in training.curve),
+        "time": f"{training.seconds / 60:.1f} minutes on {training.device}, {training.precision}, threads "
+        f"{training.threads}, torch {training.torch}",
     }
     table = Table(("", ""), [fact for fact in facts.items() if fact[1]], words=("",))
     return f"{table.markdown()}\n\nAll settings are in `movieplotgpt.json`."
 
 
-def _said(before: dict[str, Any]) -> str:
-    """An earlier training in a few words."""
-    bits = before.get("validation_bits_per_character")
+def _said(before: TrainingRecord) -> str:
+    """Return an earlier training in a few words."""
+    bits = before.validation_bits_per_character
     return (
-        f"a training of {before['step']:,} steps, {before['tokens']:,} tokens, {before['seconds'] / 60:.1f} minutes on "
-        f"{before['device']}" + (f", validation {bits:.3f}" if bits else "")
+        f"a training of {before.step:,} steps, {before.tokens:,} tokens, {before.seconds / 60:.1f} minutes on "
+        f"{before.device}" + (f", validation {bits:.3f}" if bits else "")
     )
 
 

@@ -192,15 +192,15 @@ def _with_numbers(info: dict[str, Any], measured: Evaluation | None) -> dict[str
 
 def _with_hint_values(checkpoint: Checkpoint, corpus: PreparedCorpus) -> dict[str, Any]:
     """Return the checkpoint's record with the usual values of its hints."""
-    recorded = checkpoint.info.get("corpus", {})
-    if corpus.manifest.corpus_hash != recorded.get("hash"):
+    if corpus.manifest.corpus_hash != (known := checkpoint.record.corpus.hash):
         raise DataError(
-            f"{corpus.folder} is not the corpus that {checkpoint.folder} was trained on; name the one with hash {recorded.get('hash')}"
+            f"{corpus.folder} is not the corpus that {checkpoint.folder} was trained on; name the one with hash {known}"
         )
     train = corpus.split("train")
     names = [name for name in train.hint_names if name != PLAN]
     values = usual_values(train.hints, names, hint_settings(corpus.manifest.settings))
-    return {**checkpoint.info, "corpus": {**recorded, "hint_values": {name: [*each] for name, each in values.items()}}}
+    recorded = {**checkpoint.info.get("corpus", {}), "hint_values": {name: [*each] for name, each in values.items()}}
+    return {**checkpoint.info, "corpus": recorded}
 
 
 def _before_rounding(measured: Evaluation, source_sha256: str, partial: Path, evaluation: Path | None) -> bool:
@@ -231,7 +231,7 @@ def _entry(folder: Path, card: CardSettings, checkpoint: Checkpoint, measured: E
         parameters=parameters(checkpoint.config),
         bits_per_character=measured.likelihood.bits_per_character if measured else None,
         split=measured.likelihood.split if measured else None,
-        corpus_hash=checkpoint.info.get("corpus", {}).get("hash"),
+        corpus_hash=checkpoint.record.corpus.hash,
         size=sum(file.size for file in files.values()),
         files=files,
     )

@@ -6,12 +6,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import InitVar, dataclass
-from typing import Any
 
 import torch
 
 from movieplotgpt.atomic import recover_folder, replacing_folder
 from movieplotgpt.engine.model_config import parameters
+from movieplotgpt.engine.model_record import TrainingRecord
 from movieplotgpt.errors import TrainingError
 from movieplotgpt.model.checkpoints import (
     Checkpoint,
@@ -62,7 +62,7 @@ def train(
         start_from = _last_checkpoint(corpus, folder)
     trainer = _Trainer(config, corpus, folder, evaluate, sample, start_from, workers or Workers())
     if resume and start_from:
-        trainer.resume(start_from.info.get("training", {}))
+        trainer.resume(start_from.record.training)
     yield from trainer.run(stop)
 
 
@@ -89,7 +89,7 @@ class _Trainer:
         """How far the run is."""
         return self.steps.progress
 
-    def resume(self, known: dict[str, Any]) -> None:
+    def resume(self, known: TrainingRecord | None) -> None:
         """Take optimizer and progress from the last checkpoint, whose weights the model has; ``known`` is its record.
 
         Raises:
@@ -98,7 +98,7 @@ class _Trainer:
         del self.before[-1:]  # that is this run
         hardware, notes = self.steps.hardware, self.steps.notes
         precision, device = str(hardware.dtype).removeprefix("torch."), device_name(hardware.device)
-        then = known.get("precision", precision)
+        then = known.precision if known else precision
         if then != precision and self.settings.precision == "auto":
             raise TrainingError(
                 f"the run in {self.folder.path} was trained in {then} so far, and here it would continue in {precision}; "
@@ -108,7 +108,7 @@ class _Trainer:
         for began, here in (
             (f"with {self.progress.threads} threads", f"with {torch.get_num_threads()} threads"),
             (f"with {self.progress.workers} workers", f"with {self.workers.world_size} workers"),
-            (f"on {known.get('device', device)}", f"on {device}"),
+            (f"on {known.device if known else device}", f"on {device}"),
         ):
             if began != here:
                 notes.append(
@@ -246,7 +246,7 @@ def _last_checkpoint(corpus: PreparedCorpus, folder: RunFolder) -> Checkpoint:
     recover_folder(folder.last)
     checkpoint = load_checkpoint(folder.last)
     corpus_hash = corpus.manifest.corpus_hash
-    if checkpoint.info.get("corpus", {}).get("hash") != corpus_hash:
+    if checkpoint.record.corpus.hash != corpus_hash:
         raise TrainingError(
             f"the run in {folder.path} began on another corpus than {corpus.folder} ({corpus_hash[:16]}); "
             "name the same text to resume it, or train in another folder with out=FOLDER"
