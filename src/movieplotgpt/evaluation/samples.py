@@ -103,6 +103,29 @@ class SampleScores(Record):
     intervals: dict[str, Interval] = Field({})
 
 
+SHOWN_SCORES = {  # the rows of the scorecard: how they are shown, and which scores of SampleScores
+    "names that return": ("{:.2f}", "names_that_return"),
+    "names": ("{:.1f}", "names_per_text"),
+    "invented words": ("{:.2%}", "invented"),
+    "meets itself": ("{:.2f}", "self_meetings"),
+    "name 3x": ("{:.1%}", "crowded_sentences"),
+    "top name": ("{:.2f}", "top_name"),
+    "repeated": ("{:.2%}", "repeated"),
+    "same opening": ("{:.0%}", "shared_openings"),
+    "copied": ("{:.2%}", "copied"),
+    "title words / 100": ("{:.2f}", "title_words"),
+    "title word 4 / 6 / 9x": ("{:.0%}", "title_word_4", "title_word_6", "title_word_9"),
+    "similarity lift": ("{:.3f}", "similarity_lift"),
+    "told from real": ("{:.2f}", "told_from_real"),
+    "title at 1 / 10 / masked 10": ("{:.2f}", "at_1", "at_10", "masked_at_10"),
+    "judge, bits": ("{:.3f}", "judge_bits"),
+    "ended": ("{:.0%}", "ended"),
+    "... in 320 / 512 / 1,000 tokens": ("{:.0%}", "ended_320", "ended_512", "ended_1000"),
+    "length distance": ("{:.2f}", "length_distance"),
+    "known speakers": ("{:.1%}", "known_speakers"),
+}
+
+
 class Example(Record):
     """The beginning of a text the model wrote."""
 

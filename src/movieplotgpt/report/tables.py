@@ -12,30 +12,8 @@ import numpy as np
 from movieplotgpt.evaluation.compressors import CompressorScore
 from movieplotgpt.evaluation.intervals import Interval, bits_per_character, bootstrap_interval, show_interval
 from movieplotgpt.evaluation.record import Evaluation
-from movieplotgpt.evaluation.samples import SampleReport, SampleScores
+from movieplotgpt.evaluation.samples import SHOWN_SCORES, SampleReport, SampleScores
 from movieplotgpt.tables import Table
-
-_SCORES = {  # the rows of the scorecard: which scores, and how they are shown
-    "names that return": ("{:.2f}", "names_that_return"),
-    "names": ("{:.1f}", "names_per_text"),
-    "invented words": ("{:.2%}", "invented"),
-    "meets itself": ("{:.2f}", "self_meetings"),
-    "name 3x": ("{:.1%}", "crowded_sentences"),
-    "top name": ("{:.2f}", "top_name"),
-    "repeated": ("{:.2%}", "repeated"),
-    "same opening": ("{:.0%}", "shared_openings"),
-    "copied": ("{:.2%}", "copied"),
-    "title words / 100": ("{:.2f}", "title_words"),
-    "title word 4 / 6 / 9x": ("{:.0%}", "title_word_4", "title_word_6", "title_word_9"),
-    "similarity lift": ("{:.3f}", "similarity_lift"),
-    "told from real": ("{:.2f}", "told_from_real"),
-    "title at 1 / 10 / masked 10": ("{:.2f}", "at_1", "at_10", "masked_at_10"),
-    "judge, bits": ("{:.3f}", "judge_bits"),
-    "ended": ("{:.0%}", "ended"),
-    "... in 320 / 512 / 1,000 tokens": ("{:.0%}", "ended_320", "ended_512", "ended_1000"),
-    "length distance": ("{:.2f}", "length_distance"),
-    "known speakers": ("{:.1%}", "known_speakers"),
-}
 
 _OF_DOCUMENTS = "Intervals are of documents, not of works."
 _TORN = "Told from real is too low here, by about 0.03: it was measured with texts of one title in different folds."
@@ -79,7 +57,7 @@ def show_shares(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
 def scorecard(rows: Sequence[SampleScores], title: str = "") -> Table:
     """Return one row for each score and one column for each set of texts; scores that fit none of them are left out."""
     columns = [_column(scores) for scores in rows]
-    lines = [(name, *cells) for name, *cells in zip(_SCORES, *columns, strict=True) if {*cells} != {"-"}]
+    lines = [(name, *cells) for name, *cells in zip(SHOWN_SCORES, *columns, strict=True) if {*cells} != {"-"}]
     return Table(("", *(scores.name for scores in rows)), tuple(lines), title)
 
 
@@ -94,7 +72,7 @@ def _column(scores: SampleScores) -> list[str]:
         off = max(value - interval[0], interval[1] - value)
         return _number(value, form).removesuffix(" %") + f" ± {_number(off, form)}"
 
-    cells = ([shown(name, form) for name in names if name in measured] for form, *names in _SCORES.values())
+    cells = ([shown(name, form) for name in names if name in measured] for form, *names in SHOWN_SCORES.values())
     return ["-" if {*each} <= {"-"} else " / ".join(each) for each in cells]
 
 
