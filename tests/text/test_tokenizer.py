@@ -380,12 +380,3 @@ def test_the_real_plots_come_back_whole(shared_data: Path) -> None:
 
 def test_the_kinds_are_told_apart_by_class() -> None:
     assert [type(tokenizer) for tokenizer in (CHAR, BYTE, BPE)] == [CharTokenizer, ByteTokenizer, BpeTokenizer]
-
-
-def test_tokens_that_hold_a_text_are_found() -> None:
-    tokenizer = BpeSettings(vocab_size=400).train(["(the) (the) the cat, the hat"] * 9, "END")
-    found = tokenizer.ids_where(lambda spelled: b"(" in spelled or b"," in spelled)
-    assert tokenizer.encode("(")[0] in found and tokenizer.encode(",")[0] in found and 0 not in found
-    assert all({"(", ","} & set(tokenizer.decode([i])) for i in found)
-    assert [i for i in range(tokenizer.vocab_size) if i not in found and "(" in tokenizer.decode([i])] == []
-    assert not tokenizer.ids_where(lambda spelled: b"nowhere" in spelled)

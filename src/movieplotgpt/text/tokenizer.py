@@ -20,7 +20,7 @@ import itertools
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
@@ -211,11 +211,6 @@ class Tokenizer(ABC):
         """Return the bytes that ``token_id`` adds to a text, which may be part of a character."""
         assert token_id >= 0, f"{token_id} is not a token id"
         return self._bytes[token_id] if token_id < len(self._bytes) else b""
-
-    def ids_where(self, asked: Callable[[bytes], object]) -> frozenset[int]:
-        """The ids of the tokens for whose bytes ``asked`` is true, special tokens excluded."""
-        special = (self.end_id, self.pad_id)
-        return frozenset(i for i, spelled in enumerate(self._bytes) if i not in special and asked(spelled))
 
     def characters(self, text: str, ids: Ids) -> int:
         """Return how many characters of ``text`` its ``ids`` keep: all of them, but where others' tokenizers normalise it."""
