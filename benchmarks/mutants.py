@@ -45,7 +45,7 @@ MODULES: dict[str, tuple[str, ...]] = {  # and test files beside the one of the 
     "engine/kv_cache.py": (),
     "generation/guidance.py": (),
     "generation/sampling.py": ("generation/test_guidance.py",),
-    "generation/writing.py": ("generation/test_generator.py",),
+    "generation/writing.py": ("generation/test_generator.py", "generation/test_guidance.py"),
     "generation/written_text.py": ("generation/test_writing.py", "generation/test_generator.py"),
     "generation/mentions.py": ("generation/test_rules.py", "generation/test_generator.py"),
     "generation/second_thoughts.py": ("generation/test_writing.py", "generation/test_generator.py"),

@@ -500,6 +500,18 @@ def test_partial_files_of_dead_processes_are_removed(home: Path, way: str) -> No
     assert partials(home) == []
 
 
+@posix
+def test_partial_files_of_other_users_stay(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / f".note.{atomic._place()}.1.partial").write_text("part", encoding="utf-8")
+
+    def refuse(process: int, signal: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    write_text(home / "note", "new")
+    assert partials(home) == ["note"]
+
+
 @pytest.mark.parametrize("name", [".note.0123abcd.1.partial", ".note.1.partial"], ids=["other machine", "old name"])
 def test_what_another_machine_left_is_removed_after_a_day(home: Path, name: str) -> None:
     (home / name).mkdir()

@@ -52,6 +52,7 @@ def test_another_version_or_an_unknown_one_starts_afresh(site: FileSite, tmp_pat
     site.etag, site.body = etag, FileSite.DATA[::-1]
     site.breaks = [1_000]
     assert fetch(site.url, tmp_path / "file", pause=0).read_bytes() == FileSite.DATA[::-1]
+    assert (site.ranges[-1] is None) == (etag != '"v2"'), "without a version to name, all is asked for"
 
 
 def test_a_busy_server_is_asked_again(site: FileSite, tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ operations = st.one_of(
     st.tuples(st.just("read"), st.integers(0, 3), st.integers(1, 6)),
     st.tuples(st.just("shorten"), st.integers(0, 3), st.integers(0, 6)),
     st.tuples(st.just("copy"), st.integers(0, 3), st.integers(0, 3), st.none() | st.integers(0, ROOM)),
+    st.tuples(st.just("exchange"), st.integers(0, 3), st.integers(0, 3)),
     st.tuples(st.just("keep"), st.permutations([0, 1, 2, 3]), st.integers(0, 4)),
     st.tuples(st.just("add")),
 )
@@ -80,6 +81,11 @@ def test_each_text_has_what_it_was_given(batch: int, done: list[tuple[Any, ...]]
                 length = None if of[2] is None else min(of[2], len(beside.texts[source]))
                 beside.cache.copy(source, row, length)
                 beside.texts[row] = beside.texts[source][:length]
+            case "exchange" if rows:
+                first, second = (number % rows for number in of)
+                beside.cache.exchange(first, second)
+                texts = beside.texts
+                texts[first], texts[second] = texts[second], texts[first]
             case "keep":
                 kept = [row for row in of[0] if row < rows][: of[1]]
                 order = beside.cache.keep(kept)

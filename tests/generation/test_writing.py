@@ -12,8 +12,9 @@ from movieplotgpt.generation.mentions import URGENT
 from movieplotgpt.generation.prompts import Prompt
 from movieplotgpt.generation.sampling import Chosen
 from movieplotgpt.generation.settings import SamplingConfig
-from movieplotgpt.generation.writing import CALM, Writing
+from movieplotgpt.generation.writing import CALM, FREE_REPETITIONS, Writing
 from movieplotgpt.model.checkpoints import Checkpoint
+from movieplotgpt.text.plans import MOST_ITEMS
 from movieplotgpt.text.tokenizer import ByteSettings
 
 BYTES = ByteSettings().train([], "END")
@@ -137,3 +138,20 @@ def test_only_tokens_that_open_with_a_small_letter_are_unusual(tiny_checkpoint: 
     small = {id_ for id_ in range(tokenizer.vocab_size) if tokenizer.decode([id_])[:1].islower()}
     assert small - {tokenizer.end_id, tokenizer.pad_id} == {*writing.history().unusual} - {tokenizer.pad_id}
     assert any(tokenizer.decode([id_])[:2].islower() for id_ in range(tokenizer.vocab_size) if id_ not in small)
+
+
+def test_the_lists_of_a_plan_have_an_end_and_no_word_twice() -> None:
+    plan = Writing(Prompt("X"), BYTES, 64, SamplingConfig(max_tokens=99), seed=0, is_plan=True)
+    comma = ord(",") + 1
+    for number in range(MOST_ITEMS - 1):
+        assert comma not in plan.history().forbidden, number
+        spell(plan, "a,")
+    assert comma in plan.history().forbidden
+    spell(plan, ";")
+    assert comma not in plan.history().forbidden
+
+
+def test_repetitions_that_are_free_are_those_of_the_description() -> None:
+    told = SamplingConfig.model_fields["dry_allowed_length"].description or ""
+    assert f"{FREE_REPETITIONS['bpe']} tokens, or {FREE_REPETITIONS['char']} characters" in told
+    assert FREE_REPETITIONS["byte"] == FREE_REPETITIONS["char"]

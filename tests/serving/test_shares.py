@@ -44,6 +44,7 @@ def test_a_client_alone_has_all_places_and_several_have_shares() -> None:
     assert shares.of_client(many, []) == 64
     assert shares.of_client(many, [bob]) == 2 * SHARE // 2
     assert shares.of_client([*many, *(text(bob) for _ in range(9))], [bob]) == 64 // 2
+    assert shares.of_client([], [job("ann"), job("bob")]) == 2 * SHARE // 2
     assert Shares(2).of_client(many, [bob]) == 2, "a guided text takes two"
 
 

@@ -12,7 +12,17 @@ import pytest
 
 from movieplotgpt.config import build_settings
 from movieplotgpt.errors import ConfigError, DataError
-from movieplotgpt.text.delimited import CsvSettings, Rows, read_delimited
+from movieplotgpt.text.delimited import (
+    CsvSettings,
+    Dialect,
+    Reading,
+    Rows,
+    _dialects,
+    _like_a_row,
+    _read,
+    _wrapped,
+    read_delimited,
+)
 
 PLAIN = ("sea", "He said", "old man", "it was late", "she walks", "away", "and back again", "1950", "café", "naïve")
 HARD = (
@@ -256,3 +266,33 @@ def test_a_mark_of_a_dialect_is_one_character(name: str) -> None:
     assert getattr(build_settings(CsvSettings, {name: "|"}), name) == "|"
     with pytest.raises(ConfigError, match=name):
         build_settings(CsvSettings, {name: "||"})
+
+
+@pytest.mark.parametrize(
+    ("cell", "wrapped"), [('"a"', True), ('""', True), ('"a" b', False), ('a "b"', False), ('"', False), ("a", False)]
+)
+def test_a_field_is_wrapped_in_quotes_at_both_ends(cell: str, wrapped: bool) -> None:
+    assert _wrapped(Reading(Dialect(","), rows=[["Title"], [cell]])) is wrapped
+
+
+def test_a_named_quote_is_tried_with_every_separator() -> None:
+    assert {dialect.separator for dialect in _dialects("a,b;c\n1,2;3\n", CsvSettings(quote='"'), ",")} >= {",", ";"}
+
+
+def test_a_quote_that_is_never_closed_is_named_by_its_line() -> None:
+    text = 'a,b\n1,2\n3,"x\n4,5\n'
+    for lenient in (False, True):
+        fault = _read(text, Dialect(",", '"', lenient=lenient)).fault
+        assert fault is not None and fault.line == 3
+
+
+def test_single_quotes_below_a_header_in_double_quotes_are_ambiguous() -> None:
+    with pytest.raises(DataError, match="in line 1 fields may be quoted with"):
+        read("\"a\",\"b\"\n'x','y'\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "alike"), [("1,x,2", True), ('1,"x, y",2', True), ("1,x,y,2", False), ("1,x", False), ("a,x,2", False)]
+)
+def test_a_line_looks_like_a_row(line: str, alike: bool) -> None:
+    assert _like_a_row(line, Reading(Dialect(","), rows=[["Year", "Title", "Page"]]), [0]) is alike

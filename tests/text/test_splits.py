@@ -204,6 +204,7 @@ def test_shares_out_of_range_are_errors() -> None:
         build_settings(GroupSplit, {"test": 0.5})
     with pytest.raises(ConfigError, match="leave less than a tenth to train on"):
         build_settings(TailSplit, {"test": 0.49, "validation": 0.49})
+    assert build_settings(TailSplit, {"test": 0.45, "validation": 0.45}).test == 0.45
 
 
 @pytest.mark.parametrize("count", [3, 5, 12])
