@@ -155,3 +155,12 @@ def test_repetitions_that_are_free_are_those_of_the_description() -> None:
     told = SamplingConfig.model_fields["dry_allowed_length"].description or ""
     assert f"{FREE_REPETITIONS['bpe']} tokens, or {FREE_REPETITIONS['char']} characters" in told
     assert FREE_REPETITIONS["byte"] == FREE_REPETITIONS["char"]
+
+
+def test_the_token_after_the_last_sentence_is_left_out_and_not_taken_back(start: Callable[..., Writing]) -> None:
+    writing, told = start(target_characters=10), []
+    for byte in b"She finds it. He":
+        if writing.finish_reason is None:
+            told.append(writing.take(Chosen(byte + 1)))
+    assert writing.finish_reason == "stop" and writing.told == "She finds it."
+    assert {back for _, back in told} == {0} and writing.tokens == len(writing.told)
