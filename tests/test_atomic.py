@@ -192,6 +192,15 @@ def test_a_folder_keeps_its_mode(home: Path) -> None:
 
 
 @posix
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may give files away")
+def test_a_file_keeps_its_owner(home: Path) -> None:
+    os.chown(home / "note", 12_345, 23_456)
+    write_text(home / "note", "new")
+    facts = (home / "note").stat()
+    assert (facts.st_uid, facts.st_gid) == (12_345, 23_456)
+
+
+@posix
 def test_a_pipe_is_written_to_and_stays(home: Path) -> None:
     os.mkfifo(home / "pipe")
     read: list[bytes] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from movieplotgpt.generation.mentions import PATIENCE, URGENT, Mentions
@@ -24,6 +24,7 @@ def mentions(text: str, wish: str) -> bool:
 
 
 @given(st.lists(st.sampled_from([*"ab sE'.", "back"]), max_size=60))
+@example([*"b  ", "back", *"sssss"])  # what was found is forgotten with the text it was found in
 def test_wishes_are_met_where_a_search_of_the_whole_text_finds_them(steps: list[str]) -> None:
     writing = Writing(Prompt("X", "ba "), BYTES, 4, SamplingConfig(must_mention=("ab", "b")), seed=0)
     for step in steps:

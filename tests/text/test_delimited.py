@@ -296,3 +296,8 @@ def test_single_quotes_below_a_header_in_double_quotes_are_ambiguous() -> None:
 )
 def test_a_line_looks_like_a_row(line: str, alike: bool) -> None:
     assert _like_a_row(line, Reading(Dialect(","), rows=[["Year", "Title", "Page"]]), [0]) is alike
+
+
+def test_what_is_wrong_with_a_single_column_is_said() -> None:
+    with pytest.raises(DataError, match="line 2 has a quoted field that is never closed"):
+        read('Plot\n"x\n', quote='"')

@@ -435,6 +435,7 @@ def test_noise_disturbs_inputs_and_never_targets() -> None:
 
 
 def test_shares_lie_between_nought_and_one() -> None:
+    assert WindowSettings.model_validate(WindowSettings().model_dump()) == WindowSettings(), "defaults do, too"
     ends = dict.fromkeys(WindowSettings.model_fields.keys() - {"separate", "noise"}, (0, 1)) | {"noise": (0, 0.99)}
     for name, (least, most) in ends.items():
         for value in (least, most):
