@@ -2,7 +2,7 @@
 
     make mutants                                # in an environment of its own: .venv-mutants
     make mutants ARGS="--only text/splits.py --sample 40"
-    .venv-mutants/bin/python benchmarks/mutants.py --python .venv/bin/python --out results/benchmarks/mutants.json
+    .venv-mutants/bin/python benchmarks/mutants.py --python .venv/bin/python --out results/benchmarks/mutants-seed-0.json
 
 A mutant is the code with one change: ``<`` in place of ``<=``, a number one larger, a loop that never runs. It is killed
 if a test fails, or if the tests take so much longer that it must loop. Places in the code are drawn by a seed, with one

@@ -29,6 +29,7 @@ from movieplotgpt.training.windows import (
     WindowSettings,
     pack,
     share_with_title,
+    too_small,
 )
 
 END, EMPTY = 0, (1, 2)  # ids of the end token and of the sentence with an empty title
@@ -455,3 +456,11 @@ def test_a_renamed_document_is_read_to_its_end(tmp_path: Path) -> None:
         lengths[part.document] = 1 + len(part.renamed.body if part.renamed else split.body(part.document))
     assert stops == lengths
     assert any(length != 1 + len(split.body(document)) for document, length in lengths.items())
+
+
+def test_a_text_is_too_small_for_a_longer_window(people_corpus: PreparedCorpus) -> None:
+    counts = people_corpus.manifest.splits["train"]
+    tokens = counts.body_tokens + counts.header_tokens
+    assert too_small(people_corpus, tokens) is None and too_small(people_corpus, tokens - 1) is None
+    said = f"the training text has {tokens:,} tokens and a window {tokens + 1:,}; give more text or a shorter"
+    assert (too_small(people_corpus, tokens + 1) or "").startswith(said)
