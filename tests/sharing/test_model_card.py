@@ -347,3 +347,9 @@ def test_the_cards_of_this_repository_can_be_read(repository: Path) -> None:
     names = [name for one in read_settings(Cards, path).cards.values() for name in one.models]
     assert len(names) == len(set(names)) > 0
     assert all(card_for(name, path).licence for name in names)
+
+
+def test_title_lift_is_explained_only_where_there_are_titles(tiny_checkpoint: Make) -> None:
+    for lift in (True, False):
+        text = model_card("films", card(), tiny_checkpoint(), measured(lift=lift))
+        assert ("Title lift is what" in text) is lift and "the 95 % interval, documents resampled." in text

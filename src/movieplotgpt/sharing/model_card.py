@@ -159,9 +159,11 @@ def _scorecard(measured: Evaluation | None, rounded: bool) -> str:
         rows.append(("plan lift, bits per character", f"{planned.bits_per_character:.4f} ({interval})"))
     said = (
         f"On the {likelihood.split} split ({likelihood.documents:,} documents, {likelihood.characters:,} characters; "
-        f"split `{likelihood.split_hash[:16]}`); prompt form: {likelihood.prompt}. In parentheses the 95 % interval "
-        f"over {likelihood.drawn_anew}. Title lift is what the true title saves against another work's."
+        f"split `{likelihood.split_hash[:16]}`); prompt form: {likelihood.prompt}. In parentheses: the 95 % interval, "
+        f"{likelihood.drawn_anew} resampled."
     )
+    if lift:
+        said += " Title lift is what the true title saves compared with another work's title."
     if rounded:
         said += " Measured on the float32 weights, before they were rounded to bfloat16."
     return "\n\n".join([Table(("", ""), rows, said, words=("",)).markdown(), *likelihood.notes])
